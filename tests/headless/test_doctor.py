@@ -1,0 +1,49 @@
+"""The check-up of a machine: a row a thing, and a remedy where something is wrong."""
+
+import importlib
+import shutil
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from yolothreads import weights
+from yolothreads.headless import doctor
+
+
+def state(thing: str) -> str:
+    return next(row["state"] for row in doctor.checkup().to_dicts() if row["thing"] == thing)
+
+
+def test_a_machine_that_has_everything_has_no_problem() -> None:
+    table = doctor.checkup()
+    things = [row["thing"] for row in table.to_dicts()]
+    assert things[:4] == ["Python", "torch", "torchvision", "ultralytics"]
+    assert {"devices", "cores", "memory", "bundled model", "JupyterLab", "free disk"} < set(things)
+    assert all(row["found"] for row in table.to_dicts())
+    assert state("torchvision") == state("bundled model") == doctor.OK
+
+
+def test_a_torchvision_that_does_not_import_is_a_problem_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.import_module
+
+    def fails(name: str) -> ModuleType:
+        if name == "torchvision":
+            raise RuntimeError("operator torchvision::nms does not exist\nand a long story")
+        return real(name)
+
+    monkeypatch.setattr(importlib, "import_module", fails)
+    table = doctor.checkup()
+    row = next(r for r in table.to_dicts() if r["thing"] == "torchvision")
+    assert row["found"] == "RuntimeError: operator torchvision::nms does not exist"
+    assert "make install" in row["state"]
+    assert doctor.problems(table) == 1
+
+
+def test_a_bundled_model_that_is_not_the_one_shipped_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "_BUNDLED", weights.ASSETS / "missing.pt")
+    assert "install yolothreads again" in state("bundled model")
+
+
+def test_a_disk_that_is_nearly_full_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10e6))
+    assert "make room" in state("free disk")

@@ -1,0 +1,57 @@
+"""Figures carry their finding as text, and what they show can be read without colour."""
+
+import io
+
+import numpy as np
+import pytest
+
+from yolothreads.errors import OutputError
+from yolothreads.lessons import figures
+from yolothreads.trace import STAGES, Span
+
+SPANS = [Span("a", "infer", 0.0, 2.0), Span("b", "wait", 0.0, 1.0), Span("b", "infer", 1.0, 3.0)]
+
+
+def test_a_timeline_says_in_text_what_it_draws():
+    text = figures.timeline(SPANS).text
+    assert "infer (s)" in text
+    assert "For 1.00 of 3.00 s (33%) two or more threads work at once." in text
+
+
+def test_overlap_counts_threads_and_not_spans():
+    nested = [Span("a", "load", 0.0, 4.0), Span("a", "infer", 1.0, 2.0), Span("b", "infer", 3.0, 5.0)]
+    assert figures.overlap_s(nested) == 1.0
+
+
+def test_the_picture_is_a_png_with_alt_text():
+    figure = figures.timeline(SPANS, "Two <threads>")
+    assert figure.png.startswith(b"\x89PNG")
+    assert 'alt="Two &lt;threads&gt;' in figure._repr_html_()
+
+
+def test_no_spans_are_said_and_not_drawn():
+    assert figures.timeline([]).text == "No spans were recorded."
+
+
+def test_every_stage_has_a_look_of_its_own_without_colour():
+    assert set(figures.LOOKS) == set(STAGES)
+    plain = [stage for stage, (_, hatch) in figures.LOOKS.items() if not hatch]
+    assert plain == ["preprocess", "infer"]  # these differ by far in lightness
+
+
+def test_bars_show_median_and_range():
+    figure = figures.bars({"one": (2.0, 1.0, 3.0), "two": (4.0, 4.0, 4.0)}, "Speed", "images/s")
+    assert figure.text == "images/s\none: 2 (1 to 3)\ntwo: 4 (4 to 4)"
+
+
+def test_a_gallery_holds_more_pictures_than_one_row():
+    pictures = [np.zeros((20, 30, 3), np.uint8)] * 5
+    figure = figures.gallery(pictures, [str(i) for i in range(5)], "Five", "text")
+    from matplotlib.image import imread
+
+    assert imread(io.BytesIO(figure.png)).shape[0] > 400
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    with pytest.raises(OutputError, match="nowhere"):
+        figures.timeline(SPANS).save(tmp_path / "nowhere" / "figure.png")

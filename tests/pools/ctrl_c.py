@@ -1,0 +1,75 @@
+"""Run by test_ctrl_c.py in a process of its own: each pool is interrupted as Ctrl-C does it, and leaves no thread."""
+
+import itertools
+import signal
+import sys
+import threading
+
+import torch
+import ultralytics
+from fakes import WAIT_S, FakeModels, picture
+
+from yolothreads.pools import POOLS
+
+MAIN = threading.main_thread().ident
+
+
+def once(number: int, frame: object) -> None:
+    """What Python does on Ctrl-C, the first time."""
+    global interrupted
+    if not interrupted:
+        interrupted = True
+        raise KeyboardInterrupt
+
+
+def interrupt_main(model: object, tag: int) -> None:
+    """In picture 5, once the main thread waits: what Ctrl-C does. The picture ends only after that was noticed."""
+    if tag != 5:
+        return
+    there.wait(WAIT_S)
+    if threading.get_ident() != MAIN:  # until the main thread stands in a wait
+        while sys._current_frames()[MAIN].f_code.co_filename != threading.__file__:
+            pause.wait(0.001)
+    while not interrupted:  # a signal just before a wait begins does not end that wait (CPython), so once is not enough
+        signal.pthread_kill(MAIN, signal.SIGINT)
+        pause.wait(0.01)
+    noticed.wait(WAIT_S)
+
+
+def loads_slowly(weights: object) -> object:
+    """In place of ultralytics.YOLO: a load that is interrupted."""
+    interrupt_main(None, 5)
+    return fakes(weights)
+
+
+signal.signal(signal.SIGINT, once)
+pause = threading.Event()  # never set
+for kind, where in itertools.product(POOLS, ("start", "map", "leaving")):
+    fakes, there, noticed, futures = FakeModels(), threading.Event(), threading.Event(), []
+    fakes.inside, before, interrupted = interrupt_main, torch.get_num_threads(), False
+    ultralytics.YOLO = loads_slowly if where == "start" else fakes
+    if where == "start":
+        there.set()
+        noticed.set()
+    try:
+        with kind(workers=2, device="cpu") as pool:
+            if where == "map":
+                there.set()
+                try:
+                    for _ in pool.map(map(picture, itertools.cycle(range(1, 200)))):
+                        pass
+                finally:
+                    noticed.set()
+            futures = [pool.submit(picture(tag)) for tag in range(1, 200)]
+            futures[-1].add_done_callback(
+                lambda _, noticed=noticed: noticed.set()
+            )  # it is cancelled, as it has not begun
+            there.set()
+    except KeyboardInterrupt:
+        left = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+        assert not left and all(future.done() for future in futures), (kind, where, left)
+        assert where != "leaving" or futures[-1].cancelled(), (kind, "the rest was done all the same")
+        assert torch.get_num_threads() == before, (kind, where)
+    else:
+        sys.exit(f"{kind.__name__} was not interrupted: {where}")
+print("ok")

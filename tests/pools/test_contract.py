@@ -1,0 +1,290 @@
+"""One contract for every pool, tried with fake models: what concurrent.futures promises, and what Pool adds."""
+
+import itertools
+import threading
+from concurrent.futures import CancelledError
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from fakes import WAIT_S, FakeError, FakeModels, picture, tag_of
+
+from yolothreads.errors import ArgumentError, DeviceError, ImageError, PoolClosedError, WeightsError
+from yolothreads.pools import POOLS, Pool
+from yolothreads.pools.device import cores
+
+pytestmark = [pytest.mark.timeout(60), pytest.mark.parametrize("kind", POOLS)]
+
+
+def hold(fakes: FakeModels) -> threading.Event:
+    """Make every predict wait for the event that is returned."""
+    gate = threading.Event()
+    fakes.inside = lambda model, tag: gate.wait(WAIT_S)
+    return gate
+
+
+def bad_images(folder: Path) -> list:
+    """One image of each kind that cannot be used."""
+    (folder / "text.jpg").write_text("not a picture")
+    (folder / "empty.png").write_bytes(b"")
+    whole = cv2.imencode(".png", np.random.RandomState(0).randint(0, 255, (40, 40, 3), dtype=np.uint8))[1].tobytes()
+    (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
+    arrays = [np.zeros((32, 32, 3), np.float32), np.zeros((32, 32), np.uint8), np.zeros((0, 32, 3), np.uint8)]
+    return [folder / "missing.jpg", folder, folder / "text.jpg", folder / "empty.png", folder / "cut.png", *arrays, 3]
+
+
+def test_is_loaded_and_warm_when_entered(kind: type[Pool], fakes: FakeModels) -> None:
+    pool = kind(workers=2, device="cpu", imgsz=64)
+    assert pool.start_up_s == 0 and fakes.built == []
+    with pool:
+        assert pool.start_up_s > 0
+        assert fakes.built and all(model.warm for model in fakes.built)
+        assert all(model.overrides["imgsz"] == 64 and model.overrides["device"] == "cpu" for model in fakes.built)
+        loaded = len(fakes.built)
+        list(pool.map(picture(i) for i in range(1, 9)))
+        assert len(fakes.built) == loaded
+
+
+def test_submit_gives_a_future_of_a_result_on_the_cpu(kind: type[Pool], fakes: FakeModels) -> None:
+    with kind(device="cpu") as pool:
+        result = pool.submit(picture(5), conf=0.5).result(WAIT_S)
+    assert tag_of(result) == 5
+    assert result.boxes.conf.tolist() == pytest.approx([0.9])
+    assert result.boxes.data.device.type == "cpu"
+
+
+def test_settings_of_the_pool_hold_unless_a_call_says_otherwise(kind: type[Pool], fakes: FakeModels) -> None:
+    with kind(device="cpu", conf=0.95) as pool:
+        assert [len(r.boxes) for r in pool.map([picture(1)] * 3)] == [0, 0, 0]
+        assert [len(r.boxes) for r in pool.map([picture(1)] * 3, conf=0.1)] == [2, 2, 2]
+
+
+def test_map_keeps_the_order_though_later_images_end_first(kind: type[Pool], fakes: FakeModels) -> None:
+    second_done = threading.Event()
+
+    def inside(model: object, tag: int) -> None:
+        if tag == 1 and pool.workers > 1 and kind.__name__ != "LockedModel":
+            second_done.wait(WAIT_S)  # the first image ends only after the third has begun
+        if tag == 3:
+            second_done.set()
+
+    fakes.inside = inside
+    with kind(workers=2, device="cpu") as pool:
+        assert [tag_of(r) for r in pool.map(map(picture, range(1, 20)))] == list(range(1, 20))
+
+
+def test_map_takes_no_more_than_two_images_a_worker_ahead(kind: type[Pool], fakes: FakeModels) -> None:
+    taken = []
+
+    def endless():
+        for i in itertools.cycle(range(1, 200)):
+            taken.append(i)
+            yield picture(i)
+
+    with kind(workers=2, device="cpu") as pool:
+        results = pool.map(endless())
+        assert taken == []  # lazy: nothing before the first result is asked for
+        for given, _ in enumerate(itertools.islice(results, 30)):
+            assert len(taken) - given <= 2 * pool.workers
+        results.close()
+
+
+def test_map_of_nothing_gives_nothing(kind: type[Pool], fakes: FakeModels) -> None:
+    with kind(device="cpu") as pool:
+        assert list(pool.map([])) == []
+
+
+def test_an_error_stays_with_its_image(kind: type[Pool], fakes: FakeModels, tmp_path: Path) -> None:
+    fakes.refuse = {7}
+    bad = [*bad_images(tmp_path), picture(7)]
+    with kind(workers=2, device="cpu") as pool:
+        futures = [pool.submit(image) for pair in zip(map(picture, range(20, 40)), bad, strict=False) for image in pair]
+        errors = [f.exception(WAIT_S) for f in futures[1::2]]
+        assert [tag_of(f.result(WAIT_S)) for f in futures[::2]] == list(range(20, 20 + len(bad)))
+    assert [type(e) for e in errors] == [ImageError] * (len(bad) - 1) + [FakeError]
+    assert f'"{tmp_path / "missing.jpg"}"' in str(errors[0]) and "float32" in str(errors[5])
+
+
+def test_map_raises_or_returns_the_error_of_an_image(kind: type[Pool], fakes: FakeModels) -> None:
+    fakes.refuse = {2}
+    images = [picture(1), picture(2), picture(3)]
+    with kind(device="cpu") as pool:
+        results = pool.map(images)
+        assert tag_of(next(results)) == 1
+        with pytest.raises(FakeError, match="picture 2"):
+            next(results)
+        one, error, three = pool.map(images, errors="return")
+        assert (tag_of(one), type(error), tag_of(three)) == (1, FakeError, 3)
+        with pytest.raises(ArgumentError, match="ignore"):
+            pool.map(images, errors="ignore")
+
+
+def test_a_waiting_future_can_be_cancelled(kind: type[Pool], fakes: FakeModels) -> None:
+    gate = hold(fakes)
+    with kind(workers=1, device="cpu") as pool:
+        first, second, third = [pool.submit(picture(i)) for i in (1, 2, 3)]
+        assert second.cancel()
+        gate.set()
+        assert (tag_of(first.result(WAIT_S)), tag_of(third.result(WAIT_S))) == (1, 3)
+        with pytest.raises(CancelledError):
+            second.result(WAIT_S)
+    assert 2 not in fakes.done
+
+
+def test_abandoning_map_cancels_what_waits(kind: type[Pool], fakes: FakeModels) -> None:
+    gate = threading.Event()
+    fakes.inside = lambda model, tag: tag > 1 and gate.wait(WAIT_S)  # 2 and 3 keep both workers busy, 4 waits
+    with kind(workers=2, device="cpu") as pool:
+        results = pool.map(map(picture, range(1, 100)))
+        assert tag_of(next(results)) == 1
+        results.close()
+        gate.set()
+    assert set(fakes.done) <= {1, 2, 3}
+
+
+def test_work_is_refused_before_and_after_the_block(kind: type[Pool], fakes: FakeModels) -> None:
+    pool = kind(device="cpu")
+    for _ in range(2):  # never opened, then closed
+        with pytest.raises(PoolClosedError, match=kind.__name__):
+            pool.submit(picture(1))
+        with pytest.raises(PoolClosedError, match="with"):
+            pool.map([picture(1)])
+        with pool:
+            pool.submit(picture(1))
+
+
+def test_opens_once_at_a_time_and_again_after_it_was_closed(kind: type[Pool], fakes: FakeModels) -> None:
+    pool = kind(device="cpu")
+    with pool:
+        with pytest.raises(PoolClosedError, match="open already"), pool:
+            pass
+        assert tag_of(pool.submit(picture(1)).result(WAIT_S)) == 1  # the first opening still works
+    with pool:
+        assert tag_of(pool.submit(picture(2)).result(WAIT_S)) == 2
+
+
+def test_shutdown_twice_does_no_harm(kind: type[Pool], fakes: FakeModels) -> None:
+    pool = kind(device="cpu")
+    pool.shutdown()  # before it was open
+    with pool:
+        future = pool.submit(picture(1))
+        pool.shutdown()
+        assert tag_of(future.result(0)) == 1  # shutdown waited for it
+        pool.shutdown()
+        with pytest.raises(PoolClosedError):
+            pool.submit(picture(1))
+
+
+def test_shutdown_without_waiting_still_does_the_work_given(kind: type[Pool], fakes: FakeModels) -> None:
+    gate = hold(fakes)
+    with kind(workers=1, device="cpu") as pool:
+        futures = [pool.submit(picture(i)) for i in (1, 2, 3)]
+        pool.shutdown(wait=False)
+        with pytest.raises(PoolClosedError):
+            pool.submit(picture(4))
+        gate.set()
+        assert [tag_of(f.result(WAIT_S)) for f in futures] == [1, 2, 3]
+
+
+def test_leaving_the_block_joins_threads_that_shutdown_did_not(kind: type[Pool], fakes: FakeModels) -> None:
+    gate = hold(fakes)
+    with kind(workers=1, device="cpu") as pool:
+        futures = [pool.submit(picture(i)) for i in range(1, 200)]
+        pool.shutdown(wait=False)
+        gate.set()
+    assert all(f.done() for f in futures)
+    assert not [t for t in threading.enumerate() if t.name.startswith(kind.__name__)]
+
+
+def test_shutdown_can_cancel_what_waits(kind: type[Pool], fakes: FakeModels) -> None:
+    begun, gate = threading.Event(), threading.Event()
+    with kind(workers=1, device="cpu") as pool:
+        fakes.inside = lambda model, tag: begun.set() or gate.wait(WAIT_S)
+        futures = [pool.submit(picture(i)) for i in (1, 2, 3)]
+        assert begun.wait(WAIT_S)
+        pool.shutdown(wait=False, cancel_futures=True)
+        gate.set()
+        assert tag_of(futures[0].result(WAIT_S)) == 1
+        assert all(f.cancelled() for f in futures[1:])
+
+
+@pytest.mark.parametrize("workers", [0, -1, True, 1.5, "2", None])
+def test_workers_must_be_a_whole_number_of_one_or_more(kind: type[Pool], workers: object) -> None:
+    with pytest.raises(ArgumentError, match=f"workers={workers!r}"):
+        kind(workers=workers, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["imgsz", "threads"])
+def test_sizes_and_threads_must_be_whole_numbers_too(kind: type[Pool], name: str) -> None:
+    with pytest.raises(ArgumentError, match=f"{name}=0"):
+        kind(device="cpu", **{name: 0})
+
+
+def test_weights_that_cannot_be_used_are_an_error_at_once(kind: type[Pool], tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"missing\.pt"):
+        kind(tmp_path / "missing.pt", device="cpu")
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "tpu", "", "cpu:0", 0, [0, 1]])
+def test_an_unknown_device_is_an_error_that_names_those_there(kind: type[Pool], device: object) -> None:
+    with pytest.raises(DeviceError) as error:
+        kind(device=device)
+    assert str(device) in str(error.value) and "cpu" in str(error.value).split("one of")[1]
+
+
+@pytest.mark.parametrize("name", ["confidence", "source", "stream"])
+def test_unknown_and_reserved_settings_are_refused_by_name(kind: type[Pool], fakes: FakeModels, name: str) -> None:
+    with pytest.raises(ArgumentError, match=f'"{name}"'):
+        kind(device="cpu", **{name: 1})
+    with kind(device="cpu") as pool:
+        for reserved in (name, "device"):
+            with pytest.raises(ArgumentError, match=f'"{reserved}"'):
+                pool.submit(picture(1), **{reserved: "cpu"})
+            with pytest.raises(ArgumentError, match=f'"{reserved}"'):
+                pool.map([picture(1)], **{reserved: "cpu"})
+
+
+def test_an_exception_in_the_block_joins_all_threads_and_drops_what_waits(kind: type[Pool], fakes: FakeModels) -> None:
+    before = threading.active_count()
+    gate = hold(fakes)
+    with pytest.raises(ZeroDivisionError), kind(workers=2, device="cpu") as pool:
+        futures = [pool.submit(picture(i)) for i in range(1, 20)]
+        futures[-1].add_done_callback(lambda _: gate.set())  # until it is cancelled, nothing goes on
+        raise ZeroDivisionError
+    assert all(f.done() for f in futures) and futures[-1].cancelled()
+    assert threading.active_count() == before
+
+
+def test_a_model_that_does_not_load_is_an_error_of_the_opening(kind: type[Pool], fakes: FakeModels) -> None:
+    several = kind.__name__ in ("ModelPerThread", "ModelsBuiltOutside")
+    fakes.refuse_to_load = {1 if several else 0}
+    pool = kind(workers=3, device="cpu")
+    with pytest.raises(FakeError, match="does not load"):
+        pool.__enter__()
+    assert not [t for t in threading.enumerate() if t.name.startswith(kind.__name__)]
+    with pytest.raises(PoolClosedError):
+        pool.submit(picture(1))
+    fakes.refuse_to_load = set()
+    with pool:
+        assert tag_of(pool.submit(picture(1)).result(WAIT_S)) == 1
+
+
+@pytest.mark.parametrize("threads", [None, 3])
+def test_each_worker_has_its_share_of_the_cores(kind: type[Pool], fakes: FakeModels, threads: int | None) -> None:
+    before = torch.get_num_threads()
+    with kind(workers=2, device="cpu", threads=threads) as pool:
+        list(pool.map(map(picture, range(1, 9))))
+    share = threads or max(1, cores() // pool.workers)
+    assert {n for model in fakes.built for n in model.torch_threads} == {share}
+    assert torch.get_num_threads() == before
+
+
+def test_a_result_carries_the_name_of_its_file(kind: type[Pool], fakes: FakeModels, tmp_path: Path) -> None:
+    for name in ("a.png", "grün.png"):
+        (tmp_path / name).write_bytes(cv2.imencode(".png", picture(9))[1].tobytes())
+    with kind(device="cpu") as pool:
+        results = list(pool.map([tmp_path / "a.png", str(tmp_path / "grün.png")]))
+    assert [r.path for r in results] == [str(tmp_path / "a.png"), str(tmp_path / "grün.png")]
+    assert [tag_of(r) for r in results] == [9, 9]

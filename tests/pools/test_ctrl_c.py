@@ -1,0 +1,51 @@
+"""Ctrl-C, for real: a process sends itself SIGINT in the middle of the work, and every thread is joined."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+REAL = """
+import itertools, os, signal, sys, threading
+from yolothreads import pools, scenes
+image = scenes.scene(1, (128, 160)).image
+try:
+    with getattr(pools, sys.argv[1])(workers=2, device="cpu", imgsz=160) as pool:
+        for number, _ in enumerate(pool.map(itertools.repeat(image))):
+            if number == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("ok" if threading.active_count() == 1 else threading.enumerate())
+"""
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with Ctrl-C switched on, which a shell's background jobs have ignored."""
+    env = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+    return subprocess.run(
+        [sys.executable, *command],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env=env,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+@pytest.mark.timeout(120)
+def test_ctrl_c_in_map_in_leaving_and_in_starting_joins_every_thread() -> None:
+    done = run(str(HERE / "ctrl_c.py"))
+    assert (done.stdout.strip(), done.returncode) == ("ok", 0), done.stderr[-2000:]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("kind", ["ModelPerThread"])
+def test_ctrl_c_with_a_real_model(kind: str) -> None:
+    done = run("-c", REAL, kind)
+    assert (done.stdout.strip(), done.returncode) == ("ok", 0), done.stderr[-2000:]

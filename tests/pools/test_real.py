@@ -1,0 +1,98 @@
+"""Every pool with the real model, small: the same results as one model alone, and ultralytics' habits under control."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import ultralytics
+
+from yolothreads.errors import ImageError
+from yolothreads.measure import same
+from yolothreads.pools import POOLS, Pool
+from yolothreads.pools.device import cores
+from yolothreads.scenes import SHAPES, scene
+
+pytestmark = pytest.mark.timeout(120)
+IMAGES = [scene(seed, SHAPES[seed % 2]).image for seed in range(6)]
+SETTINGS = {"conf": 0.001, "max_det": 20}
+seen_threads: set[int] = set()
+
+
+class CountsThreads(ultralytics.YOLO):
+    """The real model, which notes how many threads torch may use where it predicts."""
+
+    def predict(self, *args: object, **kwargs: object) -> list:
+        results = super().predict(*args, **kwargs)
+        seen_threads.add(torch.get_num_threads())
+        return results
+
+
+@pytest.fixture(scope="module")
+def alone() -> list:
+    """What one YOLO object in one thread gives."""
+    from yolothreads.weights import bundled
+
+    model = ultralytics.YOLO(bundled())
+    return [model.predict(i, imgsz=160, device="cpu", verbose=False, **SETTINGS)[0] for i in IMAGES]
+
+
+@pytest.fixture(scope="module", params=POOLS, ids=lambda kind: kind.__name__)
+def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
+    """An open pool of each kind."""
+    before = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ultralytics, "YOLO", CountsThreads)
+        with request.param(workers=2, device="cpu", imgsz=160) as opened:
+            yield opened
+    assert torch.get_num_threads() == before
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind() -> None:
+    """Here pools stay open from one test to the next; closing them is checked by the fixture above."""
+
+
+def test_results_are_those_of_one_model_alone_in_order(pool: Pool, alone: list) -> None:
+    assert any(len(result.boxes) for result in alone)
+    for _ in range(3):
+        results = list(pool.map(IMAGES, **SETTINGS))
+        assert all(same(a, b) for a, b in zip(results, alone, strict=True))
+
+
+def test_a_result_is_on_the_cpu_and_has_its_picture_and_classes(pool: Pool) -> None:
+    result = pool.submit(IMAGES[1], **SETTINGS).result(60)
+    assert result.boxes.data.device.type == "cpu"
+    assert result.orig_shape == IMAGES[1].shape[:2] and (result.orig_img == IMAGES[1]).all()
+    assert set(result.names.values()) == {"disc", "ring", "square", "triangle", "star"}
+
+
+def test_a_file_gives_what_its_pixels_give_under_its_own_name(pool: Pool, alone: list, tmp_path: Path) -> None:
+    file = tmp_path / "scene 0.png"
+    file.write_bytes(cv2.imencode(".png", IMAGES[0])[1].tobytes())
+    result = pool.submit(file, **SETTINGS).result(60)
+    assert result.path == str(file) and same(result, alone[0])
+
+
+def test_bad_images_fail_alone(pool: Pool, alone: list, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("not a picture")
+    grey = np.zeros((64, 64), np.uint8)
+    images = [IMAGES[0], tmp_path / "missing.png", IMAGES[1], tmp_path / "text.png", IMAGES[2], grey, IMAGES[3]]
+    results = list(pool.map(images, errors="return", **SETTINGS))
+    assert [type(r) for r in results[1::2]] == [ImageError] * 3
+    assert all(same(a, b) for a, b in zip(results[::2], alone, strict=False))
+
+
+def test_a_setting_out_of_range_fails_that_call_only(pool: Pool, alone: list) -> None:
+    with pytest.raises(ValueError, match="conf"):
+        pool.submit(IMAGES[0], conf=7.0).result(60)
+    assert same(pool.submit(IMAGES[0], **SETTINGS).result(60), alone[0])
+
+
+def test_ultralytics_does_not_undo_the_thread_count(pool: Pool) -> None:
+    seen_threads.clear()
+    list(pool.map(IMAGES, imgsz=160))
+    list(pool.map(IMAGES, imgsz=192))
+    assert seen_threads == {max(1, cores() // pool.workers)}

@@ -1,0 +1,151 @@
+"""The command line: what it prints, what it returns, and what it hands on."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from yolothreads import bench, cli
+from yolothreads.errors import DeviceError
+from yolothreads.headless import doctor, runner
+from yolothreads.headless.runner import Run
+from yolothreads.tables import Table
+
+GOOD = Run("00_good", 1.5, True, "", ({"claim": "tiny", "word": "confirmed"},))
+BAD = Run("01_bad", 0.5, False, "Cell [2] raised ValueError: no", ())
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A runner that notes how it is called and gives one good run."""
+    noted: dict[str, Any] = {}
+
+    def run(notebooks: object, parameters: object, out: object, timeout_s: object, on_done: object) -> list[Run]:
+        noted.update(notebooks=notebooks, parameters=parameters, out=out, timeout_s=timeout_s)
+        return [GOOD]
+
+    monkeypatch.setattr(runner, "find", lambda names: list(names))
+    monkeypatch.setattr(runner, "run", run)
+    return noted
+
+
+def test_run_hands_on_names_parameters_folder_and_timeout(called: dict[str, Any]) -> None:
+    words = "run 0 1 -p workers 4 -p conf 0.5 -p quick True -p device cuda:0 --out there --timeout 9"
+    assert cli.main(words.split()) == 0
+    assert called["parameters"] == {"workers": 4, "conf": 0.5, "quick": True, "device": "cuda:0"}
+    assert (called["notebooks"], called["out"], called["timeout_s"]) == (["0", "1"], "there", 9)
+
+
+def test_a_path_is_meant_from_where_it_was_typed(
+    called: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    cli.main(["run", "-p", "images", "mine", "-p", "weights", "yolo11n.pt"])
+    assert called["parameters"] == {"images": str(tmp_path / "mine"), "weights": "yolo11n.pt"}
+
+
+def test_quick_is_told_to_the_kernels(called: dict[str, Any]) -> None:
+    cli.main(["run", "--quick"])
+    assert os.environ["YOLOTHREADS_QUICK"] == "1"
+    assert os.environ["YOLO_AUTOINSTALL"] == "false"
+
+
+def test_run_prints_a_table_and_returns_1_where_a_notebook_failed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*args: object, on_done: Any) -> list[Run]:
+        on_done(BAD)
+        return [GOOD, BAD]
+
+    monkeypatch.setattr(runner, "find", lambda names: [])
+    monkeypatch.setattr(runner, "run", run)
+    assert cli.main(["run"]) == 1
+    printed = capsys.readouterr()
+    assert "00_good" in printed.out
+    assert "tiny confirmed" in printed.out
+    assert printed.err == "01_bad: Cell [2] raised ValueError: no\n"
+
+
+def test_an_error_is_a_sentence_and_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "no_such_lesson"]) == 2
+    assert capsys.readouterr().err.startswith('error: There is no notebook "no_such_lesson"')
+
+
+@pytest.mark.parametrize(("state", "code"), [("ok", 0), ("problem: do this", 1)])
+def test_doctor_returns_1_on_a_problem(monkeypatch: pytest.MonkeyPatch, state: str, code: int) -> None:
+    monkeypatch.setattr(doctor, "checkup", lambda: Table(("thing", "found", "state"), [("disk", "1 GB", state)]))
+    assert cli.main(["doctor"]) == code
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "bench", lambda *args: SimpleNamespace(to_dict=lambda: {"asked": args}))
+
+
+def test_bench_writes_json_to_a_file(measured: None, tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    assert cli.main(["bench", "--rounds", "2", "--json", str(file)]) == 0
+    assert json.loads(file.read_text())["asked"] == [2, 16, 2, 640, "cpu", "bundled"]
+
+
+def test_bench_prints_json_instead_of_text(measured: None, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["bench", "--json"])
+    assert json.loads(capsys.readouterr().out)["asked"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_an_error_that_names_the_file(measured: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "--json", "/dev/full"]) == 2
+    assert 'error: "/dev/full" could not be written' in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_here_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*args: object) -> None:
+        raise DeviceError("There is no device.")
+
+    monkeypatch.setattr(bench, "bench", refuse)
+    assert cli.main(["bench", "--device", "cuda:99"]) == 2
+    assert capsys.readouterr().err == "error: There is no device.\n"
+
+
+def test_claims_lists_what_the_guide_says(capsys: pytest.CaptureFixture[str]) -> None:
+    from yolothreads.lessons.claims import CLAIMS
+
+    assert cli.main(["claims"]) == 0
+    printed = capsys.readouterr().out
+    assert all(claim.id in printed and claim.says in printed for claim in CLAIMS.values())
+
+
+def test_lab_opens_the_first_lesson_on_this_machine_only_and_returns_its_code(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    noted = tmp_path / "noted"
+    program = f"import sys, pathlib; pathlib.Path({str(noted)!r}).write_text(repr(sys.argv[1:])); sys.exit(7)"
+    fake = tmp_path / "python"
+    fake.write_text(f"#!{sys.executable}\n{program}\n")
+    fake.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(fake))
+    monkeypatch.setattr(runner, "find", lambda names: [Path("notebooks/00_start_here.ipynb")])
+    assert cli.main(["lab", "--", "--no-browser"]) == 7
+    words = noted.read_text()
+    for word in ("jupyterlab", "00_start_here.ipynb", "--ServerApp.ip=127.0.0.1", "--no-browser"):
+        assert word in words
+    assert "token" not in words
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    check = "import sys; from yolothreads import cli; cli._parser(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

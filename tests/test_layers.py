@@ -1,0 +1,101 @@
+"""The house: imports run downwards, importing is quick, files stay small, the public names are in order."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import yolothreads
+
+pytestmark = pytest.mark.timeout(60)
+ROOT = Path(yolothreads.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+# From the ground up. Within one floor modules may import one another, but pools and races are kept apart.
+FLOORS = (
+    {"errors", "tables", "trace"},
+    {"scenes", "weights"},
+    {"pools", "races"},
+    {"bench", "hazards", "measure"},
+    {"lessons"},
+    {"headless"},
+    {"cli"},
+    {"__init__", "__main__"},
+)
+LEVEL = {name: level for level, floor in enumerate(FLOORS) for name in floor}
+APART = {("pools", "races"), ("races", "pools")}
+
+
+def part(file: Path) -> str:
+    """The part of the house that a file belongs to: its folder, or its own name."""
+    inside = file.relative_to(ROOT)
+    return inside.parts[0] if len(inside.parts) > 1 else inside.stem
+
+
+def imported(file: Path) -> Iterator[str]:
+    """The full names of all modules that a file imports, inside functions too; names that it takes are added."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = ["yolothreads", *file.relative_to(ROOT).parts[:-1]]
+            base = ".".join([*above[: len(above) + 1 - node.level], *filter(None, [node.module])])
+            base = base if node.level else node.module or ""
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_imports_run_downwards(file: Path) -> None:
+    own = part(file)
+    assert own in LEVEL, f"{own} has no floor in the house yet"
+    for name in imported(file):
+        if name.split(".")[0] == "yolothreads" and own != "__init__":
+            other = name.split(".")[1]
+            assert other in LEVEL, f"{file.name} takes {other} from the package; take it from its own module"
+            assert own == other or LEVEL[other] <= LEVEL[own], f"{own} must not import {other}, which is above it"
+            assert (own, other) not in APART, f"{own} and {other} are kept apart"
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "races").glob("*.py")), ids=lambda f: f.name)
+def test_races_use_the_standard_library_only(file: Path) -> None:
+    for name in imported(file):
+        assert name.split(".")[0] in sys.stdlib_module_names or name.startswith("yolothreads.races"), name
+
+
+def test_no_file_is_longer_than_300_lines() -> None:
+    lengths = {str(f.relative_to(ROOT)): len(f.read_text(encoding="utf-8").splitlines()) for f in FILES}
+    assert {name: n for name, n in lengths.items() if n > 300} == {}
+
+
+def test_importing_is_quick_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, time; t = time.perf_counter(); import yolothreads; print(time.perf_counter() - t); "
+        "print(*{m.split('.')[0] for m in sys.modules})"
+    )
+    times = []
+    for _ in range(3):  # the quickest counts: another program may have had the processor
+        took, modules = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=50).splitlines()
+        times.append(float(took))
+    heavy = {"torch", "torchvision", "ultralytics", "numpy", "cv2", "matplotlib", "pandas", "IPython", "papermill"}
+    assert heavy & set(modules.split()) == set()
+    assert min(times) < 0.2
+
+
+def test_importing_starts_no_thread_and_changes_no_environment() -> None:
+    code = (
+        "import os, threading; was = dict(os.environ); import yolothreads; "
+        "print(threading.active_count(), dict(os.environ) == was)"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, timeout=50).split() == ["1", "True"]
+
+
+def test_the_public_names_are_sorted_and_each_can_be_had() -> None:
+    assert yolothreads.__all__ == sorted(yolothreads.__all__)
+    assert {"ModelPerThread", "YoloThreadsError", "compare", "scene"} <= set(yolothreads.__all__)
+    for name in yolothreads.__all__:
+        assert getattr(yolothreads, name) is not None
+    assert set(yolothreads.__all__) <= set(dir(yolothreads))
+    with pytest.raises(AttributeError, match="no_such_name"):
+        yolothreads.no_such_name  # noqa: B018

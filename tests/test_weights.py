@@ -1,0 +1,140 @@
+"""Weights are found and checked before they are loaded; nothing that a file brings along is run."""
+
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import ultralytics.utils.downloads
+
+from yolothreads import weights
+from yolothreads.errors import WeightsError
+
+pytestmark = pytest.mark.timeout(60)
+
+
+class Payload:
+    """An object whose pickle creates a file when it is loaded."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple:
+        return open, (str(self.file), "w")
+
+
+def refusal(path: Path | str) -> str:
+    """The message of the error; one or two sentences that name the file."""
+    with pytest.raises(WeightsError) as error:
+        weights.check(path)
+    message = str(error.value)
+    assert Path(path).name in message and "\n" not in message
+    return message
+
+
+def test_the_bundled_model_is_small_and_as_shipped() -> None:
+    path = weights.bundled()
+    assert path.parent == weights.ASSETS and path.stat().st_size <= 6_000_000
+    assert weights.check() == weights.check("bundled") == weights.check(path) == path
+
+
+def test_a_changed_byte_of_the_bundled_model_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / weights._BUNDLED.name
+    content = bytearray(weights._BUNDLED.read_bytes())
+    content[len(content) // 2] ^= 1
+    copy.write_bytes(content)
+    shutil.copy(weights._BUNDLED.with_suffix(".sha256"), tmp_path)
+    monkeypatch.setattr(weights, "_BUNDLED", copy)
+    with pytest.raises(WeightsError, match="are not those shipped"):
+        weights.check("bundled")
+
+
+@pytest.mark.parametrize("missing", [".pt", ".sha256"])
+def test_a_part_of_the_bundled_model_missing_is_noticed(
+    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for suffix in {".pt", ".sha256"} - {missing}:
+        shutil.copy(weights._BUNDLED.with_suffix(suffix), tmp_path)
+    monkeypatch.setattr(weights, "_BUNDLED", tmp_path / weights._BUNDLED.name)
+    with pytest.raises(WeightsError, match=r"missing.*install yolothreads again"):
+        weights.check()
+
+
+def test_a_path_that_is_not_there_or_no_weights_file(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"onnx")
+    assert "no weights at" in refusal(tmp_path / "missing.pt")
+    assert "are a folder" in refusal(tmp_path)
+    assert "is no .pt file" in refusal(tmp_path / "model.onnx")
+
+
+def test_a_damaged_file_is_called_damaged(tmp_path: Path) -> None:
+    whole = weights.bundled().read_bytes()
+    for name, content in (("cut.pt", whole[: len(whole) // 2]), ("empty.pt", b"")):
+        (tmp_path / name).write_bytes(content)
+        assert "is damaged" in refusal(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [b"this is no model\n" * 9, b"\x89PNG\r\n\x1a\n" + bytes(50), b"GIF89a"])
+def test_another_kind_of_file_is_not_accused_of_running_code(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "renamed.pt").write_bytes(content)
+    message = refusal(tmp_path / "renamed.pt")
+    assert "no YOLO checkpoint" in message and "run code" not in message
+
+
+def test_the_payload_would_run_if_it_were_trusted(tmp_path: Path) -> None:
+    pickle.loads(pickle.dumps(Payload(tmp_path / "ran"))).close()
+    assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")
+@pytest.mark.parametrize("how", ["zip", "old", "bare", "text"])
+def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(how: str, tmp_path: Path) -> None:
+    file, ran = tmp_path / "evil.pt", tmp_path / "ran"
+    if how in ("zip", "old"):
+        torch.save({"model": Payload(ran)}, file, _use_new_zipfile_serialization=how == "zip")
+    else:
+        file.write_bytes(pickle.dumps({"model": Payload(ran)}, protocol=4 if how == "bare" else 0))
+    # A pickle of the oldest protocol is text, and torch does not read it at all.
+    assert ("no YOLO checkpoint" if how == "text" else "was refused: its pickle") in refusal(file)
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("content", [{"epoch": 1}, [1, 2], {"model": torch.zeros(2)}])
+def test_a_checkpoint_without_a_model_is_refused(content: object, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "other.pt")
+    assert "no YOLO" in refusal(tmp_path / "other.pt")
+
+
+def test_a_model_of_another_task_is_named(tmp_path: Path) -> None:
+    from ultralytics import YOLO
+
+    YOLO("yolo11n-cls.yaml", verbose=False).save(tmp_path / "classifier.pt")
+    assert '"classify"' in refusal(tmp_path / "classifier.pt")
+    assert weights.check(tmp_path / "classifier.pt", task="classify") == tmp_path / "classifier.pt"
+
+
+def test_an_edited_file_is_checked_again(tmp_path: Path) -> None:
+    copy = Path(shutil.copyfile(weights.bundled(), tmp_path / "mine.pt"))
+    assert weights.check(str(copy)) == copy
+    copy.write_bytes(b"")
+    assert "is damaged" in refusal(copy)
+
+
+def test_an_official_name_without_a_network_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(*args: object, **kwargs: object) -> str:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ultralytics.utils.downloads, "attempt_download_asset", no_network)
+    message = refusal("yolo11n.pt")
+    assert "could not be downloaded" in message and "no route to host" in message and '"bundled"' in message
+    monkeypatch.setattr(ultralytics.utils.downloads, "attempt_download_asset", lambda file: file)  # fails silently
+    assert "could not be downloaded" in refusal("yolo11n.pt")
+
+
+def test_a_damaged_file_with_an_official_name_is_not_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("yolo11n.pt").write_bytes(b"")
+    assert "is damaged" in refusal("yolo11n.pt")
+    assert Path("yolo11n.pt").exists()

@@ -1,0 +1,58 @@
+"""yolothreads: run YOLO in threads without wrong results, and prove it on your own machine.
+
+    pools      run YOLO concurrently, one file a strategy, all with the same four verbs
+    races      how often something goes wrong by itself; knows nothing of YOLO
+    measure    correctness, throughput, latency, memory and start-up of any pool; bench sets them beside the alternatives
+    lessons    shows it to people: claims and verdicts, figures, exercises
+    headless   runs the lessons without people
+    cli        the command `yolothreads`
+
+    scenes, weights, trace, tables, errors stand below all of these. Imports go downwards only:
+    cli -> headless -> lessons -> bench, measure -> pools, races -> scenes, weights -> trace, tables, errors
+
+Importing this package is quick: what needs torch is imported when it is first used.
+"""
+
+from importlib import import_module
+from typing import Any
+
+from yolothreads.errors import YoloThreadsError
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "LockedModel": "pools",
+    "ModelPerThread": "pools",
+    "ModelsBuiltOutside": "pools",
+    "Sequential": "pools",
+    "SharedModel": "pools",
+    "compare": "measure",
+    "pictures": "scenes",
+    "rate": "races",
+    "recording": "trace",
+    "scene": "scenes",
+}
+
+__all__ = [  # noqa: PLE0604
+    "LockedModel",
+    "ModelPerThread",
+    "ModelsBuiltOutside",
+    "Sequential",
+    "SharedModel",
+    "YoloThreadsError",
+    "compare",
+    "pictures",
+    "rate",
+    "recording",
+    "scene",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'yolothreads' has no attribute '{name}'")
+    return getattr(import_module(f"yolothreads.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,166 @@
+"""The command `yolothreads`: lab, run, doctor, bench, claims."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from yolothreads.errors import OutputError, YoloThreadsError
+
+if TYPE_CHECKING:
+    from yolothreads.headless.runner import Run
+
+# The work itself is imported where it is done: `yolothreads --help` must not wait for torch.
+
+_PATHS = {"images": "scenes", "weights": "bundled"}  # parameters that may be paths, and the word that is none
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the words after `yolothreads`; by default those of the command line.
+
+    Returns:
+        0 if all is well, 1 if a notebook failed or the doctor found a problem, 2 if what was asked makes no sense.
+    """
+    words, extra = _split(sys.argv[1:] if argv is None else list(argv))
+    args = _parser().parse_args(words)
+    args.extra = extra
+    # Else ultralytics installs packages by itself while a lesson runs.
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    try:
+        return int(args.command(args))
+    except YoloThreadsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """Cut `lab -- --no-browser` at the dashes; argparse itself would take the rest for arguments of ours."""
+    if words[:1] == ["lab"] and "--" in words:
+        at = words.index("--")
+        return words[:at], words[at + 1 :]
+    return words, []
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("yolothreads", description="Learn to run YOLO in threads without wrong results.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, does: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(command=does)
+        return added
+
+    command("lab", _lab, "Open the lessons in JupyterLab; what follows -- is passed on to it.")
+    run = command("run", _run, "Execute notebooks without a browser.")
+    run.add_argument("names", nargs="*", metavar="NAME", help='a number, a name or a path: 2, "02_break_..." (all)')
+    run.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter")
+    run.add_argument("--out", default="build/run", metavar="DIR", help="where executed notebooks go (build/run)")
+    run.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds for each notebook (600)")
+    run.add_argument("--quick", action="store_true", help="fewer trials, the same checks")
+    command("doctor", _doctor, "Look whether this machine has what the lessons need.")
+    bench = command("bench", _bench, "Measure every pool on this machine; takes about a minute.")
+    for name, default, text in (
+        ("rounds", 5, "rounds"),
+        ("images", 16, "images a round"),
+        ("workers", 2, "threads"),
+        ("imgsz", 640, "side of the images in pixels"),
+    ):
+        bench.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text} ({default})")
+    bench.add_argument("--device", default="cpu", help='"cpu", "cuda", "cuda:N", "mps" or "auto" (cpu)')
+    bench.add_argument("--weights", default="bundled", help='"bundled", a path or an official name (bundled)')
+    bench.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON, to FILE or instead of text")
+    command("claims", _claims, "List what the guide says, and the notebook that tries it.")
+    return parser
+
+
+def _lab(args: argparse.Namespace) -> int:
+    from yolothreads.headless import runner
+
+    first = runner.find(["0"])[0]
+    command = [sys.executable, "-m", "jupyterlab", str(first), "--ServerApp.ip=127.0.0.1"]
+    command += [f"--LabApp.default_url=/lab/tree/{first.name}"]  # for the address that it prints, too
+    child = subprocess.Popen([*command, *args.extra])
+    # A terminal sends Ctrl-C to Jupyter, too, which asks whether it is meant: only wait for its answer meanwhile.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    try:
+        return child.wait()
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGTERM, before[1])
+
+
+def _run(args: argparse.Namespace) -> int:
+    from yolothreads.headless import runner
+    from yolothreads.tables import Table
+
+    if args.quick:
+        os.environ["YOLOTHREADS_QUICK"] = "1"
+    notebooks = runner.find(args.names)
+    parameters = {name: _value(name, text) for name, text in args.p}
+    runs = runner.run(notebooks, parameters, args.out, args.timeout, on_done=_say)
+    rows = [(r.notebook, f"{r.seconds:.1f}", "ok" if r.ok else "failed", _words(r)) for r in runs]
+    print(Table(("notebook", "seconds", "ran", "verdicts"), rows, f"Executed notebooks are in {args.out}."))
+    return 0 if all(r.ok for r in runs) else 1
+
+
+def _say(run: Run) -> None:
+    """A line as each notebook ends: a series takes minutes, and its table comes last."""
+    print(f"{run.notebook}: {run.error or f'{run.seconds:.1f} s'}", file=sys.stderr, flush=True)
+
+
+def _words(run: Run) -> str:
+    return ", ".join(f"{v.get('claim')} {v.get('word')}" for v in run.verdicts)
+
+
+def _value(name: str, text: str) -> Any:
+    """Read a value as Python would (2, 0.5, True, None, [1, 2]), and anything else as text."""
+    if name in _PATHS:
+        # A notebook runs in its own folder; a path that somebody typed is meant from theirs.
+        return str(Path(text).resolve()) if text != _PATHS[name] and Path(text).exists() else text
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from yolothreads.headless import doctor
+
+    table = doctor.checkup()
+    print(table)
+    return 1 if doctor.problems(table) else 0
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from yolothreads.bench import bench
+
+    done = bench(args.rounds, args.images, args.workers, args.imgsz, args.device, args.weights)
+    text = json.dumps(done.to_dict(), indent=2)
+    print(text if args.json == "-" else done)
+    if args.json not in (None, "-"):
+        try:
+            Path(args.json).write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f'"{args.json}" could not be written ({error.strerror}); name another file.') from error
+    return 0
+
+
+def _claims(args: argparse.Namespace) -> int:
+    from yolothreads.lessons.claims import CLAIMS
+    from yolothreads.tables import Table
+
+    print(Table(("claim", "what the guide says", "notebook"), [(c.id, c.says, c.notebook) for c in CLAIMS.values()]))
+    return 0

@@ -1,0 +1,62 @@
+"""A model small enough to see through: it stands in for YOLO where an exercise must force two threads to meet."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+_MEET_S = 0.3  # how long a call waits for company; without any it goes on alone, so a correct answer only waits
+
+
+class StandIn:
+    """Does what makes a shared YOLO object unsafe: keeps the arguments of a call on itself, then works on them.
+
+    Between the two it waits for a second call to come in, so that a race happens every time it can.
+
+    Attributes:
+        built_by: the name of the thread that made it. crowded: whether two threads were ever inside it at once.
+    """
+
+    def __init__(self) -> None:
+        self.built_by = threading.current_thread().name
+        self.crowded = False
+        self._inside = 0
+        self._count = threading.Lock()
+        self._company = threading.Event()
+        self._conf = 0.0
+
+    def predict(self, image: int, conf: float = 0.25) -> tuple[int, float]:
+        """Give the image and the `conf` that was really used for it."""
+        with self._visit():
+            self._conf = conf
+            self._company.wait(_MEET_S)
+            return image, self._conf
+
+    def stream(self, image: int) -> Iterator[int]:
+        """Give three results of an image, one by one, as `stream=True` does."""
+        for part in range(3):
+            with self._visit():
+                self._company.wait(_MEET_S / 3)
+            yield 10 * image + part
+
+    def _visit(self) -> _Visit:
+        return _Visit(self)
+
+
+class _Visit:
+    """One thread's stay inside a stand-in: wakes whoever waits for company."""
+
+    def __init__(self, model: StandIn) -> None:
+        self._model = model
+
+    def __enter__(self) -> None:
+        model = self._model
+        with model._count:
+            model._inside += 1
+            if model._inside >= 2:
+                model.crowded = True
+                model._company.set()
+
+    def __exit__(self, *error: object) -> None:
+        with self._model._count:
+            self._model._inside -= 1

@@ -1,0 +1,21 @@
+"""Pools run YOLO concurrently: one file a strategy, all with the same four verbs (open, submit, map, shutdown)."""
+
+from yolothreads.pools.base import Pool
+from yolothreads.pools.locked_model import LockedModel
+from yolothreads.pools.model_per_thread import ModelPerThread
+from yolothreads.pools.models_built_outside import ModelsBuiltOutside
+from yolothreads.pools.sequential import Sequential
+from yolothreads.pools.shared_model import SharedModel
+
+POOLS: tuple[type[Pool], ...] = (Sequential, SharedModel, ModelsBuiltOutside, ModelPerThread, LockedModel)
+"""Every pool, in the order in which the lessons meet them."""
+
+__all__ = [
+    "POOLS",
+    "LockedModel",
+    "ModelPerThread",
+    "ModelsBuiltOutside",
+    "Pool",
+    "Sequential",
+    "SharedModel",
+]

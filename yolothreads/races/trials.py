@@ -1,0 +1,85 @@
+"""Natural trials: run something many times without forcing it, and say how often each outcome came, with its bounds."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+RIGHT, WRONG, EXCEPTION = "as sequential", "wrong result", "exception"
+"""The outcomes of a trial: what some sequential order gives; something else, silently; or an error."""
+
+_Z = 1.959964  # two-sided 95 % of the normal distribution
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How often each outcome came in `trials` trials, with the interpreter's thread switch interval in seconds."""
+
+    counts: Mapping[str, int]
+    trials: int
+    switch_interval_s: float
+
+    def __getitem__(self, kind: str) -> int:
+        """How many trials ended this way; 0 for an outcome that never came."""
+        return self.counts.get(kind, 0)
+
+    def interval(self, kind: str) -> tuple[float, float]:
+        """The 95 % interval of the share of this outcome, from 0 to 1.
+
+        Wilson's score interval (E. B. Wilson, 1927). Where the outcome never came, the upper bound is 3/n, the "rule
+        of three" (Hanley and Lippman-Hand, 1983): it is rare, but this says nothing about "never".
+        """
+        n, k = self.trials, self[kind]
+        if k == 0:
+            return 0.0, min(1.0, 3 / n)
+        p, z2 = k / n, _Z * _Z
+        middle = (p + z2 / (2 * n)) / (1 + z2 / n)
+        half = _Z / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+        return max(0.0, middle - half), min(1.0, middle + half)
+
+    def describe(self, kind: str) -> str:
+        """One phrase: the count, the share, and its 95 % interval or bound."""
+        low, high = self.interval(kind)
+        if self[kind] == 0:
+            return f"0 of {self.trials} {kind} (fewer than {high:.1%}, with 95 % confidence)"
+        share = self[kind] / self.trials
+        return f"{self[kind]} of {self.trials} {kind} ({share:.1%}, 95 % interval {low:.1%} to {high:.1%})"
+
+    def rows(self) -> list[tuple[str, int, str, str]]:
+        """Kind, count, share and 95 % interval of the three outcomes and of any other that came."""
+        kinds = dict.fromkeys((RIGHT, WRONG, EXCEPTION, *self.counts))
+        return [
+            (kind, self[kind], f"{self[kind] / self.trials:.1%}", "{:.1%} to {:.1%}".format(*self.interval(kind)))
+            for kind in kinds
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(self.describe(kind) for kind, *_ in self.rows())
+
+
+def rate(trial: Callable[[int], str], trials: int, *, stop: Callable[[Rate], bool] | None = None) -> Rate:
+    """Run `trial(i)` for i = 0, 1, ... and count what it gives.
+
+    Args:
+        trial: gives the kind of its outcome: `RIGHT`, `WRONG`, or another word. An exception counts as `EXCEPTION`.
+        trials: how many, 1 or more.
+        stop: asked after each trial whether that is enough; the rate is then that of the trials run.
+
+    Raises:
+        ValueError: `trials` is below 1.
+    """
+    if trials < 1:
+        raise ValueError(f"trials={trials} says nothing; run 1 or more.")
+    counts: Counter[str] = Counter()
+    for done in range(1, trials + 1):
+        try:
+            counts[trial(done - 1)] += 1
+        except Exception:
+            counts[EXCEPTION] += 1
+        so_far = Rate(dict(counts), done, sys.getswitchinterval())
+        if stop is not None and stop(so_far):
+            break
+    return so_far

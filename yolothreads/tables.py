@@ -1,0 +1,43 @@
+"""One small table that shows itself as HTML in a notebook and as text everywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under headers, with a caption that says what they show and where they were measured."""
+
+    headers: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    caption: str = ""
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One dict a row, keyed by header."""
+        return [dict(zip(self.headers, row, strict=True)) for row in self.rows]
+
+    def to_markdown(self) -> str:
+        """The table as GitHub's Markdown, for the docs."""
+        from tabulate import tabulate
+
+        return tabulate(self.rows, self.headers, tablefmt="github", disable_numparse=True)
+
+    def __str__(self) -> str:
+        from tabulate import tabulate
+
+        text = tabulate(self.rows, self.headers, tablefmt="simple", disable_numparse=True)
+        return f"{text}\n{self.caption}" if self.caption else text
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        from tabulate import tabulate
+
+        html = str(tabulate(self.rows, self.headers, tablefmt="html", disable_numparse=True))
+        html = html.replace("<th>", '<th scope="col">')
+        return html.replace("<table>", f"<table>\n<caption>{escape(self.caption)}</caption>", 1)
