@@ -23,7 +23,7 @@ lab: $(INSTALLED)
 
 test: export YOLOTHREADS_QUICK = 1
 test: lint
-	$(RUN) pytest $(ARGS)
+	$(RUN) pytest --nbval-lax tests notebooks $(ARGS)
 
 run: $(INSTALLED)
 	@$(RUN) yolothreads run $(ARGS)

@@ -1,4 +1,4 @@
-"""A fake model that takes the place of `ultralytics.YOLO`: it records who uses it when, and can be told to wait or fail.
+"""A fake model in place of `ultralytics.YOLO`: it records who uses it when, and can be told to wait or to fail.
 
 It has the flaw of the real one too: a call stores its settings in the model, and reads them back at the end.
 """

@@ -10,7 +10,7 @@ import pytest
 
 import yolothreads
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 ROOT = Path(yolothreads.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 # From the ground up. Within one floor modules may import one another, but pools and races are kept apart.

@@ -13,7 +13,7 @@ from yolothreads.errors import ArgumentError, PoolClosedError
 from yolothreads.pools import LockedModel, ModelPerThread, Pool, Sequential, SharedModel
 from yolothreads.scenes import Scene, scene
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 ROWS = [[0, 0, 10, 10, 0.9, 0], [20, 20, 40, 40, 0.8, 1], [20, 20, 40, 40, 0.8, 2]]
 
 

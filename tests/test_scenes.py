@@ -10,7 +10,7 @@ import pytest
 from yolothreads.errors import ArgumentError, ImageError
 from yolothreads.scenes import CLASSES, SHAPES, Scene, pictures, scene
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(scope="module")

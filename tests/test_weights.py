@@ -11,7 +11,7 @@ import ultralytics.utils.downloads
 from yolothreads import weights
 from yolothreads.errors import WeightsError
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 class Payload:

@@ -2,7 +2,8 @@
 
     pools      run YOLO concurrently, one file a strategy, all with the same four verbs
     races      how often something goes wrong by itself; knows nothing of YOLO
-    measure    correctness, throughput, latency, memory and start-up of any pool; bench sets them beside the alternatives
+    measure    correctness, throughput, latency, memory and start-up of any pool
+    bench      the pools between a ceiling and what people do instead
     lessons    shows it to people: claims and verdicts, figures, exercises
     headless   runs the lessons without people
     cli        the command `yolothreads`
@@ -33,7 +34,7 @@ _HOMES = {
     "scene": "scenes",
 }
 
-__all__ = [  # noqa: PLE0604
+__all__ = [
     "LockedModel",
     "ModelPerThread",
     "ModelsBuiltOutside",

@@ -84,7 +84,7 @@ def outcome(got: Sequence[Results | Exception | None], wanted: Sequence[Results]
     """The kind of a trial (see `races.trials`): what its calls gave, held against what each gives when it is alone."""
     if any(not hasattr(result, "boxes") for result in got):
         return EXCEPTION
-    return RIGHT if all(same(a, b) for a, b in zip(got, wanted, strict=True)) else WRONG  # type: ignore[arg-type]
+    return RIGHT if all(same(a, b) for a, b in zip(got, wanted, strict=True)) else WRONG
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,8 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
+        """Make it from one value a round."""
+        """The spread of some values."""
         return cls(statistics.median(values), min(values), max(values))
 
     def __str__(self) -> str:
@@ -236,7 +238,7 @@ def turns(contenders: int, rounds: int) -> Iterator[int]:
 
 def _outcomes(pool: Pool, work: Sequence[tuple[Image, dict[str, Any]]]) -> list[Results | Exception]:
     futures = [pool.submit(image, **settings) for image, settings in work]
-    return [future.exception() or future.result() for future in futures]  # type: ignore[misc]
+    return [future.exception() or future.result() for future in futures]
 
 
 def _count(

@@ -135,8 +135,7 @@ class _Object:
         if min(self.box[2] - self.box[0], self.box[3] - self.box[1]) < 12:
             return False
         return all(
-            _iou(self.box, other.box) <= _MAX_IOU
-            and (other.solid & ~self.solid).sum() >= _MIN_VISIBLE * other.area
+            _iou(self.box, other.box) <= _MAX_IOU and (other.solid & ~self.solid).sum() >= _MIN_VISIBLE * other.area
             for other in placed
         )
 
@@ -243,7 +242,7 @@ def _paint(random: np.random.RandomState, image: NDArray[np.int64], new: _Object
     if np.abs(first - behind).sum() < 120:  # an object in the colour of its background could not be seen
         first = 255 - behind
     style, wave = random.randint(0, 3), random.randint(5, 14)
-    across = _along(*cover.shape, 0, 0, *_direction(random.randint(0, 360))) // _ONE
+    across = _along(cover.shape[0], cover.shape[1], 0, 0, *_direction(random.randint(0, 360))) // _ONE
     reach = max(cover.shape)
     mix = {0: np.zeros_like(across), 1: (across // wave % 2) * 200, 2: (across + reach) * 128 // reach}[style]
     colour = (first * (256 - mix[..., None]) + second * mix[..., None]) // 256

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -47,7 +48,7 @@ def test_it_has_one_title_in_its_first_cell_and_no_level_is_left_out(notebook):
     levels = [level for level, _ in headings(notebook)]
     assert notebook.cells[0].source.startswith("# ")
     assert levels.count(1) == 1
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
 def test_its_first_cell_says_what_one_sees_and_needs(notebook):

@@ -15,7 +15,7 @@ from yolothreads.errors import ArgumentError, DeviceError, ImageError, PoolClose
 from yolothreads.pools import POOLS, Pool
 from yolothreads.pools.device import cores
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.parametrize("kind", POOLS)]
+pytestmark = [pytest.mark.timeout(120), pytest.mark.parametrize("kind", POOLS)]
 
 
 def hold(fakes: FakeModels) -> threading.Event:

@@ -7,7 +7,7 @@ from fakes import WAIT_S, FakeModel, FakeModels, picture
 
 from yolothreads.pools import LockedModel, ModelPerThread, ModelsBuiltOutside, Pool, Sequential, SharedModel
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 def meet(parties: int, fakes: FakeModels) -> threading.Barrier:

@@ -37,6 +37,7 @@ def _together(*calls: Callable[[], Any]) -> list[Any]:
 
 
 def see_count_objects(count_objects: Callable[..., Any]) -> str | None:
+    """Whether it counts the objects of one class in a result, and none where there are none."""
     from ultralytics.engine.results import Results
 
     rows = [(0, 0, 9, 9, 0.9, 1), (5, 5, 20, 20, 0.8, 0), (30, 5, 40, 20, 0.7, 1)]
@@ -52,6 +53,7 @@ def see_count_objects(count_objects: Callable[..., Any]) -> str | None:
 
 
 def see_run_in_threads(run_in_threads: Callable[..., Any]) -> str | None:
+    """Whether three calls run at the same time, in threads that have ended when the function returns."""
     before = set(threading.enumerate())
     meet = threading.Barrier(3)
 
@@ -69,6 +71,7 @@ def see_run_in_threads(run_in_threads: Callable[..., Any]) -> str | None:
 
 
 def see_make_detector(make_detector: Callable[..., Any]) -> str | None:
+    """Whether two calls that meet in the model are each answered with their own `conf`."""
     detect = make_detector(StandIn)
     asked = [(1, 0.25), (2, 0.75)]
     got = _together(*(lambda a=a: detect(*a) for a in asked))
@@ -79,6 +82,7 @@ def see_make_detector(make_detector: Callable[..., Any]) -> str | None:
 
 
 def see_save_to(save_to: Callable[..., Any]) -> str | None:
+    """Whether four workers save to four places inside the folder."""
     places = [save_to("runs", worker) for worker in range(4)]
     for worker, place in enumerate(places):
         if not isinstance(place, dict) or set(place) - {"project", "name", "exist_ok"}:
@@ -90,6 +94,7 @@ def see_save_to(save_to: Callable[..., Any]) -> str | None:
 
 
 def see_make_worker(make_worker: Callable[..., Any]) -> str | None:
+    """Whether two threads load one model each, however many images they do."""
     made: list[StandIn] = []
 
     def load() -> StandIn:
@@ -106,6 +111,7 @@ def see_make_worker(make_worker: Callable[..., Any]) -> str | None:
 
 
 def see_detect_all(detect_all: Callable[..., Any]) -> str | None:
+    """Whether two callers of the stream stay out of each other's way inside the model."""
     model = StandIn()
     got = _together(*(lambda i=i: list(detect_all(model, i)) for i in (1, 2)))
     if model.crowded:

@@ -7,6 +7,9 @@ import threading
 from pathlib import Path
 from time import monotonic, sleep
 
+import numpy as np
+from numpy.typing import NDArray
+
 from yolothreads import weights as weights_module
 from yolothreads.errors import YoloThreadsError
 from yolothreads.pools import device as devices
@@ -49,7 +52,7 @@ class Lesson:
         self._children = _children()
 
     @property
-    def images(self) -> list:
+    def images(self) -> list[NDArray[np.uint8] | Path]:
         """The pictures to detect in: paths, or (H, W, 3) uint8 BGR arrays."""
         return self.pictures.images
 

@@ -8,7 +8,7 @@ EXERCISES = {
     for exercise in (
         Exercise(
             name="count_objects",
-            starter="def count_objects(result, name):\n    ...\n",
+            starter="def count_objects(result, name):\n    pass\n",
             answer=(
                 "def count_objects(result, name):\n"
                 "    return sum(result.names[int(c)] == name for c in result.boxes.cls)\n"
@@ -162,8 +162,7 @@ EXERCISES = {
                 "def make_worker(load):\n"
                 "    model = load()\n"
                 "    return lambda image, conf: model.predict(image, conf=conf)\n",
-                "def make_worker(load):\n"
-                "    return lambda image, conf: load().predict(image, conf=conf)\n",
+                "def make_worker(load):\n    return lambda image, conf: load().predict(image, conf=conf)\n",
             ),
         ),
         Exercise(
