@@ -18,6 +18,7 @@ FLOORS = (
     {"errors", "tables", "trace"},
     {"scenes", "weights"},
     {"pools", "races"},
+    {"memory"},
     {"bench", "hazards", "measure"},
     {"lessons"},
     {"headless"},

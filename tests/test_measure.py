@@ -8,8 +8,8 @@ import torch
 from fakes import FakeModel, FakeModels, picture
 from ultralytics.engine.results import Results
 
-from yolothreads import measure
-from yolothreads.errors import ArgumentError, PoolClosedError
+from yolothreads import measure, memory
+from yolothreads.errors import ArgumentError, PoolClosedError, YoloThreadsError
 from yolothreads.pools import LockedModel, ModelPerThread, Pool, Sequential, SharedModel
 from yolothreads.scenes import Scene, scene
 
@@ -170,16 +170,16 @@ def test_spread_is_median_and_range() -> None:
 @pytest.mark.timeout(120)
 def test_memory_is_measured_in_a_fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
-    run = measure.subprocess.run
-    monkeypatch.setattr(measure.subprocess, "run", lambda *a, **k: started.append(a[0]) or run(*a, **k))
+    run = memory.subprocess.run
+    monkeypatch.setattr(memory.subprocess, "run", lambda *a, **k: started.append(a[0]) or run(*a, **k))
     image = scene(1, (64, 64)).image
     found = measure.measure(ModelPerThread(workers=2, device="cpu", imgsz=64), [image], 1, memory=True)
     assert len(started) == 1 and found.memory_per_worker_mb > 1  # a further model is more than 1 MB
 
 
 def test_a_process_that_fails_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure.sys, "argv", ["x"])
+    monkeypatch.setattr(memory.sys, "argv", ["x"])
     pool = Sequential(device="cpu")
     pool.weights = pool.weights.with_name("gone.pt")
-    with pytest.raises(measure.YoloThreadsError, match=r"measures memory failed.*gone\.pt"):
-        measure.memory_mb(pool)
+    with pytest.raises(YoloThreadsError, match=r"measures memory failed.*gone\.pt"):
+        memory.memory_mb(pool)

@@ -2,7 +2,7 @@
 
     pools      run YOLO concurrently, one file a strategy, all with the same four verbs
     races      how often something goes wrong by itself; knows nothing of YOLO
-    measure    correctness, throughput, latency, memory and start-up of any pool
+    measure    correctness, throughput, latency and start-up of any pool; memory, in a fresh process
     bench      the pools between a ceiling and what people do instead
     lessons    shows it to people: claims and verdicts, figures, exercises
     headless   runs the lessons without people

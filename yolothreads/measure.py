@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import gc
-import json
 import math
-import os
 import platform
 import statistics
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -20,18 +15,17 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from yolothreads.errors import ArgumentError, YoloThreadsError
-from yolothreads.pools import Pool, Sequential, SharedModel
+from yolothreads.errors import ArgumentError
+from yolothreads.memory import memory_mb
+from yolothreads.pools import Pool, Sequential
 from yolothreads.pools import device as devices
-from yolothreads.pools.base import Image
+from yolothreads.pools.image import Image
 from yolothreads.races.trials import EXCEPTION, RIGHT, WRONG
 from yolothreads.scenes import Scene
 from yolothreads.tables import Table
 
 if TYPE_CHECKING:
     from ultralytics.engine.results import Results
-
-_CHILD_S = 300.0  # for a fresh process to import torch, load the models and predict
 
 
 def stamp(device: str = "cpu") -> str:
@@ -142,7 +136,10 @@ class Comparison(Sequence[Measurement]):
     def of(self, pool: type[Pool] | str) -> Measurement:
         """The measurement of one pool, by class or name."""
         name = pool if isinstance(pool, str) else pool.__name__
-        return next(m for m in self if m.pool == name)
+        for measurement in self:
+            if measurement.pool == name:
+                return measurement
+        raise ArgumentError(f'"{name}" was not measured here; {", ".join(m.pool for m in self)} were.')
 
     def table(self) -> Table:
         """Counts, speed, latency, start-up and memory of every pool, the columns that were measured."""
@@ -224,8 +221,10 @@ def compare(
         measurement.latency_p50_ms = statistics.median(latency) * 1000
         measurement.latency_p99_ms = sorted(latency)[math.ceil(0.99 * len(latency)) - 1] * 1000
         measurement.start_up_s = pool.start_up_s
-        if memory:
-            measurement.memory_per_worker_mb = memory_mb(pool) / pool.workers
+    if memory:
+        with ThreadPoolExecutor(devices.cores()) as several:  # each waits for a process of its own
+            for measurement, used_mb in zip(made, several.map(memory_mb, pools), strict=True):
+                measurement.memory_per_worker_mb = used_mb / measurement.workers
     return Comparison(made, rounds, stamp(first.device))
 
 
@@ -270,49 +269,3 @@ def _latencies(pool: Pool, work: Sequence[tuple[Image, dict[str, Any]]]) -> list
 
     with ThreadPoolExecutor(pool.workers, thread_name_prefix="caller") as callers:
         return list(callers.map(ask, work))
-
-
-def memory_mb(pool: Pool) -> float:
-    """How many MB an open pool that has worked adds to the unique set size of a process with one model of its own.
-
-    Measured in a fresh process, so that nothing that ran here before is counted.
-    """
-    given = {name: getattr(pool, name) for name in ("workers", "device", "imgsz")}
-    given |= {"pool": type(pool).__name__, "weights": str(pool.weights)}
-    command = [sys.executable, "-c", "from yolothreads import measure; measure._print_memory()", json.dumps(given)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_CHILD_S, check=False)
-    if done.returncode != 0:
-        raise YoloThreadsError(f"The process that measures memory failed: {done.stderr.strip().splitlines()[-1:]}")
-    return float(done.stdout.split()[-1])
-
-
-def _print_memory() -> None:
-    """What the fresh process of `memory_mb` runs."""
-    import psutil
-
-    from yolothreads import pools
-
-    given = json.loads(sys.argv[1])
-    kind = getattr(pools, given.pop("pool"))
-    image = np.zeros((given["imgsz"], given["imgsz"], 3), np.uint8)
-    process = psutil.Process(os.getpid())
-
-    def settled_mb(use: Callable[[], Any]) -> float:
-        use()
-        gc.collect()
-        _return_free_memory()
-        return float(process.memory_full_info().uss) / 1e6
-
-    with SharedModel(**{**given, "workers": 1}) as one:
-        before = settled_mb(lambda: list(one.map([image] * 4)))
-        with kind(**given) as pool:
-            after = settled_mb(lambda: list(pool.map([image] * 4 * pool.workers)))
-    print(max(0.0, after - before))
-
-
-def _return_free_memory() -> None:
-    """Have glibc give freed memory back, so that it is not counted; other allocators do so by themselves."""
-    if sys.platform == "linux":
-        import ctypes
-
-        getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0)(0)

@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, NamedTuple
 
+from yolothreads.errors import YoloThreadsError
+
 STAGES = ("wait", "load", "preprocess", "infer", "postprocess", "python")
 """wait: for a lock. load: a model or an image file. infer: the network. python: pure Python work (lesson 01)."""
 
@@ -90,14 +92,12 @@ class TracedLock:
 def recording() -> Iterator[list[Span]]:
     """Record spans of every thread until the block ends; gives the list that they are added to.
 
-    One recording at a time: a second one waits for the first to end, for as long as 60 seconds.
-
     Raises:
-        TimeoutError: another recording was on for all that time.
+        YoloThreadsError: another recording is on; there can be one at a time.
     """
     global _spans
-    if not _one_at_a_time.acquire(timeout=60):
-        raise TimeoutError("Another recording has been on for 60 s; end it (leave its `with` block) and try again.")
+    if not _one_at_a_time.acquire(blocking=False):
+        raise YoloThreadsError("Another recording is on; leave its `with` block before you begin the next.")
     spans: list[Span] = []
     try:
         with _measured_ultralytics():

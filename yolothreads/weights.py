@@ -58,7 +58,7 @@ def _locate(path: Path) -> Path:
         return path
     from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
-    if path.name not in GITHUB_ASSETS_NAMES:
+    if str(path) not in GITHUB_ASSETS_NAMES:
         raise WeightsError(f'There are no weights at "{path}"; check the path, or use weights="bundled".')
     try:
         got = Path(attempt_download_asset(str(path)))

@@ -10,25 +10,23 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from yolothreads import trace
-from yolothreads.errors import ArgumentError, ImageError, PoolClosedError
+from yolothreads.errors import ArgumentError, PoolClosedError
 from yolothreads.pools import device as devices
+from yolothreads.pools.image import Image, read_image
 from yolothreads.weights import check
 
 if TYPE_CHECKING:
     from ultralytics import YOLO
     from ultralytics.engine.results import Results
 
-Image = str | os.PathLike[str] | NDArray[np.uint8]
 Predict = Callable[..., list["Results"]]
 
+_OWN = ("source", "stream", "predictor", "model", "embed", "show")  # a pool feeds its models and gives Results
 _START_S = 300.0  # until every worker thread has started; more than enough even on a crowded machine
 
 
@@ -68,7 +66,7 @@ class Pool(ABC):
         self.workers = at_least_one("workers", workers)
         self.imgsz = at_least_one("imgsz", imgsz)
         self.threads = max(1, devices.cores() // self.workers) if threads is None else at_least_one("threads", threads)
-        _check_settings(settings)
+        _check_settings(settings, of_pool=True)
         self.device = devices.resolve(device)
         self.weights = check(weights)
         self.settings = settings
@@ -246,32 +244,6 @@ class Pool(ABC):
                 future.exception()
 
 
-def read_image(image: Image) -> tuple[NDArray[np.uint8], str]:
-    """Read a path, or check an array. Gives (H, W, 3) uint8 BGR pixels, and the path ("" for an array).
-
-    Raises:
-        ImageError: no such file, not a picture, or an array of another shape or type.
-    """
-    if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-            raise ImageError(
-                f"An array of shape {image.shape} and type {image.dtype} is no image; give (H, W, 3) uint8, BGR."
-            )
-        return np.ascontiguousarray(image), ""  # ultralytics cannot draw on a view with gaps
-    if not isinstance(image, str | os.PathLike):
-        raise ImageError(f"A {type(image).__name__} is no image; give a path or an (H, W, 3) uint8 array.")
-    path = Path(image)
-    if not path.is_file():
-        raise ImageError(f'There is no image at "{path}"; check the path.')
-    from ultralytics.utils.patches import imread  # what YOLO.predict reads files with
-
-    with trace.span("load"):
-        pixels = imread(str(path))
-    if pixels is None:
-        raise ImageError(f'"{path}" could not be read as a picture; it is damaged or of an unknown kind.')
-    return pixels, str(path)
-
-
 def at_least_one(name: str, value: int) -> int:
     """Give `value` back if it is a whole number of 1 or more; else an ArgumentError that names it."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -281,19 +253,21 @@ def at_least_one(name: str, value: int) -> int:
 
 @lru_cache(maxsize=1)
 def _known_settings() -> tuple[frozenset[str], frozenset[str]]:
-    """What `YOLO.predict` takes, and which of it belongs to a whole pool: what sets up or feeds a model."""
+    """What `YOLO.predict` takes, and which of it sets up a model and so can be chosen for a whole pool only."""
     from ultralytics.engine.model import PREDICTOR_SETUP_KEYS
     from ultralytics.utils import DEFAULT_CFG_DICT
 
-    return frozenset(DEFAULT_CFG_DICT), frozenset(PREDICTOR_SETUP_KEYS) | {"source", "stream", "predictor", "model"}
+    return frozenset(DEFAULT_CFG_DICT), frozenset(PREDICTOR_SETUP_KEYS)
 
 
-def _check_settings(settings: dict[str, Any]) -> None:
+def _check_settings(settings: dict[str, Any], *, of_pool: bool = False) -> None:
     if not settings:
         return
-    known, reserved = _known_settings()
+    known, setup = _known_settings()
     for name in settings:
-        if name in reserved:
+        if name in _OWN:
+            raise ArgumentError(f'"{name}" is decided by the pool; leave it out.')
+        if name in setup and not of_pool:
             raise ArgumentError(f'"{name}" cannot be set for single images: a pool has one, chosen when it is made.')
         if name not in known:
             raise ArgumentError(f'"{name}" is no setting of YOLO.predict; see its documentation for those there are.')
