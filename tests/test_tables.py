@@ -31,5 +31,5 @@ def test_markdown_is_githubs(table: Table) -> None:
 def test_html_is_escaped_and_says_what_its_headers_head(table: Table) -> None:
     html = table._repr_html_()
     assert html.count('<th scope="col">') == 2 and "<th>" not in html
-    assert "<caption>Measured &lt;here&gt; &amp; now</caption>" in html
+    assert ">Measured &lt;here&gt; &amp; now</caption>" in html
     assert "&lt;b&gt;&amp;" in html and "<b>" not in html

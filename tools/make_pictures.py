@@ -1,6 +1,6 @@
 """Make the README's picture from the running kit: a timeline of four threads that share one model.
 
-    python tools/make_pictures.py
+python tools/make_pictures.py
 """
 
 from pathlib import Path

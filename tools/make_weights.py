@@ -28,15 +28,11 @@ ASSETS = ROOT / "yolothreads" / "assets"
 WEIGHTS = ASSETS / "scenes-yolo11n.pt"
 
 TRAIN_FROM, VALIDATE_FROM, EVALUATE_FROM = 10_000_000, 20_000_000, 0
-TRAINING = {
-    "imgsz": 256,
-    "multi_scale": 0.5,  # 128 to 384 pixels, so that the lessons may use small and large images
+COMMON = {
     "batch": 16,
     "nbs": 16,
     "optimizer": "AdamW",
-    "lr0": 0.002,
     "cos_lr": True,
-    "warmup_epochs": 1.0,
     "warmup_bias_lr": 0.0,
     "mosaic": 0.0,
     "scale": 0.5,
@@ -45,13 +41,18 @@ TRAINING = {
     "fliplr": 0.5,
     "seed": 0,
     "deterministic": True,
-    "pretrained": False,
     "amp": False,  # ultralytics' own needs a GPU; see use_bfloat16
     "workers": 0,
     "cache": "ram",
     "device": "cpu",
     "plots": False,
 }
+STAGES = (
+    # Most is learned from small images, 128 to 384 pixels, where an epoch is cheap ...
+    {"epochs": 20, "imgsz": 256, "multi_scale": 0.5, "lr0": 0.002, "warmup_epochs": 1.0, "pretrained": False},
+    # ... and then the sizes that people use, 160 to 736 pixels.
+    {"epochs": 2, "imgsz": 448, "multi_scale": 0.6, "lr0": 0.0007, "warmup_epochs": 0.1},
+)
 
 
 def write_dataset(folder: Path, splits: dict[str, tuple[int, int]]) -> Path:
@@ -101,27 +102,39 @@ def use_bfloat16() -> None:
     DetectionModel._predict_once = faster_forward
 
 
-def train(work: Path, scenes: int, epochs: int) -> None:
-    """Train, evaluate, and write weights, sha256 and card into the package."""
+def train(work: Path, scenes: int, stages: list[int]) -> None:
+    """Train stage by stage, evaluate, and write weights, sha256 and card into the package."""
+    use_bfloat16()
+    work = work.resolve()
+    if 1 in stages:
+        shutil.rmtree(work, ignore_errors=True)
+        write_dataset(work / "data", {"train": (TRAIN_FROM, scenes), "val": (VALIDATE_FROM, 100)})
+    for number in stages:
+        train_stage(work, number)
+    ASSETS.mkdir(parents=True, exist_ok=True)
+    save_clean(checkpoint(work, len(STAGES)))
+    digest = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
+    WEIGHTS.with_suffix(".sha256").write_text(f"{digest}  {WEIGHTS.name}\n")
+    minutes = [float((work / f"minutes-{i}.txt").read_text()) for i in range(1, len(STAGES) + 1)]
+    write_card(digest, scenes, minutes, evaluate(500))
+
+
+def checkpoint(work: Path, number: int) -> Path:
+    return work / "runs" / f"stage-{number}" / "weights" / "last.pt"
+
+
+def train_stage(work: Path, number: int) -> None:
+    """Train one stage from where the one before it ended, and note the minutes that it took."""
     import torch
     from ultralytics import YOLO
 
-    use_bfloat16()
-    work = work.resolve()
-    shutil.rmtree(work, ignore_errors=True)
-    data = write_dataset(work / "data", {"train": (TRAIN_FROM, scenes), "val": (VALIDATE_FROM, 100)})
-    model = YOLO("yolo11n.yaml")
+    model = YOLO("yolo11n.yaml" if number == 1 else checkpoint(work, number - 1))
     # ultralytics sets torch to one thread fewer than there are cores; use them all.
     model.add_callback("on_train_start", lambda trainer: torch.set_num_threads(os.cpu_count() or 1))
     start = time.perf_counter()
-    model.train(data=str(data), epochs=epochs, project=str(work / "runs"), name="train", exist_ok=True, **TRAINING)
-    minutes = (time.perf_counter() - start) / 60
-
-    ASSETS.mkdir(parents=True, exist_ok=True)
-    save_clean(work / "runs" / "train" / "weights" / "last.pt")
-    digest = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
-    WEIGHTS.with_suffix(".sha256").write_text(f"{digest}  {WEIGHTS.name}\n")
-    write_card(digest, scenes, epochs, minutes, evaluate(500))
+    where = {"data": str(work / "data" / "data.yaml"), "project": str(work / "runs"), "name": f"stage-{number}"}
+    model.train(**where, exist_ok=True, **COMMON, **STAGES[number - 1])
+    (work / f"minutes-{number}.txt").write_text(f"{(time.perf_counter() - start) / 60:.1f}")
 
 
 def save_clean(checkpoint: Path) -> None:
@@ -156,7 +169,7 @@ def evaluate(count: int) -> dict[str, float]:
     return figures
 
 
-def write_card(digest: str, scenes: int, epochs: int, minutes: float, figures: dict[str, float]) -> None:
+def write_card(digest: str, scenes: int, minutes: list[float], figures: dict[str, float]) -> None:
     import torch
     import ultralytics
 
@@ -164,7 +177,8 @@ def write_card(digest: str, scenes: int, epochs: int, minutes: float, figures: d
 
     versions = f"Python {platform.python_version()}, torch {torch.__version__}, ultralytics {ultralytics.__version__}"
     rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in figures.items())
-    settings = ", ".join(f"{k}={v}" for k, v in TRAINING.items())
+    listed = [", ".join(f"{k}={v}" for k, v in settings.items()) for settings in (*STAGES, COMMON)]
+    stages = "\n".join(f"* stage {i}, {m:.0f} minutes: {listed[i - 1]}" for i, m in enumerate(minutes, 1))
     (ASSETS / "CARD.md").write_text(f"""# The bundled model
 
 `{WEIGHTS.name}`: the YOLO11n architecture, trained from scratch on scenes that `yolothreads.scenes` draws.
@@ -185,9 +199,11 @@ Measure again: `python tools/make_weights.py evaluate`.
 
 ## How it was trained
 
-`python tools/make_weights.py train`: {scenes} scenes (seeds from {TRAIN_FROM}), {epochs} epochs, {minutes:.0f} minutes
-on {os.cpu_count()} CPU cores with {versions}. The last epoch's averaged weights are kept.
-Settings: {settings}.
+`python tools/make_weights.py train`: {scenes} scenes (seeds from {TRAIN_FROM}), {sum(minutes):.0f} minutes on
+{os.cpu_count()} CPU cores with {versions}; other work ran beside it. The last epoch's averaged weights are kept.
+
+{stages}
+* both stages: {listed[-1]}
 """)
 
 
@@ -197,12 +213,12 @@ def main() -> None:
     training = commands.add_parser("train")
     training.add_argument("--work", type=Path, default=ROOT / "build" / "weights", help="folder for data and runs")
     training.add_argument("--scenes", type=int, default=3000)
-    training.add_argument("--epochs", type=int, default=20)
+    training.add_argument("--stages", type=int, nargs="+", default=[1, 2], help="2 goes on where 1 has ended")
     measuring = commands.add_parser("evaluate")
     measuring.add_argument("--count", type=int, default=500)
     args = parser.parse_args()
     if args.command == "train":
-        train(args.work, args.scenes, args.epochs)
+        train(args.work, args.scenes, args.stages)
     else:
         print(json.dumps(evaluate(args.count), indent=2))
 

@@ -40,4 +40,5 @@ class Table:
 
         html = str(tabulate(self.rows, self.headers, tablefmt="html", disable_numparse=True))
         html = html.replace("<th>", '<th scope="col">')
-        return html.replace("<table>", f"<table>\n<caption>{escape(self.caption)}</caption>", 1)
+        caption = f'<caption style="text-align:left;min-width:24em">{escape(self.caption)}</caption>'
+        return html.replace("<table>", f"<table>\n{caption}", 1) if self.caption else html

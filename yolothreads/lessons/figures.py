@@ -48,7 +48,8 @@ class Figure:
     def _repr_html_(self) -> str:
         data = base64.b64encode(self.png).decode()
         image = f'<img alt="{escape(self.alt)}" style="max-width:100%" src="data:image/png;base64,{data}">'
-        return f"<figure>{image}<figcaption><pre>{escape(self.text)}</pre></figcaption></figure>"
+        text = f'<pre style="font-family:monospace">{escape(self.text)}</pre>'
+        return f"<figure>{image}<figcaption>{text}</figcaption></figure>"
 
     def __repr__(self) -> str:
         return f"{self.alt}\n{self.text}"
