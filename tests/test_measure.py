@@ -148,7 +148,7 @@ def test_the_table_has_a_row_a_pool_and_says_where_it_was_measured(fakes: FakeMo
         ("Sequential", 1, 6, 0),
         ("ModelPerThread", 2, 6, 0),
     ]
-    assert "MB a worker" not in rows[0] and "true boxes found" not in rows[0]
+    assert "MB per worker" not in rows[0] and "true boxes found" not in rows[0]
     assert "2 interleaved rounds" in found.table().caption and found.stamp in str(found)
     assert "<table>" in found._repr_html_()
     for m in found:

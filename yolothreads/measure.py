@@ -154,7 +154,7 @@ class Comparison(Sequence[Measurement]):
             for row, m in zip(rows, self, strict=True):
                 row.insert(5, f"{m.true_right} of {(m.true_right or 0) + (m.true_wrong or 0)} images")
         if any(m.memory_per_worker_mb is not None for m in self):
-            headers.append("MB a worker")
+            headers.append("MB per worker")
             for row, m in zip(rows, self, strict=True):
                 row.append("-" if m.memory_per_worker_mb is None else f"{m.memory_per_worker_mb:.0f}")
         return Table(headers, rows, f"Medians of {self.rounds} interleaved rounds. {self.stamp}")

@@ -87,7 +87,7 @@ def timeline(spans: Iterable[Span], title: str = "What each thread does, and whe
 
 
 def timeline_text(spans: Sequence[Span]) -> str:
-    """The text twin of a timeline: seconds a thread spends in each stage, and how long two or more work at once."""
+    """The text twin of a timeline: milliseconds of each thread in each stage, and how long two or more work at once."""
     from tabulate import tabulate
 
     total = max(s.end for s in spans) - min(s.start for s in spans)
@@ -95,8 +95,8 @@ def timeline_text(spans: Sequence[Span]) -> str:
     seconds: dict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys(used, 0.0))
     for s in spans:
         seconds[s.thread][s.stage] += s.end - s.start
-    rows = [[thread, *(f"{of[stage]:.2f}" for stage in used)] for thread, of in seconds.items()]
-    table = str(tabulate(rows, ["thread", *(f"{stage} (s)" for stage in used)], disable_numparse=True))
+    rows = [[thread, *(f"{1000 * of[stage]:.1f}" for stage in used)] for thread, of in seconds.items()]
+    table = str(tabulate(rows, ["thread", *(f"{stage} (ms)" for stage in used)], disable_numparse=True))
     both = overlap_s([s for s in spans if s.stage != "wait"])
     return f"{table}\nFor {both:.2f} of {total:.2f} s ({both / total:.0%}) two or more threads work at once."
 
