@@ -96,7 +96,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bench_writes_json_to_a_file(measured: None, tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
     assert cli.main(["bench", "--rounds", "2", "--json", str(file)]) == 0
-    assert json.loads(file.read_text())["asked"] == [2, 16, 2, 640, "cpu", "bundled"]
+    assert json.loads(file.read_text())["asked"] == [2, 32, 2, 640, "cpu", "bundled"]
 
 
 def test_bench_prints_json_instead_of_text(measured: None, capsys: pytest.CaptureFixture[str]) -> None:

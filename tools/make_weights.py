@@ -107,7 +107,8 @@ def train(work: Path, scenes: int, stages: list[int]) -> None:
     use_bfloat16()
     work = work.resolve()
     if 1 in stages:
-        shutil.rmtree(work, ignore_errors=True)
+        for made_before in ("data", "runs"):
+            shutil.rmtree(work / made_before, ignore_errors=True)
         write_dataset(work / "data", {"train": (TRAIN_FROM, scenes), "val": (VALIDATE_FROM, 100)})
     for number in stages:
         train_stage(work, number)

@@ -110,8 +110,9 @@ def bench(
 ) -> Bench:
     """Measure every pool, the guide's `YOLO()` in every task, and the bare forward passes of the same network.
 
-    All of them do the same number of images in each round, with the same share of the cores a worker, in interleaved
-    rounds. Loading and warm-up do not count, except in the guide's way, where they are part of every task. It takes
+    All of them do the same number of images in each round, each worker with the same share of the cores, in interleaved
+    rounds. Loading and warm-up do not count, except in the guide's way, where they are part of every task, and where
+    ultralytics sets the thread count itself. It takes
     about two minutes on two CPU cores.
 
     Args:

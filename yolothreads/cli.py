@@ -129,7 +129,8 @@ def _value(name: str, text: str) -> Any:
     """Read a value as Python would (2, 0.5, True, None, [1, 2]), and anything else as text."""
     if name in _PATHS:
         # A notebook runs in its own folder; a path that somebody typed is meant from theirs.
-        return str(Path(text).resolve()) if text != _PATHS[name] and Path(text).exists() else text
+        path = Path(text).expanduser()
+        return str(path.resolve()) if text != _PATHS[name] and path.exists() else text
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

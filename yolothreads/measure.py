@@ -91,8 +91,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Make it from one value a round."""
-        """The spread of some values."""
+        """Make it from one value for each round."""
         return cls(statistics.median(values), min(values), max(values))
 
     def __str__(self) -> str:
@@ -157,7 +156,7 @@ class Comparison(Sequence[Measurement]):
             headers.append("MB per worker")
             for row, m in zip(rows, self, strict=True):
                 row.append("-" if m.memory_per_worker_mb is None else f"{m.memory_per_worker_mb:.0f}")
-        return Table(headers, rows, f"Medians of {self.rounds} interleaved rounds. {self.stamp}")
+        return Table(headers, rows, f"Images/s: medians of {self.rounds} interleaved rounds. {self.stamp}")
 
     def __str__(self) -> str:
         return str(self.table())

@@ -19,12 +19,12 @@ _CHILD_S = 300.0  # for a fresh process to import torch, load the models and pre
 
 
 def memory_mb(pool: Pool) -> float:
-    """How many MB an open pool that has worked adds to the unique set size of a process with one model of its own.
+    """How many MB an open pool that has worked adds to the unique set size of a process that has one model already.
 
-    Measured in a fresh process, so that nothing that ran here before is counted.
+    Measured in a fresh process, so that nothing that ran here before is counted. The memory of a GPU is not in it.
     """
-    given = {name: getattr(pool, name) for name in ("workers", "device", "imgsz")}
-    given |= {"pool": type(pool).__name__, "weights": str(pool.weights)}
+    given = {name: getattr(pool, name) for name in ("workers", "device", "imgsz", "threads")}
+    given |= {**pool.settings, "pool": type(pool).__name__, "weights": str(pool.weights)}
     command = [sys.executable, "-c", "from yolothreads import memory; memory._print_memory()", json.dumps(given)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_CHILD_S, check=False)

@@ -69,7 +69,7 @@ def pictures(images: str | Path = "scenes", count: int = 8, seed: int = 0) -> Pi
     if str(images) == "scenes":
         made = [scene(seed + i, SHAPES[i % len(SHAPES)]) for i in range(count)]
         return Pictures([s.image for s in made], [f"scene {seed + i}" for i in range(count)], made)
-    files = _picture_files(Path(images))
+    files = _picture_files(Path(images).expanduser())
     chosen = [files[i % len(files)] for i in range(count)]
     return Pictures(list(chosen), [f.name for f in chosen], None)
 

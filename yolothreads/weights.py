@@ -44,7 +44,7 @@ def check(weights: str | os.PathLike[str] = "bundled", task: str = "detect") -> 
     Raises:
         WeightsError: the file is missing, damaged, not to be trusted, or made for another task.
     """
-    path = bundled() if str(weights) == "bundled" else _locate(Path(weights))
+    path = bundled() if str(weights) == "bundled" else _locate(Path(weights).expanduser())
     found = _task_of(path, path.stat().st_mtime_ns)
     if found != task:
         raise WeightsError(f'"{path}" was made for the task "{found}"; give weights made for "{task}".')
@@ -77,10 +77,13 @@ def _locate(path: Path) -> Path:
 @lru_cache(maxsize=32)
 def _task_of(path: Path, changed_ns: int) -> str:
     """Load a file without trusting it and say what task its model is for. `changed_ns` makes an edited file new."""
+    import torch
     from ultralytics.nn.tasks import guess_model_task, torch_safe_load
 
     if path.suffix != ".pt":
         raise WeightsError(f'"{path}" is no .pt file; give PyTorch weights, or use weights="bundled".')
+    if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):  # without it ultralytics loads unsafely
+        raise WeightsError(f'"{path}" cannot be checked with torch {torch.__version__}; install torch 2.6 or newer.')
     try:
         # Absolute, because ultralytics deletes a damaged file with an official name that is given by its bare name.
         state, _ = torch_safe_load(str(path.absolute()), safe_only=True)
@@ -91,6 +94,8 @@ def _task_of(path: Path, changed_ns: int) -> str:
                 "could run code. Get the weights from a source that you trust."
             ) from error
         raise WeightsError(f'"{path}" is damaged or no YOLO checkpoint; get it again.') from error
+    except OSError as error:
+        raise WeightsError(f'"{path}" could not be read ({error.strerror or error}); check it.') from error
     except Exception as error:
         raise WeightsError(
             f'"{path}" is damaged or no YOLO checkpoint ({type(error).__name__}); get it again.'

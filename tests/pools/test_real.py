@@ -11,7 +11,7 @@ import ultralytics
 
 from yolothreads.errors import ImageError
 from yolothreads.measure import same
-from yolothreads.pools import POOLS, Pool
+from yolothreads.pools import POOLS, Pool, SharedModel
 from yolothreads.pools.device import cores
 from yolothreads.scenes import SHAPES, scene
 
@@ -96,3 +96,17 @@ def test_ultralytics_does_not_undo_the_thread_count(pool: Pool) -> None:
     list(pool.map(IMAGES, imgsz=160))
     list(pool.map(IMAGES, imgsz=192))
     assert seen_threads == {max(1, cores() // pool.workers)}
+
+
+def test_pools_that_overlap_leave_the_callers_thread_count_alone() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 3)  # ultralytics would set its own
+    try:
+        first, second = SharedModel(device="cpu", imgsz=64), SharedModel(device="cpu", imgsz=64)
+        with first:
+            second.__enter__()
+            assert torch.get_num_threads() == before + 3
+        second.shutdown()
+        assert torch.get_num_threads() == before + 3
+    finally:
+        torch.set_num_threads(before)

@@ -75,7 +75,7 @@ def timeline(spans: Iterable[Span], title: str = "What each thread does, and whe
             bars = [(s.start - zero, s.end - s.start) for s in spans if (s.stage, s.thread) == (stage, thread)]
             axes.broken_barh(
                 bars, (row - 0.38, 0.76), facecolor=colour, hatch=hatch, edgecolor="#333333", linewidth=0.4,
-                label=stage if row == 0 else None, zorder=1 if stage == "load" else 2,
+                zorder=1 if stage == "load" else 2,
             )  # fmt: skip
     axes.set_yticks(range(len(threads)), threads)
     axes.set_ylim(len(threads) - 0.5, -0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -11,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolothreads import weights as weights_module
-from yolothreads.errors import YoloThreadsError
+from yolothreads.errors import ArgumentError, ImageError, YoloThreadsError
+from yolothreads.measure import stamp
 from yolothreads.pools import device as devices
 from yolothreads.pools.base import at_least_one
+from yolothreads.pools.image import read_image
 from yolothreads.scenes import Pictures, pictures
 
 _PATIENCE_S = 5.0  # for threads that are ending and children that are being reaped
@@ -30,7 +33,7 @@ class Lesson:
     Attributes:
         device: the name of the device, e.g. "cpu" or "cuda:0".
         weights: the checked file. workers: how many threads.
-        pictures: images, names and (for generated scenes) the truth.
+        pictures: images, names and (for generated scenes) the truth. unreadable: files left out, and why.
     """
 
     def __init__(
@@ -43,11 +46,14 @@ class Lesson:
         *,
         count: int = 8,
     ) -> None:
+        if not isinstance(quick, bool):
+            raise ArgumentError(f"quick={quick!r} is neither True nor False; write one of them.")
         self.quick = quick or quick_mode()
         self.workers = at_least_one("workers", workers)
         self.device = devices.resolve(device)
         self.weights: Path = weights_module.check(weights)
-        self.pictures: Pictures = pictures(images, count)
+        self.pictures, self.unreadable = _readable(pictures(images, count))
+        _send_no_statistics()
         self._threads = set(threading.enumerate())
         self._children = _children()
 
@@ -56,12 +62,30 @@ class Lesson:
         """The pictures to detect in: paths, or (H, W, 3) uint8 BGR arrays."""
         return self.pictures.images
 
+    @property
+    def stamp(self) -> str:
+        """Device, cores, versions and date: what a number of this lesson must carry."""
+        return stamp(self.device)
+
+    def crowded(self, count: Callable[[NDArray[np.uint8] | Path], int]) -> NDArray[np.uint8] | Path:
+        """The picture in which `count` finds most objects.
+
+        Raises:
+            ImageError: it finds fewer than two in any: different questions would have the same answer.
+        """
+        picture = max(self.images, key=count)
+        if count(picture) < 2:
+            raise ImageError(
+                "These weights find two objects in none of the pictures; choose pictures or weights that fit together."
+            )
+        return picture
+
     def trials(self, full: int, quick: int) -> int:
         """How many trials to run: `full`, or `quick` in quick mode, which lowers counts and never what is checked."""
         return quick if self.quick else full
 
     def end(self) -> str:
-        """Make sure that nothing is left of the lesson: no thread, no process, no cached GPU memory.
+        """Make sure that nothing is left of the lesson: no thread, no process; and give cached GPU memory back.
 
         Raises:
             YoloThreadsError: something is still there after five seconds; the message names it.
@@ -80,6 +104,31 @@ class Lesson:
     def _left(self) -> list[str]:
         new = [t for t in threading.enumerate() if t not in self._threads and not _is_jupyters(t)]
         return [f"thread {t.name}" for t in new] + [f"process {pid}" for pid in _children() - self._children]
+
+
+def _readable(found: Pictures) -> tuple[Pictures, list[str]]:
+    """Leave out files that are no pictures, and say why; one bad file must not end a lesson."""
+    errors: dict[str, str] = {}
+    for name, image in zip(found.names, found.images, strict=True):
+        try:
+            if name not in errors:
+                read_image(image)
+        except ImageError as error:
+            errors[name] = str(error)
+    kept = [i for i, name in enumerate(found.names) if name not in errors]
+    if not kept:
+        raise ImageError(next(iter(errors.values())))
+    several = [kept[i % len(kept)] for i in range(len(found.names))]
+    return found._replace(images=[found.images[i] for i in several], names=[found.names[i] for i in several]), [
+        *errors.values()
+    ]
+
+
+def _send_no_statistics() -> None:
+    """Keep ultralytics from sending usage statistics in a thread of its own: a lesson is to leave no thread."""
+    from ultralytics.utils.events import events
+
+    events.enabled = False
 
 
 def _is_jupyters(thread: threading.Thread) -> bool:

@@ -104,7 +104,11 @@ class Pool(ABC):
         # The executor starts a thread per task only while none is idle: the barrier keeps each busy until all run.
         everyone = threading.Barrier(self.workers + 1)
         try:
-            self._prepare()
+            try:
+                self._prepare()
+            finally:
+                # Setting a model up has changed torch's thread count in this thread, which is the caller's.
+                torch.set_num_threads(self._torch_threads)
             started = [self._executor.submit(self._start_worker, everyone, i) for i in range(self.workers)]
             everyone.wait(_START_S)
             for worker in started:
@@ -127,10 +131,11 @@ class Pool(ABC):
             ArgumentError: a setting that `YOLO.predict` does not know, or one that belongs to the whole pool.
             PoolClosedError: the pool is not open.
         """
-        if self._executor is None:
-            raise PoolClosedError(f"This {type(self).__name__} is not open; use it inside `with ... as pool:`.")
         _check_settings(settings)
-        future = self._executor.submit(self._detect, image, settings)
+        try:
+            future = self._open().submit(self._detect, image, settings)
+        except RuntimeError as error:  # shut down by another thread, just now
+            raise PoolClosedError(f"This {type(self).__name__} has been shut down; open it again.") from error
         self._under_way.add(future)
         future.add_done_callback(self._under_way.discard)
         return future
@@ -146,8 +151,7 @@ class Pool(ABC):
         """
         if errors not in ("raise", "return"):
             raise ArgumentError(f'errors="{errors}" is not known; use "raise" or "return".')
-        if self._executor is None:
-            raise PoolClosedError(f"This {type(self).__name__} is not open; use it inside `with ... as pool:`.")
+        self._open()
         _check_settings(settings)
         return self._in_order(images, errors == "return", settings)
 
@@ -156,6 +160,11 @@ class Pool(ABC):
         self._close(cancel=cancel_futures, wait=wait)
 
     # How it is done.
+
+    def _open(self) -> ThreadPoolExecutor:
+        if (executor := self._executor) is None:
+            raise PoolClosedError(f"This {type(self).__name__} is not open; use it inside `with ... as pool:`.")
+        return executor
 
     def _in_order(
         self, images: Iterable[Image], give_errors: bool, settings: dict[str, Any]
