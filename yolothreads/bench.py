@@ -113,7 +113,7 @@ def bench(
     All of them do the same number of images in each round, each worker with the same share of the cores, in interleaved
     rounds. Loading and warm-up do not count, except in the guide's way, where they are part of every task, and where
     ultralytics sets the thread count itself. It takes
-    about two minutes on two CPU cores.
+    a few minutes on two CPU cores.
 
     Args:
         rounds: how many rounds, 1 or more.

@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds for each notebook (600)")
     run.add_argument("--quick", action="store_true", help="fewer trials, the same checks")
     command("doctor", _doctor, "Look whether this machine has what the lessons need.")
-    bench = command("bench", _bench, "Measure every pool on this machine; takes about two minutes.")
+    bench = command("bench", _bench, "Measure every pool on this machine; takes a few minutes.")
     for name, default, text in (
         ("rounds", 5, "rounds"),
         ("images", 32, "images a round"),
