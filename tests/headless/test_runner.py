@@ -17,10 +17,11 @@ import pytest
 
 from yolothreads.errors import ArgumentError, NotebookError, OutputError
 from yolothreads.headless import runner
+from yolothreads.lessons.claims import MIME
 
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 VERDICT = {"claim": "tiny", "word": "confirmed", "evidence": [["it ran", True]], "stamp": "here"}
-SHOW_VERDICT = f"from IPython.display import display; display({{{runner.VERDICT!r}: {VERDICT!r}}}, raw=True)"
+SHOW_VERDICT = f"from IPython.display import display; display({{{MIME!r}: {VERDICT!r}}}, raw=True)"
 
 
 def write(folder: Path, name: str, *cells: str, parameters: str = "workers = 2") -> Path:

@@ -61,7 +61,8 @@ def test_a_broken_file_is_left_out_and_named(tmp_path):
     with pytest.raises(ImageError, match="broken"):
         Lesson("cpu", images=str(tmp_path))
     cv2.imwrite(str(tmp_path / "whole.png"), scene(1, (64, 64)).image)
-    lesson = Lesson("cpu", images=str(tmp_path), count=4)
+    with pytest.warns(UserWarning, match="broken"):
+        lesson = Lesson("cpu", images=str(tmp_path), count=4)
     assert [p.name for p in lesson.images] == ["whole.png"] * 4
     assert "broken.png" in lesson.unreadable[0]
 

@@ -12,9 +12,7 @@ from time import monotonic, perf_counter
 from typing import Any
 
 from yolothreads.errors import ArgumentError, NotebookError, OutputError
-
-VERDICT = "application/vnd.yolothreads.verdict+json"
-"""The type of output that carries a verdict: a dict with `claim`, `word`, `evidence` and `stamp`."""
+from yolothreads.lessons.claims import MIME
 
 _BESIDE = Path(__file__).parents[2] / "notebooks"  # where an editable installation has them
 _KERNEL = "python3"
@@ -166,7 +164,7 @@ def _verdicts(executed: Path) -> list[dict[str, Any]]:
         return []
     cells = nbformat.read(executed, as_version=4).cells
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    return [dict(output.data[VERDICT]) for output in outputs if VERDICT in output.get("data", {})]
+    return [dict(output.data[MIME]) for output in outputs if MIME in output.get("data", {})]
 
 
 def _unwritten(path: Path, error: OSError) -> OutputError:

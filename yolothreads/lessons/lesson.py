@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep
@@ -53,6 +54,8 @@ class Lesson:
         self.device = devices.resolve(device)
         self.weights: Path = weights_module.check(weights)
         self.pictures, self.unreadable = _readable(pictures(images, count))
+        if self.unreadable:
+            warnings.warn(f"Left out: {' '.join(self.unreadable)}", stacklevel=2)
         _send_no_statistics()
         self._threads = set(threading.enumerate())
         self._children = _children()
@@ -109,19 +112,17 @@ class Lesson:
 def _readable(found: Pictures) -> tuple[Pictures, list[str]]:
     """Leave out files that are no pictures, and say why; one bad file must not end a lesson."""
     errors: dict[str, str] = {}
-    for name, image in zip(found.names, found.images, strict=True):
+    for name, image in dict(zip(found.names, found.images, strict=True)).items():  # a repeated file is read once
         try:
-            if name not in errors:
-                read_image(image)
+            read_image(image)
         except ImageError as error:
             errors[name] = str(error)
     kept = [i for i, name in enumerate(found.names) if name not in errors]
     if not kept:
         raise ImageError(next(iter(errors.values())))
     several = [kept[i % len(kept)] for i in range(len(found.names))]
-    return found._replace(images=[found.images[i] for i in several], names=[found.names[i] for i in several]), [
-        *errors.values()
-    ]
+    images, names = [found.images[i] for i in several], [found.names[i] for i in several]
+    return found._replace(images=images, names=names), list(errors.values())
 
 
 def _send_no_statistics() -> None:

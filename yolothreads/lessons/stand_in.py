@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 _MEET_S = 0.3  # how long a call waits for company; without any it goes on alone, so a correct answer only waits
 
@@ -14,11 +15,10 @@ class StandIn:
     Between the two it waits for a second call to come in, so that a race happens every time it can.
 
     Attributes:
-        built_by: the name of the thread that made it. crowded: whether two threads were ever inside it at once.
+        crowded: whether two threads were ever inside it at once.
     """
 
     def __init__(self) -> None:
-        self.built_by = threading.current_thread().name
         self.crowded = False
         self._inside = 0
         self._count = threading.Lock()
@@ -39,24 +39,16 @@ class StandIn:
                 self._company.wait(_MEET_S / 3)
             yield 10 * image + part
 
-    def _visit(self) -> _Visit:
-        return _Visit(self)
-
-
-class _Visit:
-    """One thread's stay inside a stand-in: wakes whoever waits for company."""
-
-    def __init__(self, model: StandIn) -> None:
-        self._model = model
-
-    def __enter__(self) -> None:
-        model = self._model
-        with model._count:
-            model._inside += 1
-            if model._inside >= 2:
-                model.crowded = True
-                model._company.set()
-
-    def __exit__(self, *error: object) -> None:
-        with self._model._count:
-            self._model._inside -= 1
+    @contextmanager
+    def _visit(self) -> Iterator[None]:
+        """One thread's stay inside: wakes whoever waits for company."""
+        with self._count:
+            self._inside += 1
+            if self._inside >= 2:
+                self.crowded = True
+                self._company.set()
+        try:
+            yield
+        finally:
+            with self._count:
+                self._inside -= 1
