@@ -5,6 +5,7 @@
     ├── DeviceError       a device that this machine does not have
     ├── ImageError        one image that cannot be read, or no images at all
     ├── WeightsError      weights that are missing, damaged, unsafe or made for another task
+    ├── ExploreError      an exploration that cannot be run, or a schedule that cannot be replayed (also a ValueError)
     ├── PoolClosedError   submit() before `with pool:` or after it (also a RuntimeError)
     ├── NotebookError     a notebook or a notebook parameter that does not exist, or a notebook that failed
     └── OutputError       a file that could not be written
@@ -31,6 +32,10 @@ class ImageError(YoloThreadsError):
 
 class WeightsError(YoloThreadsError):
     """Weights are missing, damaged, unsafe to load, or made for another task."""
+
+
+class ExploreError(YoloThreadsError, ValueError):
+    """An exploration cannot be run, or a schedule cannot be replayed."""
 
 
 class PoolClosedError(YoloThreadsError, RuntimeError):

@@ -1,5 +1,20 @@
-"""Races: how often something goes wrong by itself. Standard library only; it knows nothing of YOLO."""
+"""Races: small functions under every schedule within a bound, and how often something goes wrong by itself.
 
-from yolothreads.races.trials import EXCEPTION, RIGHT, WRONG, Rate, rate
+    explorer     explore() and replay()
+    search       every schedule with at most so many preemptions      random_runs   random priorities instead
+    trial        one schedule: fresh state, one run, the kind of its outcome
+    scheduler    runs the bodies in real threads, one at a time       watchdog      ends what hangs
+    blocking     knows at once that a thread blocks                   switch        stops a thread before a line
+    schedule     a schedule as a string                               task          a controlled thread
+    outcomes     what was found: table, source map, picture           trials        the same without forcing
 
-__all__ = ["EXCEPTION", "RIGHT", "WRONG", "Rate", "rate"]
+Standard library only; it knows nothing of YOLO.
+"""
+
+from yolothreads.races.explorer import explore, replay
+from yolothreads.races.outcomes import Found, Outcome, Trial, compare
+from yolothreads.races.trials import DEADLOCK, EXCEPTION, RIGHT, WRONG, Rate, rate
+
+__all__ = [
+    "DEADLOCK", "EXCEPTION", "RIGHT", "WRONG", "Found", "Outcome", "Rate", "Trial", "compare", "explore", "rate", "replay",
+]  # fmt: skip

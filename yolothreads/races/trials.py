@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-RIGHT, WRONG, EXCEPTION = "as sequential", "wrong result", "exception"
-"""The outcomes of a trial: what some sequential order gives; something else, silently; or an error."""
+RIGHT, WRONG, EXCEPTION, DEADLOCK = "as sequential", "wrong result", "exception", "deadlock"
+"""The outcomes of a trial: what some sequential order gives; something else, silently; an error; or no end at all."""
 
 _Z = 1.959964  # two-sided 95 % of the normal distribution
 

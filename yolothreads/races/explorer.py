@@ -1,0 +1,123 @@
+"""Run small functions under every schedule with at most so many preemptions, over unmodified code.
+
+The method is that of CHESS: bounded preemptions, free choice wherever a thread blocks or ends (Musuvathi and Qadeer,
+"Iterative context bounding for systematic testing of multithreaded programs", PLDI 2007). The random strategy is PCT
+(Burckhardt et al., "A randomized scheduler with probabilistic guarantees of finding bugs", ASPLOS 2010).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from yolothreads.errors import ExploreError
+from yolothreads.races import random_runs
+from yolothreads.races.outcomes import Found, Trial
+from yolothreads.races.schedule import Schedule, parse
+from yolothreads.races.search import Search
+from yolothreads.races.trial import Trials, check_bodies
+
+Body = Callable[..., Any]
+Progress = Callable[[int, int], None]
+
+
+def explore(
+    *bodies: Body,
+    setup: Callable[[], Any] | None = None,
+    watch: Sequence[Any] = (),
+    observe: Callable[[Any], Any] | None = None,
+    same: Callable[[Any, Any], bool] | None = None,
+    preemptions: int = 1,
+    granularity: str = "line",
+    budget_s: float = 60.0,
+    seed: int = 0,
+    restore: Callable[[Any], Any] | None = None,
+    strategy: str = "exhaustive",
+    depth: int = 3,
+    runs: int = 1000,
+    reduce: bool = True,
+    max_steps: int = 100_000,
+    tell: Callable[[Sequence[Any], Sequence[Sequence[Any]]], str] | None = None,
+    progress: Progress | None = None,
+) -> Found:
+    """Run bodies concurrently under every schedule within a bound, and hold each outcome against the sequential ones.
+
+    A result is right if some order of the bodies, run one after the other, gives it. Ctrl-C ends the search; what was
+    found until then is returned.
+
+    Args:
+        bodies: two or more functions. Each is called with the value of `setup()`, or with nothing if there is none.
+        setup: makes fresh state for every schedule. If it gives a context manager (a pool, say), that is entered, its
+            value is what the bodies get, and it is left afterwards.
+        watch: modules, packages, classes or functions (names or objects) whose lines are switch points; if none is
+            named, the modules in which the bodies were defined.
+        observe: state -> value, compared as one more result after all bodies ended.
+        same: whether two results are equal; the default knows numbers, texts, arrays, tensors and containers.
+        preemptions: how often a thread may be stopped that could have gone on, 0 or more.
+        granularity: "line", or "instruction" to switch inside lines too.
+        budget_s: seconds after which no further schedule is begun.
+        seed: the order in which schedules are tried, and the draws of the random strategy.
+        restore: state -> anything; brings the state back to what `setup` made, which is then called only once.
+        strategy: "exhaustive", or "random" for runs with random priorities (PCT).
+        depth: for "random": how many ordering constraints a bug may need.
+        runs: for "random": how many runs.
+        reduce: leave out schedules that cannot differ from one that is run.
+        max_steps: watched lines of all bodies together, after which a run counts as one without end.
+        tell: (results, those of each sequential order) -> what is wrong, in a few words.
+        progress: called with the number of schedules done and known so far.
+
+    Raises:
+        ExploreError: something makes no sense, or nothing could be learned: a body runs no watched line, never ends,
+            gives what cannot be compared, or gives something else each time it runs alone.
+    """
+    check_bodies(bodies, preemptions, granularity, strategy, depth, runs)
+    began = time.perf_counter()
+    trials = Trials(bodies, setup, watch, observe, same, granularity, restore, tell, max_steps, budget_s)
+    with trials:
+        trials.learn_references()
+        if strategy == "random":
+            found = random_runs.search(trials, depth, runs, seed, began + budget_s, progress)
+        else:
+            search = Search(trials, preemptions, seed, reduce, began + budget_s, progress)
+            found = search.found()
+
+    def replayer(schedule: str) -> Trial:
+        return replay(
+            schedule, *bodies, setup=setup, watch=watch, observe=observe, same=same, restore=restore, tell=tell,
+            max_steps=max_steps,
+        )  # fmt: skip
+
+    return found(seconds=time.perf_counter() - began, replayer=replayer)
+
+
+def replay(
+    schedule: str,
+    *bodies: Body,
+    setup: Callable[[], Any] | None = None,
+    watch: Sequence[Any] = (),
+    observe: Callable[[Any], Any] | None = None,
+    same: Callable[[Any, Any], bool] | None = None,
+    restore: Callable[[Any], Any] | None = None,
+    tell: Callable[[Sequence[Any], Sequence[Sequence[Any]]], str] | None = None,
+    max_steps: int = 100_000,
+    look: Callable[[Any], Any] | None = None,
+) -> Trial:
+    """One schedule again, from its string, with the same outcome; `steps` say who was about to run which line.
+
+    Args:
+        schedule: as `explore` printed it.
+        look: state -> anything, called before each watched line and kept in `steps`.
+        bodies, setup, watch, observe, same, restore, tell, max_steps: as for `explore`.
+
+    Raises:
+        ExploreError: the schedule was made for another version or another source, has a typing error, or cannot be
+            followed.
+    """
+    check_bodies(bodies)
+    granularity = "instruction" if "+" in schedule.partition("|")[0] else "line"
+    trials = Trials(bodies, setup, watch, observe, same, granularity, restore, tell, max_steps, budget_s=60.0)
+    with trials:
+        wanted: Schedule = parse(schedule, trials.version)
+        trials.learn_references()
+        return trials.replay(wanted, look)

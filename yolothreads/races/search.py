@@ -1,0 +1,180 @@
+"""Every schedule with at most so many preemptions, each kind of equal ones once."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+from yolothreads.races.outcomes import Found, Trial
+from yolothreads.races.schedule import LOCKED, Schedule, Stop
+from yolothreads.races.task import Run
+from yolothreads.races.trial import Trials
+
+
+@dataclass(slots=True)
+class Item:
+    """A schedule to run, the run that it branches off from, and schedules that cannot differ from it."""
+
+    schedule: Schedule
+    parent: Trial | None = None
+    siblings: dict[tuple[int, str], Item] | None = None  # all that branch off the same run, by place in it and target
+    index: int = 0
+    equal: tuple[Schedule, ...] = ()
+    known: bool = False  # it cannot differ from its parent
+
+    @property
+    def count(self) -> int:
+        """How many schedules it stands for."""
+        return 1 + len(self.equal)
+
+
+class Search:
+    """The levels of a search: all schedules with 0 preemptions, then with 1, and so on."""
+
+    def __init__(
+        self,
+        trials: Trials,
+        preemptions: int,
+        seed: int,
+        reduce: bool,
+        until: float,
+        progress: Callable[[int, int], None] | None,
+    ):
+        self.trials, self.preemptions, self.reduce, self.until = trials, preemptions, reduce, until
+        self.chance = random.Random(seed)
+        self.progress = progress
+        self.done: list[Trial] = []
+        self.run = 0
+        self.known = 0  # schedules that were found to exist
+        self.diverged: list[str] = []
+        self.ended_by = ""
+
+    def found(self) -> Callable[..., Found]:
+        """Search; gives what makes the report."""
+        level = [Item(Schedule(chr(65 + i))) for i in range(len(self.trials.bodies))]
+        self.known = len(level)
+        try:
+            for preemptions in range(self.preemptions + 1):
+                level = self._level(level, preemptions)
+                if self.ended_by:
+                    break
+        except KeyboardInterrupt:
+            self.ended_by = "interrupted"
+        exhausted = not self.ended_by and not self.diverged
+        bound = f"At most {self.preemptions} preemption{'s' * (self.preemptions != 1)}, "
+        if exhausted:
+            bound += "every schedule:"
+        else:
+            reason = self.ended_by or "some schedules could not be followed"
+            bound += f"NOT every schedule ({reason}): {len(self.done)} of at least {self.known}:"
+        notes = [f"Could not be followed from run to run: {text}" for text in self.diverged[:3]]
+        return partial(
+            Found, tuple(sorted(self.done, key=lambda trial: trial.schedule.count(">"))), self.run, self.known, bound,
+            exhausted, executed=tuple(self.trials.executed), unsplit=tuple(self.trials.unsplit),
+            uncontrolled=tuple(self.trials.scheduler.watchdog.uncontrolled), notes=(*notes, *self.trials.notes()),
+        )  # fmt: skip
+
+    def _level(self, level: list[Item], preemptions: int) -> list[Item]:
+        """Run all schedules of one level; gives those of the next."""
+        following: list[Item] = []
+        self.chance.shuffle(level)
+        while level:
+            if time.perf_counter() > self.until:
+                self.ended_by = "the budget ended first"
+                return []
+            item = level.pop()
+            if item.known:
+                assert item.parent is not None
+                self._keep(item, item.parent)
+                continue
+            run, results = self.trials.run(item.schedule, branching=True)
+            if run.diverged or run.unfollowed:
+                self.diverged.append(run.diverged or item.schedule.text(""))
+                continue
+            self.run += 1
+            trial = self.trials.judge(item.schedule, run, results)
+            self._keep(item, trial)
+            if self.reduce and self._came_to_nothing(item, run):
+                continue
+            more = list(self._branches(item, trial, run, preemptions))
+            self.known += sum(branch.count for branch in more)
+            level += [branch for branch in more if branch.schedule.preemptions == preemptions]
+            following += [branch for branch in more if branch.schedule.preemptions > preemptions]
+        return following
+
+    def _keep(self, item: Item, trial: Trial) -> None:
+        for schedule in (item.schedule, *item.equal):
+            text = schedule.text(self.trials.version)
+            if text == trial.schedule:
+                self.done.append(trial)
+            else:
+                self.done.append(replace(trial, schedule=text))
+        if self.progress is not None:
+            self.progress(len(self.done), self.known)
+
+    def _branches(self, item: Item, trial: Trial, run: Run, preemptions: int) -> Iterator[Item]:
+        """The schedules that follow this one to some point, and differ there."""
+        siblings: dict[tuple[int, str], Item] = {}
+        equal: list[Stop] = []
+        for i, stop, others in self._stops(run, preemptions < self.preemptions):
+            if self.reduce and self._touches_nothing(run, i):  # to stop before this line is to stop before the next
+                equal.append(stop)
+                continue
+            for other in others:
+                first, *rest = (item.schedule.then(replace(s, next=other)) for s in (stop, *equal))
+                siblings[i, other] = branch = Item(first, trial, siblings, i, tuple(rest))
+                yield branch
+            equal.clear()
+
+    def _stops(self, run: Run, preempt: bool) -> Iterator[tuple[int, Stop, tuple[str, ...]]]:
+        """Where a run could be made to differ: index in its log, the place, and who could go on there."""
+        visits: Counter[tuple[str, str, int]] = Counter()
+        for i, (task, code, at, others) in enumerate(run.log):
+            if isinstance(code, str):
+                stop = Stop(task.label, code, 0, None, at, "")
+            else:
+                visits[task.label, code.co_name, at] += 1
+                line, offset = self.trials.line(code, at)
+                stop = Stop(task.label, code.co_name, line, offset, visits[task.label, code.co_name, at], "")
+            if i >= run.followed and others and (preempt or not stop.is_preemption):
+                yield i, stop, others
+
+    def _touches_nothing(self, run: Run, i: int) -> bool:
+        """Whether a line uses only the thread's own names, and another line of the same code follows at once."""
+        if i + 1 >= len(run.log):
+            return False
+        (task, code, at, _), (next_task, next_code, _, _) = run.log[i : i + 2]
+        if isinstance(code, str) or task is not next_task or code is not next_code or self.trials.instructions:
+            return False
+        known = self.trials.watch.get(code)
+        return known is not None and at in known.local_lines
+
+    def _came_to_nothing(self, item: Item, run: Run) -> bool:
+        """Whether the thread that was switched to blocked on a lock before it had done anything.
+
+        Then this run did what the one did that it branches off from; and so do those that switch to the same thread
+        later on, as long as the lock is held.
+        """
+        if not item.schedule.stops or item.siblings is None or not item.schedule.stops[-1].is_preemption:
+            return False
+        stop, log = item.schedule.stops[-1], run.log
+        before = [entry for entry in log[: run.followed] if entry[0].label == stop.next and not isinstance(entry[1], str)]
+        after = run.followed
+        if not before and after < len(log) and log[after][1] is getattr(log[after][0].body, "code", None):
+            before = [log[after]]  # its very first line
+            after += 1
+        if not before or after >= len(log) or log[after][:2] != (before[-1][0], LOCKED):
+            return False
+        known = self.trials.watch.get(before[-1][1])  # type: ignore[arg-type]
+        if known is None or self.trials.instructions or before[-1][2] not in known.lock_lines:
+            return False
+        for j, (task, code, _, others) in enumerate(log[after + 1 :], start=item.index + 1):
+            if task.label != stop.thread or isinstance(code, str) or stop.next in others:
+                break
+            if (sibling := item.siblings.get((j, stop.next))) is not None:
+                sibling.known = True
+        return True

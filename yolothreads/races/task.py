@@ -1,0 +1,132 @@
+"""A controlled thread, and what can be asked of one from outside."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+import time
+import traceback
+from _thread import LockType, allocate_lock
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from yolothreads.races.schedule import Stop
+
+acquire = LockType.acquire  # the C method itself, which stays when `blocking` exchanges it
+NEW, READY, RUNNING, BLOCKED, STALLED, DONE = "new", "ready", "running", "blocked", "stalled", "done"
+_HERE = str(Path(__file__).parent)
+
+
+class Abandoned(BaseException):
+    """Raised inside a body to end it, once its schedule has been given up."""
+
+
+class Mutex:
+    """A lock that `blocking` does not see."""
+
+    def __init__(self) -> None:
+        self._lock = allocate_lock()
+
+    def __enter__(self) -> None:
+        acquire(self._lock)
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._lock.release()
+
+
+def taken() -> Any:
+    """A lock that somebody has to release before it can be acquired: a baton."""
+    lock = allocate_lock()
+    acquire(lock)
+    return lock
+
+
+@dataclass(eq=False, slots=True)
+class Task:
+    """A controlled thread: a body, or a worker of a pool (then `body` is None)."""
+
+    label: str
+    body: Callable[[], Any] | None = None
+    thread: threading.Thread | None = None
+    baton: Any = field(default_factory=taken)
+    state: str = NEW
+    ready: Callable[[], bool] | None = None  # what it waits for, while it is blocked
+    what: str = ""  # the same in words
+    timeout: float | None = None
+    timed_out: bool = False
+    bypass: bool = False  # its waits are real ones: it is starting a thread
+    idle: bool = False  # waits for work, as a pool's worker does
+    result: Any = None
+    error: BaseException | None = None
+    choices: int = 0  # how often it blocked where several others could go on
+    sleeps: int = 0
+    naps: int = 0  # sleeps since another thread last ran
+    cleaning: int = 0
+
+    def can_run(self) -> bool:
+        """Whether it would go on if it had the turn."""
+        state = self.state
+        return state == READY or state == NEW or (state == BLOCKED and self.ready is not None and self.ready())
+
+    def processor_s(self) -> float:
+        """Seconds of processor time that the thread has used; 0 where the system does not say."""
+        ident = self.thread.ident if self.thread is not None else None
+        if ident is None or not hasattr(time, "pthread_getcpuclockid"):
+            return 0.0
+        try:
+            return time.clock_gettime(time.pthread_getcpuclockid(ident))
+        except OSError:  # it has just ended
+            return 0.0
+
+    def end(self, patience_s: float) -> bool:
+        """Raise `Abandoned` in the thread until it has ended; False if it does not."""
+        assert self.thread is not None
+        until = time.monotonic() + patience_s
+        while self.thread.is_alive() and time.monotonic() < until:
+            ident = ctypes.c_ulong(self.thread.ident or 0)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(Abandoned))
+            self.thread.join(0.1)
+        return not self.thread.is_alive()
+
+    def place(self) -> str:
+        """The innermost line outside this package, in words."""
+        frames = self._frames()
+        if not frames:
+            return "is outside Python code"
+        last = frames[-1]
+        return f"at {Path(last.filename).name}:{last.lineno} in {last.name}: {last.line}"
+
+    def stack(self) -> str:
+        """The stack, without the frames of this package, as a traceback shows it."""
+        return "".join(traceback.format_list(self._frames()))
+
+    def _frames(self) -> list[traceback.FrameSummary]:
+        ident = self.thread.ident if self.thread is not None else None
+        frame = sys._current_frames().get(ident or 0)
+        found = traceback.extract_stack(frame) if frame is not None else []
+        return [f for f in found if not f.filename.startswith((_HERE, threading.__file__))]
+
+
+Passed = tuple[Task, CodeType | str, int, tuple[str, ...]]
+"""A switch point that was passed: who; in which code, or why the turn was given away; where in it; who could go on."""
+
+
+@dataclass(slots=True)
+class Run:
+    """What one run did."""
+
+    log: list[Passed]
+    bodies: Sequence[Task]
+    followed: int  # how much of the log the schedule's stops determined
+    switched: list[Passed]  # where a thread was stopped that could have gone on
+    unfollowed: list[Stop]  # stops of the schedule that no thread came to
+    failure: str  # deadlock or livelock, in words; empty if every body ended
+    stacks: str
+    diverged: str  # why the schedule could not be followed
+    stalls: list[str]
+    seen: list[Any]
+    seconds: float

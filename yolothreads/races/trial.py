@@ -1,0 +1,303 @@
+"""One trial: fresh state, one run, and the kind of its outcome."""
+
+from __future__ import annotations
+
+import reprlib
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from itertools import permutations
+from types import CodeType, TracebackType
+from typing import Any
+
+from yolothreads.errors import ExploreError
+from yolothreads.races import equality
+from yolothreads.races.outcomes import Step, Trial
+from yolothreads.races.schedule import END, SLEEP, WAIT, Schedule, Stop, version_of
+from yolothreads.races.scheduler import Scheduler
+from yolothreads.races.switch import Watch, Where, other_tracers
+from yolothreads.races.task import Run
+from yolothreads.races.trials import DEADLOCK, EXCEPTION, RIGHT, WRONG
+
+FIRST_LIMIT_S = 10.0
+_NOWHERE = Where("", "", 0, "(no watched line)")
+_LISTED = 20  # so many lines that cannot be split are named
+
+
+def check_bodies(
+    bodies: Sequence[Any],
+    preemptions: int = 1,
+    granularity: str = "line",
+    strategy: str = "exhaustive",
+    depth: int = 1,
+    runs: int = 1,
+) -> None:
+    """Refuse what makes no sense, before anything is run."""
+    if len(bodies) < 2:
+        raise ExploreError(f"{len(bodies)} bodies were given; it takes two or more functions for a race.")
+    for body in bodies:
+        if not callable(body):
+            raise ExploreError(f"The body {body!r} is no function; give functions, such as lambda state: state.work().")
+    if not isinstance(preemptions, int) or preemptions < 0:
+        raise ExploreError(f"preemptions={preemptions!r} makes no sense; give 0, 1, 2, ...")
+    if granularity not in ("line", "instruction"):
+        raise ExploreError(f"granularity='{granularity}' is unknown; give 'line' or 'instruction'.")
+    if strategy not in ("exhaustive", "random"):
+        raise ExploreError(f"strategy='{strategy}' is unknown; give 'exhaustive' or 'random'.")
+    if depth < 1 or runs < 1:
+        raise ExploreError(f"depth={depth} and runs={runs} make no sense; give 1 or more of each.")
+
+
+class Trials:
+    """Everything that stays the same from one schedule to the next. A context manager."""
+
+    def __init__(
+        self,
+        bodies: Sequence[Callable[..., Any]],
+        setup: Callable[[], Any] | None,
+        watch: Sequence[Any],
+        observe: Callable[[Any], Any] | None,
+        same: Callable[[Any, Any], bool] | None,
+        granularity: str,
+        restore: Callable[[Any], Any] | None,
+        tell: Callable[[Sequence[Any], Sequence[Sequence[Any]]], str] | None,
+        max_steps: int,
+        budget_s: float,
+    ):
+        self.bodies, self.setup, self.observe, self.restore, self.tell = bodies, setup, observe, restore, tell
+        self._same = same or equality.same
+        self.watch = Watch(watch or dict.fromkeys(_module_of(body) for body in bodies))
+        self.version = version_of(self.watch)
+        self.instructions = granularity == "instruction"
+        self.scheduler = Scheduler(self.watch, self.instructions, max_steps, min(FIRST_LIMIT_S, max(budget_s, 1.0)))
+        self.references: list[tuple[Any, ...]] = []
+        self.steps = 0  # switch points of the longest run so far
+        self.executed: dict[Where, None] = {}
+        self.unsplit: dict[Where, None] = {}
+        self.stalls: dict[str, None] = {}
+        self._state: Any = None
+        self._stack: ExitStack | None = None
+
+    def __enter__(self) -> Trials:
+        self.scheduler.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        try:
+            self._drop_state()
+        finally:
+            self.scheduler.__exit__()
+
+    # --- state -----------------------------------------------------------------------------------------------------
+
+    def _fresh_state(self) -> Any:
+        if self._stack is not None and self.restore is not None:
+            self.restore(self._state)
+            return self._state
+        self._drop_state()
+        self._stack = ExitStack()
+        if self.setup is not None:
+            state = self.setup()
+            # A lock can be entered too, but is meant for the bodies.
+            manager = hasattr(type(state), "__enter__") and not hasattr(state, "acquire")
+            self._state = self._stack.enter_context(state) if manager else state
+            if self.restore is not None:
+                self.restore(self._state)
+        return self._state
+
+    def _drop_state(self) -> None:
+        stack, self._stack, self._state = self._stack, None, None
+        if stack is not None:
+            stack.close()
+
+    # --- running ---------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        schedule: Schedule,
+        order: Sequence[int] = (),
+        branching: bool = False,
+        look: Callable[[Any], Any] | None = None,
+    ) -> tuple[Run, tuple[Any, ...]]:
+        """One run, and what it gave: a result or an exception for each body, then what was observed."""
+        state = self._fresh_state()
+        arguments = () if self.setup is None else (state,)
+        self.scheduler.look = None if look is None else lambda: look(state)
+        run = self.scheduler.run([_Call(body, arguments) for body in self.bodies], schedule, order, branching)
+        results: list[Any] = [task.result if task.error is None else task.error for task in run.bodies]
+        if self.observe is not None and not run.failure:
+            try:
+                results.append(self.observe(*arguments))
+            except Exception as error:
+                results.append(error)
+        if run.failure:
+            self._drop_state()  # whatever was ended by force may have left it in any condition
+        self.stalls.update(dict.fromkeys(run.stalls))
+        return run, tuple(results)
+
+    def learn_references(self) -> None:
+        """Run the bodies one after the other, in every order, to know what is right."""
+        orders = list(permutations(range(len(self.bodies))))
+        self.run(Schedule(""), orders[0])  # what happens only at the first call in a process is not to be counted
+        failures = []
+        longest = 0.0
+        for order in orders:
+            run, results = self.run(Schedule(""), order)
+            self._note(run)
+            if run.failure:
+                failures.append(run.failure)
+                continue
+            longest = max(longest, run.seconds)
+            self.references.append(results)
+        if not self.references and all("still not ended" in failure or "livelock" in failure for failure in failures):
+            raise ExploreError(f"In no order do the bodies end by themselves: {failures[0]}. Give bodies that end.")
+        self._check_watched()
+        self._check_repeatable(orders[0], failures)
+        self.scheduler.watchdog.first_runs = False
+        self.scheduler.watchdog.limit_s = max(FIRST_LIMIT_S / 2, 30 * longest)
+
+    def _note(self, run: Run) -> None:
+        self.steps = max(self.steps, len(run.log))
+        for _, code, at, _ in run.log:
+            known = None if isinstance(code, str) else self.watch.get(code)
+            if known is not None:
+                place = known.where(at, self.instructions)
+                self.executed[place] = None
+                if not self.instructions and place.line in known.unsplit_lines:
+                    self.unsplit[place] = None
+        self._ran = getattr(self, "_ran", set()) | {t.label for t, code, *_ in run.log if not isinstance(code, str)}
+
+    def _check_watched(self) -> None:
+        idle = [chr(65 + i) for i in range(len(self.bodies)) if chr(65 + i) not in self._ran]
+        if idle and not any(label.startswith("W") for label in self._ran):
+            raise ExploreError(
+                f"Body {', '.join(idle)} ran no line of the watched code, so nothing could be learned; "
+                f"name the modules that hold its lines in watch=."
+            )
+
+    def _check_repeatable(self, order: Sequence[int], failures: list[str]) -> None:
+        """The first order once more: if it gives something else now, no outcome means anything."""
+        if failures:
+            return
+        _, results = self.run(Schedule(""), order)
+        if not self._equal(results, self.references[0]):
+            raise ExploreError(
+                f"The bodies, run one after the other in the same order twice, gave {_short(self.references[0])} and then "
+                f"{_short(results)}; let setup= or restore= renew everything they change, or pass same=."
+            )
+
+    def _equal(self, got: tuple[Any, ...], wanted: tuple[Any, ...]) -> bool:
+        for a, b in zip(got, wanted, strict=True):
+            if isinstance(a, BaseException) or isinstance(b, BaseException):
+                if type(a) is not type(b) or str(a) != str(b):
+                    return False
+                continue
+            try:
+                if not self._same(a, b):
+                    return False
+            except ExploreError:
+                raise
+            except Exception as error:
+                raise ExploreError(
+                    f"The results {_short(a)} and {_short(b)} cannot be compared ({error!r}); pass same=."
+                ) from error
+        return True
+
+    # --- outcomes --------------------------------------------------------------------------------------------------
+
+    def judge(self, schedule: Schedule, run: Run, results: tuple[Any, ...]) -> Trial:
+        """The trial that a run was."""
+        switches = tuple(self._switches(run))
+        kind, detail = self._kind(run, results)
+        last = next((self._where(code, at) for _, code, at, _ in reversed(run.log) if not isinstance(code, str)), _NOWHERE)
+        return Trial(
+            schedule.text(self.version), kind, detail, switches[-1] if switches else last,
+            () if kind == RIGHT else results, switches,
+        )  # fmt: skip
+
+    def _kind(self, run: Run, results: tuple[Any, ...]) -> tuple[str, str]:
+        if run.failure:
+            return DEADLOCK, f"{run.failure}\n{run.stacks}"
+        if not self.references:  # no order ends by itself: the bodies need one another
+            self.references.append(results)
+        if any(self._equal(results, wanted) for wanted in self.references):
+            return RIGHT, "as some order gives"
+        for i, result in enumerate(results):
+            if isinstance(result, BaseException) and not any(
+                type(wanted[i]) is type(result) and str(wanted[i]) == str(result) for wanted in self.references
+            ):
+                return EXCEPTION, f"{self._name(i)} raised {type(result).__name__}: {result}"
+        if self.tell is not None and (told := self.tell(results, self.references)):
+            return WRONG, told
+        orders = " or ".join(_short(wanted) for wanted in self.references[:3])
+        return WRONG, f"gave {_short(results)}; one after the other they give {orders}"
+
+    def _name(self, i: int) -> str:
+        return chr(65 + i) if i < len(self.bodies) else "observe"
+
+    def line(self, code: CodeType, at: int) -> tuple[int, int | None]:
+        """The line of a switch point, and the offset of its instruction where instructions are told apart."""
+        known = self.watch.get(code)
+        return (known.line_at[at], at) if self.instructions and known is not None else (at, None)
+
+    def _where(self, code: CodeType, at: int) -> Where:
+        known = self.watch.get(code)
+        return _NOWHERE if known is None else known.where(at, self.instructions)
+
+    def _switches(self, run: Run) -> list[Where]:
+        """Where the turn was taken from a thread that could have gone on."""
+        return [self._where(code, at) for _, code, at, _ in run.switched if not isinstance(code, str)]
+
+    def replay(self, schedule: Schedule, look: Callable[[Any], Any] | None) -> Trial:
+        """One trial with its steps."""
+        run, results = self.run(schedule, branching=True, look=look)
+        if run.diverged or run.unfollowed:
+            raise ExploreError(f"The schedule cannot be followed: {run.diverged or self._missed(run.unfollowed[0], run)}.")
+        seen = iter(run.seen)
+        points = [(task, code, at) for task, code, at, _ in run.log if not isinstance(code, str)]
+        steps = tuple(Step(task.label, self._where(code, at), next(seen, None)) for task, code, at in points)
+        judged = self.judge(schedule, run, results)
+        return Trial(
+            judged.schedule, judged.kind, judged.detail, judged.where, results, judged.switches, steps
+        )
+
+    def _missed(self, stop: Stop, run: Run) -> str:
+        if stop.function in (WAIT, END, SLEEP):
+            return f"{stop.thread} never came to '{stop.place()}'"
+        visits = sum(t.label == stop.thread and not isinstance(c, str) and stop.matches(c.co_name, at) for t, c, at, _ in run.log)
+        names = sorted({c.co_name for _, c, _, _ in run.log if not isinstance(c, str)})
+        return (
+            f"{stop.thread} came {visits} times to {stop.place()}; functions that were run are "
+            f"{', '.join(names[:_LISTED])}"
+        )
+
+    def notes(self) -> list[str]:
+        """What a report has to mention."""
+        said = [f"Stalled for {0.5} s, by something that is no lock of Python's: {stall}" for stall in self.stalls]
+        said += [f"Also traces this process, and does not see the bodies: {other}" for other in other_tracers()]
+        said += [f"Could not be ended, and is still running: {name}" for name in self.scheduler.watchdog.leaked]
+        return said
+
+
+class _Call:
+    """A body with its arguments; knows the code object that the body starts with."""
+
+    def __init__(self, body: Callable[..., Any], arguments: tuple[Any, ...]):
+        self.body, self.arguments = body, arguments
+        self.code: CodeType | None = getattr(body, "__code__", None)
+
+    def __call__(self) -> Any:
+        return self.body(*self.arguments)
+
+
+def _module_of(body: Any) -> str:
+    name = getattr(body, "__module__", None)
+    if name is None or name not in sys.modules:
+        raise ExploreError(f"watch= is empty, and the module of {body!r} is not known; name what is to be watched.")
+    return name
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_short, value))})"
+    return repr(value) if isinstance(value, BaseException) else reprlib.repr(value)
