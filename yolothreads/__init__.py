@@ -1,7 +1,9 @@
 """yolothreads: run YOLO in threads without wrong results, and prove it on your own machine.
 
     pools      run YOLO concurrently, one file a strategy, all with the same four verbs
-    races      how often something goes wrong by itself; knows nothing of YOLO
+    races      code under every schedule, and how often something goes wrong by itself; knows nothing of YOLO
+    detections when two results are the same, and what is wrong with one; the explorer that knows it
+    hazards    the catalogue: each hazard forced, met by chance, and tried against every pool
     measure    correctness, throughput, latency and start-up of any pool; memory, in a fresh process
     bench      the pools between a ceiling and what people do instead
     lessons    shows it to people: claims and verdicts, figures, exercises
@@ -9,7 +11,7 @@
     cli        the command `yolothreads`
 
     scenes, weights, trace, tables, errors stand below all of these. Imports go downwards only:
-    cli -> headless -> lessons -> bench, measure -> pools, races -> scenes, weights -> trace, tables, errors
+    cli -> headless -> lessons -> bench, hazards, measure -> detections -> pools, races -> scenes, weights -> trace, tables, errors
 
 Importing this package is quick: what needs torch is imported when it is first used.
 """
@@ -28,9 +30,11 @@ _HOMES = {
     "Sequential": "pools",
     "SharedModel": "pools",
     "compare": "measure",
+    "explore": "detections",
     "pictures": "scenes",
     "rate": "races",
     "recording": "trace",
+    "replay": "detections",
     "scene": "scenes",
 }
 
@@ -42,9 +46,11 @@ __all__ = [
     "SharedModel",
     "YoloThreadsError",
     "compare",
+    "explore",
     "pictures",
     "rate",
     "recording",
+    "replay",
     "scene",
 ]
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from yolothreads.detections import finds_all, same
 from yolothreads.errors import ArgumentError
 from yolothreads.memory import memory_mb
 from yolothreads.pools import Pool, Sequential
 from yolothreads.pools import device as devices
 from yolothreads.pools.image import Image
-from yolothreads.races.trials import EXCEPTION, RIGHT, WRONG
 from yolothreads.scenes import Scene
 from yolothreads.tables import Table
 
@@ -38,47 +38,6 @@ def stamp(device: str = "cpu") -> str:
         f"{device} ({name}), {devices.cores()} cores, Python {platform.python_version()}, torch {torch.__version__}, "
         f"ultralytics {ultralytics.__version__}, {date.today()}"
     )
-
-
-def same(a: Results, b: Results, pixels: float = 1.0, score: float = 0.01) -> bool:
-    """Whether two results hold the same objects, in any order.
-
-    Objects are the same if their classes are, no box edge differs by more than `pixels`, and no score by more than
-    `score`.
-    """
-    rows, others = a.boxes.data.cpu().numpy(), list(b.boxes.data.cpu().numpy())
-    if len(rows) != len(others):
-        return False
-    for row in rows:
-        for i, other in enumerate(others):
-            close = np.abs(row[:4] - other[:4]).max() <= pixels and abs(row[4] - other[4]) <= score
-            if close and row[5] == other[5]:
-                del others[i]
-                break
-        else:
-            return False
-    return True
-
-
-def finds_all(result: Results, truth: Scene, iou: float = 0.5) -> bool:
-    """Whether a result holds every true object once, by class and an overlap of `iou` or more, and nothing else."""
-    from ultralytics.utils.metrics import box_iou
-
-    if not len(result.boxes) == len(truth.classes) > 0:
-        return len(result.boxes) == len(truth.classes)
-    import torch
-
-    overlap = box_iou(torch.from_numpy(truth.boxes), result.boxes.xyxy.cpu().float()).numpy()
-    overlap[truth.classes[:, None] != result.boxes.cls.cpu().numpy()[None, :]] = 0
-    best = overlap.argmax(axis=1)
-    return bool((overlap.max(axis=1, initial=0) >= iou).all()) and len(set(best.tolist())) == len(best)
-
-
-def outcome(got: Sequence[Results | Exception | None], wanted: Sequence[Results]) -> str:
-    """The kind of a trial (see `races.trials`): what its calls gave, held against what each gives when it is alone."""
-    if any(not hasattr(result, "boxes") for result in got):
-        return EXCEPTION
-    return RIGHT if all(same(a, b) for a, b in zip(got, wanted, strict=True)) else WRONG
 
 
 @dataclass(frozen=True)

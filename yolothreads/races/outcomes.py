@@ -115,7 +115,9 @@ class Found:
         if bad:
             return f"NOT SAFE: {bad} of {self.schedules} schedules gave what no order of the bodies gives."
         if self.uncontrolled:
-            return f"UNCONTROLLED: no fault in {self.schedules} schedules, but {', '.join(self.uncontrolled)} ran freely."
+            return (
+                f"UNCONTROLLED: no fault in {self.schedules} schedules, but {', '.join(self.uncontrolled)} ran freely."
+            )
         if not self.exhausted:
             return f"NOTHING FOUND so far in {self.schedules} schedules; not every one was run."
         return f"SAFE within the bound: each of {self.schedules} schedules gave what some order of the bodies gives."
@@ -126,7 +128,9 @@ class Found:
 
     def remarks(self) -> list[str]:
         """What has to be said beside the table: the bound, what was left out, and what the search could not see."""
-        said = [f"{self.bound} {self.run} run, {self.covered} more shown to be equal to one of them, {self.seconds:.1f} s."]
+        said = [
+            f"{self.bound} {self.run} run, {self.covered} more shown to be equal to one of them, {self.seconds:.1f} s."
+        ]
         said += [f"Lines cannot split: {place}  (try granularity='instruction')" for place in self.unsplit]
         said += [f"Not controlled: {name}" for name in self.uncontrolled]
         return [*said, *self.notes]
@@ -221,9 +225,7 @@ class SourceMap:
     def lines(self) -> list[tuple[str, str, Where]]:
         """Mark, bad/all, and the line, in the order of the source."""
         places = sorted(set(self.executed), key=lambda place: (place.file, place.line))
-        return [
-            (self._mark(p), f"{self.bad[p]}/{self.stops[p]}" if self.stops[p] else "", p) for p in places
-        ]
+        return [(self._mark(p), f"{self.bad[p]}/{self.stops[p]}" if self.stops[p] else "", p) for p in places]
 
     def worst(self, count: int = 5) -> list[Where]:
         """The lines before which most bad switches stood."""
@@ -278,7 +280,9 @@ class Drawing:
         for y, lane in enumerate(lanes):
             top = y * height + 6
             parts.append(f'<text x="4" y="{top + 15}" fill="currentColor">{lane}</text>')
-            parts.append(f'<line x1="30" x2="670" y1="{top + 11}" y2="{top + 11}" stroke="#999" stroke-dasharray="3 3"/>')
+            parts.append(
+                f'<line x1="30" x2="670" y1="{top + 11}" y2="{top + 11}" stroke="#999" stroke-dasharray="3 3"/>'
+            )
         for thread, first, last, where in self.stretches():
             x, top = 30 + first * scale, lanes.index(thread) * height + 6
             width = max(2.0, (last - first + 1) * scale)
@@ -287,7 +291,9 @@ class Drawing:
                 f'stroke="#333"><title>{thread} from {escape(str(where))}</title></rect>'
             )
         bottom = len(lanes) * height + 20
-        parts.append(f'<text x="30" y="{bottom}" fill="currentColor">watched lines, in the order in which they ran</text>')
+        parts.append(
+            f'<text x="30" y="{bottom}" fill="currentColor">watched lines, in the order in which they ran</text>'
+        )
         svg = (
             f'<svg role="img" aria-label="{escape(str(self))}" viewBox="0 0 680 {bottom + 8}" '
             f'style="max-width:680px;font:13px sans-serif">{"".join(parts)}</svg>'
@@ -295,7 +301,12 @@ class Drawing:
         return f"{svg}<pre>{escape(str(self))}</pre>"
 
 
-_FILLS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")  # Okabe and Ito's palette, which colour-blind readers can tell apart
+_FILLS = (
+    "#0072b2",
+    "#e69f00",
+    "#009e73",
+    "#cc79a7",
+)  # Okabe and Ito's palette, which colour-blind readers can tell apart
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

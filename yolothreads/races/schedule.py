@@ -104,8 +104,10 @@ class Schedule:
             return f"random {self.random.depth}/{self.random.steps}/{self.random.seed}"
         text, running = self.first, self.first
         for stop in self.stops:
-            text += f"@{stop.place(letters)}>{stop.next}" if stop.thread == running else (
-                f" {stop.thread}@{stop.place(letters)}>{stop.next}"
+            text += (
+                f"@{stop.place(letters)}>{stop.next}"
+                if stop.thread == running
+                else (f" {stop.thread}@{stop.place(letters)}>{stop.next}")
             )
             running = stop.next
         return text
@@ -119,7 +121,9 @@ def parse(text: str, version: str) -> Schedule:
     """
     said, bar, made_for = (part.strip() for part in text.partition("|"))
     if not bar:
-        raise ExploreError(f"The schedule '{text}' does not say what it was made for; copy it whole, with what follows '|'.")
+        raise ExploreError(
+            f"The schedule '{text}' does not say what it was made for; copy it whole, with what follows '|'."
+        )
     if made_for != version:
         raise ExploreError(
             f"The schedule was made for '{made_for}', but what is watched here is '{version}'. Its lines may have moved, "
@@ -130,7 +134,9 @@ def parse(text: str, version: str) -> Schedule:
     words = said.split()
     first = words[0].split("@")[0] if words else ""
     if not re.fullmatch(r"[A-Z]\d*", first):
-        raise ExploreError(f"The schedule '{said}' does not begin with a thread, such as A; check it for a typing error.")
+        raise ExploreError(
+            f"The schedule '{said}' does not begin with a thread, such as A; check it for a typing error."
+        )
     stops: list[Stop] = []
     for word in words:
         *places, last = word.split(">")
@@ -138,7 +144,9 @@ def parse(text: str, version: str) -> Schedule:
         for place, following in zip(places, threads, strict=True):
             match = _STOP.fullmatch(f"{place}>{following}")
             if match is None:
-                raise ExploreError(f"'{place}>{following}' in the schedule is no stop; one looks like A@predict:557#1>B.")
+                raise ExploreError(
+                    f"'{place}>{following}' in the schedule is no stop; one looks like A@predict:557#1>B."
+                )
             stops.append(_stop(match))
         if "@" in last or (not places and word is not words[0]):
             raise ExploreError(f"'{word}' in the schedule does not end with the thread that goes on, such as '>B'.")

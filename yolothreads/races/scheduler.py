@@ -12,11 +12,13 @@ import threading
 import time
 from _thread import get_ident
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import CodeType
 from typing import Any
 
 from yolothreads.races import blocking
 from yolothreads.races.priorities import Priorities
+from yolothreads.races.runner import Runner
 from yolothreads.races.schedule import END, SLEEP, WAIT, Schedule, Stop
 from yolothreads.races.switch import Watch, tracer
 from yolothreads.races.task import (
@@ -41,8 +43,10 @@ class Scheduler:
         self.on = self.closed = False
         self.owner = get_ident()
         self.look: Callable[[], Any] | None = None
+        self.brisk = False  # watch only as far as the schedule needs it
         self.mutex = Mutex()
         self.watchdog = Watchdog(self, limit_s)
+        self._runners: dict[str, Runner] = {}
         self._clear(Schedule(""), (), False)
 
     def __enter__(self) -> Scheduler:
@@ -58,6 +62,8 @@ class Scheduler:
         self.closed = True
         blocking.uninstall()
         self.tracer.close()
+        for runner in self._runners.values():
+            runner.close()
         for worker in self.workers:
             if worker.state == DONE and worker.thread is not None:
                 worker.thread.join(1)
@@ -70,7 +76,7 @@ class Scheduler:
         self.seen: list[Any] = []
         self.followed = 0
         self.diverged = ""
-        self.abandoning = False
+        self.abandoning = self.unwatched = False
         self.priorities = Priorities(schedule.random) if schedule.random is not None else None
         self._plan, self._next = list(schedule.stops), None
         self._await_next_stop()
@@ -97,7 +103,8 @@ class Scheduler:
         self.watchdog.begin()
         self.bodies = [Task(chr(65 + i), body) for i, body in enumerate(bodies)]
         for task in self.bodies:
-            task.thread = threading.Thread(target=self._run_body, args=(task,), name=task.label, daemon=True)
+            task.runner = self._runner(task.label)
+            task.thread = task.runner.thread
         self.workers = [worker for worker in self.workers if worker.state != DONE]
         try:
             self._gather_workers()
@@ -111,6 +118,12 @@ class Scheduler:
             self.watchdog.stacks, self.diverged, self.watchdog.stalls, self.seen, time.perf_counter() - began,
         )  # fmt: skip
 
+    def _runner(self, label: str) -> Runner:
+        runner = self._runners.get(label)
+        if runner is None or not runner.is_free():
+            runner = self._runners[label] = Runner(label)
+        return runner
+
     def _first(self, schedule: Schedule) -> Task:
         if self.order:
             return self.bodies[self.order[0]]
@@ -122,7 +135,8 @@ class Scheduler:
         assert task.body is not None
         self.tasks[get_ident()] = task
         try:
-            self.tracer.begin_thread()
+            if not self.unwatched:
+                self.tracer.begin_thread()
             task.result = task.body()
         except Abandoned:
             pass
@@ -166,6 +180,10 @@ class Scheduler:
                     self._follow(me, stop)
         elif self.priorities is not None:
             self._obey(me, self.priorities)
+        elif self.brisk and self.switched:
+            self.unwatched = True  # no stop is left, and the thread that was switched to does run
+        if self.unwatched:
+            self.tracer.end_thread()
 
     def _follow(self, me: Task, stop: Stop) -> None:
         self._await_next_stop()
@@ -197,8 +215,8 @@ class Scheduler:
         new = target.state == NEW
         target.state, target.naps = RUNNING, 0
         self.current = target
-        if new and target.thread is not None:
-            self._start(target.thread)
+        if new and target.runner is not None:
+            target.runner.begin(partial(self._run_body, target), self._start)
         else:
             target.baton.release()
 

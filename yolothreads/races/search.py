@@ -91,7 +91,8 @@ class Search:
                 assert item.parent is not None
                 self._keep(item, item.parent)
                 continue
-            run, results = self.trials.run(item.schedule, branching=True)
+            last = preemptions == self.preemptions
+            run, results = self.trials.run(item.schedule, branching=True, brisk=last)
             if run.diverged or run.unfollowed:
                 self.diverged.append(run.diverged or item.schedule.text(""))
                 continue
@@ -162,16 +163,19 @@ class Search:
         if not item.schedule.stops or item.siblings is None or not item.schedule.stops[-1].is_preemption:
             return False
         stop, log = item.schedule.stops[-1], run.log
-        before = [entry for entry in log[: run.followed] if entry[0].label == stop.next and not isinstance(entry[1], str)]
+        before = [
+            entry for entry in log[: run.followed] if entry[0].label == stop.next and not isinstance(entry[1], str)
+        ]
         after = run.followed
         if not before and after < len(log) and log[after][1] is getattr(log[after][0].body, "code", None):
             before = [log[after]]  # its very first line
             after += 1
-        if not before or after >= len(log) or log[after][:2] != (before[-1][0], LOCKED):
+        if after >= len(log) or log[after][0].label != stop.next or log[after][1] != LOCKED:
             return False
-        known = self.trials.watch.get(before[-1][1])  # type: ignore[arg-type]
-        if known is None or self.trials.instructions or before[-1][2] not in known.lock_lines:
-            return False
+        if before:
+            known = self.trials.watch.get(before[-1][1])  # type: ignore[arg-type]
+            if known is None or self.trials.instructions or before[-1][2] not in known.lock_lines:
+                return False
         for j, (task, code, _, others) in enumerate(log[after + 1 :], start=item.index + 1):
             if task.label != stop.thread or isinstance(code, str) or stop.next in others:
                 break

@@ -127,7 +127,9 @@ class Watch:
         else:
             codes = list(_codes(entry))
             if not codes:
-                raise ExploreError(f"watch holds {entry!r}, which has no Python lines; name a module, class or function.")
+                raise ExploreError(
+                    f"watch holds {entry!r}, which has no Python lines; name a module, class or function."
+                )
             self._codes += codes
             self.packages.append((getattr(entry, "__module__", None) or "").split(".")[0])
 
@@ -141,7 +143,9 @@ class Watch:
             self._codes += [code for thing in vars(module).values() if _of_main(thing) for code in _codes(thing)]
             self.files.update(code.co_filename for code in self._codes)
         else:
-            raise ExploreError(f"watch names '{module.__name__}', which has no Python lines; name a module written in Python.")
+            raise ExploreError(
+                f"watch names '{module.__name__}', which has no Python lines; name a module written in Python."
+            )
         self.packages.append(module.__name__.split(".")[0])
 
     def get(self, code: CodeType) -> Code | None:

@@ -51,6 +51,7 @@ class Task:
 
     label: str
     body: Callable[[], Any] | None = None
+    runner: Any = None  # the thread of a body is used again for the next run
     thread: threading.Thread | None = None
     baton: Any = field(default_factory=taken)
     state: str = NEW
@@ -86,11 +87,17 @@ class Task:
         """Raise `Abandoned` in the thread until it has ended; False if it does not."""
         assert self.thread is not None
         until = time.monotonic() + patience_s
-        while self.thread.is_alive() and time.monotonic() < until:
+        while self.state != DONE and self.thread.is_alive() and time.monotonic() < until:
             ident = ctypes.c_ulong(self.thread.ident or 0)
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(Abandoned))
-            self.thread.join(0.1)
-        return not self.thread.is_alive()
+            self.wait_done(0.1)
+        return self.state == DONE or not self.thread.is_alive()
+
+    def wait_done(self, patience_s: float) -> None:
+        """Wait for the thread to finish with the body."""
+        until = time.monotonic() + patience_s
+        while self.state != DONE and time.monotonic() < until:
+            time.sleep(0.0002)
 
     def place(self) -> str:
         """The innermost line outside this package, in words."""

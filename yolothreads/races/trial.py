@@ -15,11 +15,12 @@ from yolothreads.races import equality
 from yolothreads.races.outcomes import Step, Trial
 from yolothreads.races.schedule import END, SLEEP, WAIT, Schedule, Stop, version_of
 from yolothreads.races.scheduler import Scheduler
-from yolothreads.races.switch import Watch, Where, other_tracers
+from yolothreads.races.switch import MONITORING, Watch, Where, other_tracers
 from yolothreads.races.task import Run
 from yolothreads.races.trials import DEADLOCK, EXCEPTION, RIGHT, WRONG
 
 FIRST_LIMIT_S = 10.0
+SLOW_S = 0.02
 _NOWHERE = Where("", "", 0, "(no watched line)")
 _LISTED = 20  # so many lines that cannot be split are named
 
@@ -71,6 +72,7 @@ class Trials:
         self.instructions = granularity == "instruction"
         self.scheduler = Scheduler(self.watch, self.instructions, max_steps, min(FIRST_LIMIT_S, max(budget_s, 1.0)))
         self.references: list[tuple[Any, ...]] = []
+        self._slow = False  # a run takes so long that watching it to its end costs more than it tells
         self.steps = 0  # switch points of the longest run so far
         self.executed: dict[Where, None] = {}
         self.unsplit: dict[Where, None] = {}
@@ -118,11 +120,13 @@ class Trials:
         order: Sequence[int] = (),
         branching: bool = False,
         look: Callable[[Any], Any] | None = None,
+        brisk: bool = False,
     ) -> tuple[Run, tuple[Any, ...]]:
         """One run, and what it gave: a result or an exception for each body, then what was observed."""
         state = self._fresh_state()
         arguments = () if self.setup is None else (state,)
         self.scheduler.look = None if look is None else lambda: look(state)
+        self.scheduler.brisk = brisk and self._slow
         run = self.scheduler.run([_Call(body, arguments) for body in self.bodies], schedule, order, branching)
         results: list[Any] = [task.result if task.error is None else task.error for task in run.bodies]
         if self.observe is not None and not run.failure:
@@ -132,6 +136,8 @@ class Trials:
                 results.append(error)
         if run.failure:
             self._drop_state()  # whatever was ended by force may have left it in any condition
+            if self.scheduler.unwatched:  # a livelock is known by its steps, which were not counted
+                return self.run(schedule, order, branching, look)
         self.stalls.update(dict.fromkeys(run.stalls))
         return run, tuple(results)
 
@@ -153,6 +159,7 @@ class Trials:
             raise ExploreError(f"In no order do the bodies end by themselves: {failures[0]}. Give bodies that end.")
         self._check_watched()
         self._check_repeatable(orders[0], failures)
+        self._slow = longest > SLOW_S and not MONITORING
         self.scheduler.watchdog.first_runs = False
         self.scheduler.watchdog.limit_s = max(FIRST_LIMIT_S / 2, 30 * longest)
 
@@ -209,7 +216,9 @@ class Trials:
         """The trial that a run was."""
         switches = tuple(self._switches(run))
         kind, detail = self._kind(run, results)
-        last = next((self._where(code, at) for _, code, at, _ in reversed(run.log) if not isinstance(code, str)), _NOWHERE)
+        last = next(
+            (self._where(code, at) for _, code, at, _ in reversed(run.log) if not isinstance(code, str)), _NOWHERE
+        )
         return Trial(
             schedule.text(self.version), kind, detail, switches[-1] if switches else last,
             () if kind == RIGHT else results, switches,
@@ -252,19 +261,21 @@ class Trials:
         """One trial with its steps."""
         run, results = self.run(schedule, branching=True, look=look)
         if run.diverged or run.unfollowed:
-            raise ExploreError(f"The schedule cannot be followed: {run.diverged or self._missed(run.unfollowed[0], run)}.")
+            raise ExploreError(
+                f"The schedule cannot be followed: {run.diverged or self._missed(run.unfollowed[0], run)}."
+            )
         seen = iter(run.seen)
         points = [(task, code, at) for task, code, at, _ in run.log if not isinstance(code, str)]
         steps = tuple(Step(task.label, self._where(code, at), next(seen, None)) for task, code, at in points)
         judged = self.judge(schedule, run, results)
-        return Trial(
-            judged.schedule, judged.kind, judged.detail, judged.where, results, judged.switches, steps
-        )
+        return Trial(judged.schedule, judged.kind, judged.detail, judged.where, results, judged.switches, steps)
 
     def _missed(self, stop: Stop, run: Run) -> str:
         if stop.function in (WAIT, END, SLEEP):
             return f"{stop.thread} never came to '{stop.place()}'"
-        visits = sum(t.label == stop.thread and not isinstance(c, str) and stop.matches(c.co_name, at) for t, c, at, _ in run.log)
+        visits = sum(
+            t.label == stop.thread and not isinstance(c, str) and stop.matches(c.co_name, at) for t, c, at, _ in run.log
+        )
         names = sorted({c.co_name for _, c, _, _ in run.log if not isinstance(c, str)})
         return (
             f"{stop.thread} came {visits} times to {stop.place()}; functions that were run are "

@@ -120,9 +120,8 @@ class Watchdog:
             if worker.state in (BLOCKED, READY):
                 worker.state = STALLED
                 worker.baton.release()
-        for thread in [t.thread for t in scheduler.bodies if t.state == DONE] + scheduler.own_threads:
-            if thread is not None:
-                thread.join(1)
+        for thread in scheduler.own_threads:
+            thread.join(1)
         scheduler.own_threads = [thread for thread in scheduler.own_threads if thread.is_alive()]
 
     def _end_task(self, task: Task) -> None:
@@ -130,6 +129,6 @@ class Watchdog:
         self.scheduler.current = task
         if task.state in (READY, BLOCKED) or self.failure:
             task.baton.release()
-            task.thread.join(0.5)
+            task.wait_done(0.5)
         if not task.end(END_S):
             self.leaked.append(f"{task.label} {task.place()}")
