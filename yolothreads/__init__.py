@@ -11,7 +11,8 @@
     cli        the command `yolothreads`
 
     scenes, weights, trace, tables, errors stand below all of these. Imports go downwards only:
-    cli -> headless -> lessons -> bench, hazards, measure -> detections -> pools, races -> scenes, weights -> trace, tables, errors
+    cli -> headless -> lessons -> bench, hazards, measure -> detections -> pools, races -> scenes, weights
+    -> trace, tables, errors
 
 Importing this package is quick: what needs torch is imported when it is first used.
 """

@@ -1,4 +1,4 @@
-"""What is known of detections: when two results are the same, what is wrong with one, and the explorer that knows it."""
+"""What is known of detections: when two results are the same, what is wrong with one; an explorer that knows."""
 
 from __future__ import annotations
 
@@ -111,18 +111,17 @@ def tell(results: Sequence[Any], references: Sequence[Sequence[Any]]) -> str:
     wanted = references[0]
     said = []
     for i, result in enumerate(results):
-        rows, others = rows_of(result), [rows_of(value) for value in wanted]
-        if rows is None or others[i] is None:
+        rows, own = rows_of(result), rows_of(wanted[i])
+        if rows is None or own is None:
             continue
         if not any(same(result, reference[i]) for reference in references):
-            others = [o for o in others if o is not None and o is not others[i]]
-            said.append(f"{chr(65 + i)} gave {_fault(rows, rows_of(wanted[i]), others)}")
+            others = [rows_of(value) for j, value in enumerate(wanted) if j != i]
+            said.append(f"{chr(65 + i)} gave {_fault(rows, own, [o for o in others if o is not None])}")
     return "; ".join(said)
 
 
-def _fault(rows: np.ndarray, own: np.ndarray | None, others: Sequence[np.ndarray]) -> str:
+def _fault(rows: np.ndarray, own: np.ndarray, others: Sequence[np.ndarray]) -> str:
     """How detections differ from those they should be: `own`; `others` are those of the other bodies."""
-    assert own is not None
     for other in others:
         if len(rows) == len(other) and _paired(rows, other, PIXELS, SCORE) == len(rows):
             return f"another call's result ({len(rows)} boxes instead of {len(own)})"

@@ -13,8 +13,6 @@ from datetime import date
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, overload
 
-import numpy as np
-
 from yolothreads.detections import finds_all, same
 from yolothreads.errors import ArgumentError
 from yolothreads.memory import memory_mb

@@ -16,5 +16,16 @@ from yolothreads.races.outcomes import Found, Outcome, Trial, compare
 from yolothreads.races.trials import DEADLOCK, EXCEPTION, RIGHT, WRONG, Rate, rate
 
 __all__ = [
-    "DEADLOCK", "EXCEPTION", "RIGHT", "WRONG", "Found", "Outcome", "Rate", "Trial", "compare", "explore", "rate", "replay",
-]  # fmt: skip
+    "DEADLOCK",
+    "EXCEPTION",
+    "RIGHT",
+    "WRONG",
+    "Found",
+    "Outcome",
+    "Rate",
+    "Trial",
+    "compare",
+    "explore",
+    "rate",
+    "replay",
+]

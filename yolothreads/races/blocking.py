@@ -24,8 +24,12 @@ from yolothreads.errors import ExploreError
 from yolothreads.races.schedule import LOCKED
 
 if TYPE_CHECKING:
-    from yolothreads.races.scheduler import Scheduler, Task
+    from yolothreads.races.scheduler import Scheduler
+    from yolothreads.races.task import Task
 
+_LOCK: Any
+_RLOCK: Any
+_QUEUE: Any
 _LOCK, _RLOCK, _QUEUE = _thread.LockType, _thread.RLock, _queue.SimpleQueue
 _scheduler: Scheduler | None = None
 _originals: list[tuple[Any, str, Any]] = []
@@ -36,8 +40,8 @@ _start = threading.Thread.start
 _join = threading.Thread.join
 _wait = threading.Condition.wait
 _sleep = time.sleep
-_acquire = {_LOCK: _LOCK.acquire, _RLOCK: _RLOCK.acquire}
-_enter = {_LOCK: _LOCK.__enter__, _RLOCK: _RLOCK.__enter__}
+_acquire: dict[Any, Any] = {_LOCK: _LOCK.acquire, _RLOCK: _RLOCK.acquire}
+_enter: dict[Any, Any] = {_LOCK: _LOCK.__enter__, _RLOCK: _RLOCK.__enter__}
 _get = _QUEUE.get
 
 
@@ -131,7 +135,7 @@ def _thread_start(self: threading.Thread) -> None:
     if _scheduler is None:
         _start(self)
     else:
-        _scheduler.start_thread(self)
+        _scheduler.workers.start(self)
 
 
 def start(thread: threading.Thread) -> None:

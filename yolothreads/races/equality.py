@@ -24,7 +24,11 @@ def same(a: Any, b: Any) -> bool:
         return a == b or (a != a and b != b)
     if hasattr(a, "shape") and hasattr(b, "shape"):
         return tuple(a.shape) == tuple(b.shape) and bool(((a == b) | ((a != a) & (b != b))).all())
-    if type(a) is type(b) and type(a).__eq__ is object.__eq__ and not isinstance(a, Set | BaseException):
+    if (
+        type(a) is type(b)
+        and getattr(type(a), "__eq__", None) is object.__eq__
+        and not isinstance(a, Set | BaseException)
+    ):
         raise ExploreError(
             f"Two results of type {type(a).__name__} cannot be compared, for each is equal only to itself; "
             f"pass same=, or let the bodies give something that has a value."

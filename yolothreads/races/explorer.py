@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from yolothreads.errors import ExploreError
 from yolothreads.races import random_runs
 from yolothreads.races.outcomes import Found, Trial
 from yolothreads.races.schedule import Schedule, parse

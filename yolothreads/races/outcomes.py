@@ -5,7 +5,7 @@ from __future__ import annotations
 import linecache
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,8 @@ KINDS = {
 """The kinds of outcome, and what each means."""
 
 
-class Outcome(NamedTuple):
+@dataclass(frozen=True)
+class Outcome:
     """One row: how many schedules ended this way, their share, and one of them to replay."""
 
     kind: str
@@ -96,7 +97,7 @@ class Found:
 
     @property
     def safe(self) -> bool:
-        """Whether every schedule within the bound was run, under control, and gave what some order of the bodies gives."""
+        """Whether every schedule within the bound was run, under control, and gave what some order gives."""
         return self.exhausted and not self.forbidden and not self.uncontrolled
 
     @property
@@ -124,7 +125,7 @@ class Found:
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """The table, one dict a row."""
-        return [{**outcome._asdict(), "meaning": KINDS[outcome.kind]} for outcome in self.outcomes]
+        return [{**asdict(outcome), "meaning": KINDS[outcome.kind]} for outcome in self.outcomes]
 
     def remarks(self) -> list[str]:
         """What has to be said beside the table: the bound, what was left out, and what the search could not see."""

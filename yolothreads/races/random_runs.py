@@ -44,6 +44,6 @@ def search(
     )
     return partial(
         Found, tuple(done), len(done), runs, bound, False, executed=tuple(trials.executed),
-        unsplit=tuple(trials.unsplit), uncontrolled=tuple(trials.scheduler.watchdog.uncontrolled),
+        unsplit=tuple(trials.unsplit), uncontrolled=tuple(trials.scheduler.workers.uncontrolled),
         notes=tuple(trials.notes()),
     )  # fmt: skip

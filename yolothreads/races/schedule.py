@@ -58,9 +58,9 @@ class Stop:
         name = self.function if len(self.function) <= letters else f"{self.function[:letters]}~"
         return f"{name}:{self.line}{offset}#{self.visit}"
 
-    def matches(self, function: str, at: int) -> bool:
-        """Whether a switch point is at this place; a function's name may have been cut."""
-        if at != self.at:
+    def is_at(self, thread: str, function: str, at: int) -> bool:
+        """Whether a thread's switch point is at this place; a function's name may have been cut."""
+        if at != self.at or thread != self.thread or not self.line:
             return False
         return function == self.function or (self.function[-1:] == "~" and function.startswith(self.function[:-1]))
 
@@ -126,29 +126,25 @@ def parse(text: str, version: str) -> Schedule:
         )
     if made_for != version:
         raise ExploreError(
-            f"The schedule was made for '{made_for}', but what is watched here is '{version}'. Its lines may have moved, "
-            f"so it would show something else: explore again."
+            f"The schedule was made for '{made_for}', but what is watched here is '{version}'. Its lines may have "
+            f"moved, so it would show something else: explore again."
         )
     if match := _RANDOM.fullmatch(said):
         return Schedule("", random=Random(*map(int, match.groups())))
-    words = said.split()
-    first = words[0].split("@")[0] if words else ""
+    first, *words = said.split() or [""]
+    if ">" in first:  # the thread that begins is the one that is stopped first
+        first, words = first.partition("@")[0], [first, *words]
     if not re.fullmatch(r"[A-Z]\d*", first):
-        raise ExploreError(
-            f"The schedule '{said}' does not begin with a thread, such as A; check it for a typing error."
-        )
+        raise ExploreError(f"The schedule '{said}' does not begin with a thread, such as A; check what was typed.")
     stops: list[Stop] = []
     for word in words:
         *places, last = word.split(">")
-        threads = [place.split("@")[0] for place in [*places[1:], last]]
-        for place, following in zip(places, threads, strict=True):
-            match = _STOP.fullmatch(f"{place}>{following}")
+        for place, following in zip(places, [*places[1:], last], strict=True):
+            match = _STOP.fullmatch(f"{place}>{following.partition('@')[0]}")
             if match is None:
-                raise ExploreError(
-                    f"'{place}>{following}' in the schedule is no stop; one looks like A@predict:557#1>B."
-                )
+                raise ExploreError(f"'{place}>{following}' in the schedule is no stop, such as A@predict:557#1>B.")
             stops.append(_stop(match))
-        if "@" in last or (not places and word is not words[0]):
+        if "@" in last or not places:
             raise ExploreError(f"'{word}' in the schedule does not end with the thread that goes on, such as '>B'.")
     return Schedule(first, tuple(stops))
 

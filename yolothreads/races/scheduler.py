@@ -1,13 +1,12 @@
 """Runs bodies in real threads, one at a time, under one schedule.
 
 Exactly one controlled thread holds the turn; all others are parked, each on a lock of its own, its baton. The turn
-passes at a switch point if the schedule says so, and whenever its holder ends or would block (see `blocking`). The
+passes at a switch point if the strategy says so, and whenever its holder ends or would block (see `blocking`). The
 thread that called `run` watches (see `watchdog`): it is not controlled itself.
 """
 
 from __future__ import annotations
 
-import concurrent.futures.thread
 import threading
 import time
 from _thread import get_ident
@@ -17,14 +16,26 @@ from types import CodeType
 from typing import Any
 
 from yolothreads.races import blocking
-from yolothreads.races.priorities import Priorities
 from yolothreads.races.runner import Runner
-from yolothreads.races.schedule import END, SLEEP, WAIT, Schedule, Stop
+from yolothreads.races.schedule import END, SLEEP, WAIT, Schedule
+from yolothreads.races.strategies import Follow, Priorities
 from yolothreads.races.switch import Watch, tracer
 from yolothreads.races.task import (
-    BLOCKED, DONE, NEW, READY, RUNNING, STALLED, Abandoned, Mutex, Passed, Run, Task, acquire, taken,
-)  # fmt: skip
-from yolothreads.races.watchdog import HELP_S, Watchdog
+    BLOCKED,
+    DONE,
+    NEW,
+    READY,
+    RUNNING,
+    STALLED,
+    Abandoned,
+    Mutex,
+    Passed,
+    Run,
+    Task,
+    acquire,
+)
+from yolothreads.races.watchdog import Watchdog
+from yolothreads.races.workers import Workers
 
 PATIENCE = 10  # sleeps in a row before the others have to run: a loop that polls gets nowhere alone (unmeasured)
 CLEAN_UP = 1000  # switch points that an abandoned body may still pass, in its `finally` and `except` blocks
@@ -38,13 +49,12 @@ class Scheduler:
         self.tracer = tracer(watch, self.point, instructions)
         self.tasks: dict[int, Task] = {}  # by thread identifier
         self.bodies: list[Task] = []
-        self.workers: list[Task] = []
-        self.own_threads: list[threading.Thread] = []  # started by a body itself
         self.on = self.closed = False
         self.owner = get_ident()
         self.look: Callable[[], Any] | None = None
         self.brisk = False  # watch only as far as the schedule needs it
         self.mutex = Mutex()
+        self.workers = Workers(self)
         self.watchdog = Watchdog(self, limit_s)
         self._runners: dict[str, Runner] = {}
         self._clear(Schedule(""), (), False)
@@ -64,9 +74,7 @@ class Scheduler:
         self.tracer.close()
         for runner in self._runners.values():
             runner.close()
-        for worker in self.workers:
-            if worker.state == DONE and worker.thread is not None:
-                worker.thread.join(1)
+        self.workers.close()
 
     def _clear(self, schedule: Schedule, order: Sequence[int], branching: bool) -> None:
         self.order, self.branching = order, branching
@@ -74,17 +82,14 @@ class Scheduler:
         self.log: list[Passed] = []
         self.switched: list[Passed] = []
         self.seen: list[Any] = []
-        self.followed = 0
-        self.diverged = ""
         self.abandoning = self.unwatched = False
-        self.priorities = Priorities(schedule.random) if schedule.random is not None else None
-        self._plan, self._next = list(schedule.stops), None
-        self._await_next_stop()
+        random = schedule.random
+        self.strategy = Follow(schedule, self.log) if random is None else Priorities(random, self.log)
 
     @property
     def everybody(self) -> list[Task]:
         """Bodies and workers, in the order in which they are asked to go on."""
-        return [*self.bodies, *self.workers]
+        return [*self.bodies, *self.workers.tasks]
 
     # --- one run ---------------------------------------------------------------------------------------------------
 
@@ -101,35 +106,33 @@ class Scheduler:
         began = time.perf_counter()
         self._clear(schedule, order, branching)
         self.watchdog.begin()
-        self.bodies = [Task(chr(65 + i), body) for i, body in enumerate(bodies)]
-        for task in self.bodies:
-            task.runner = self._runner(task.label)
-            task.thread = task.runner.thread
-        self.workers = [worker for worker in self.workers if worker.state != DONE]
+        self.bodies = [self._task(chr(65 + i), body) for i, body in enumerate(bodies)]
         try:
-            self._gather_workers()
-            self.resume(self._first(schedule))
+            self.current, self.on = Task(""), True
+            self.workers.gather()
+            self.resume(self.bodies[order[0]] if order else self.strategy.first(self.bodies))
             self.watchdog.watch_over()
         finally:
             self.watchdog.end()
-        unfollowed = [*([self._next] if self._next else []), *self._plan]
         return Run(
-            self.log, self.bodies, self.followed, self.switched, unfollowed, self.watchdog.failure,
-            self.watchdog.stacks, self.diverged, self.watchdog.stalls, self.seen, time.perf_counter() - began,
-        )  # fmt: skip
+            self.log,
+            self.bodies,
+            self.strategy.followed,
+            self.switched,
+            self.strategy.unfollowed,
+            self.watchdog.failure,
+            self.watchdog.stacks,
+            self.strategy.diverged,
+            self.watchdog.stalls,
+            self.seen,
+            time.perf_counter() - began,
+        )
 
-    def _runner(self, label: str) -> Runner:
+    def _task(self, label: str, body: Callable[[], Any]) -> Task:
         runner = self._runners.get(label)
         if runner is None or not runner.is_free():
             runner = self._runners[label] = Runner(label)
-        return runner
-
-    def _first(self, schedule: Schedule) -> Task:
-        if self.order:
-            return self.bodies[self.order[0]]
-        if self.priorities is not None:
-            return self.priorities.best(self.bodies)
-        return next((t for t in self.bodies if t.label == schedule.first), self.bodies[0])
+        return Task(label, body, runner, runner.thread)
 
     def _run_body(self, task: Task) -> None:
         assert task.body is not None
@@ -144,9 +147,10 @@ class Scheduler:
             task.error = error.with_traceback(None)  # a traceback would keep frames, and what they hold, alive
         finally:
             self.tracer.end_thread()
-            self._finish(task)
+            self.finish(task)
 
-    def _finish(self, task: Task) -> None:
+    def finish(self, task: Task) -> None:
+        """A controlled thread has ended."""
         del self.tasks[get_ident()]
         with self.mutex:
             held = self.current in (task, None)
@@ -172,43 +176,19 @@ class Scheduler:
             self.seen.append(self.look())
         if len(log) > self.max_steps:
             self._give_up(me, f"after {self.max_steps} watched lines {me.label} had still not ended (livelock)")
-        stop = self._next
-        if stop is not None:
-            if stop.thread == me.label and stop.matches(code.co_name, at):
-                self._visits_left -= 1
-                if self._visits_left == 0:
-                    self._follow(me, stop)
-        elif self.priorities is not None:
-            self._obey(me, self.priorities)
-        elif self.brisk and self.switched:
+        target = self.strategy.at_point(me, code, at, partial(self._able, me))
+        if target is not me:
+            self._switch(me, target)
+        elif self.brisk and self.switched and self.strategy.stop is None:
             self.unwatched = True  # no stop is left, and the thread that was switched to does run
         if self.unwatched:
             self.tracer.end_thread()
-
-    def _follow(self, me: Task, stop: Stop) -> None:
-        self._await_next_stop()
-        target = next((t for t in self.everybody if t.label == stop.next), None)
-        if target is None or target is me or not self.allowed(target):
-            self.diverged = f"{stop.next} cannot go on at {stop.place()}"
-        else:
-            self._switch(me, target)
-
-    def _await_next_stop(self) -> None:
-        """Wait for the next stop of the schedule; visits that were made already count."""
-        self.followed = len(self.log)
-        self._next = stop = self._plan.pop(0) if self._plan else None
-        if stop is not None and stop.line:
-            made = sum(
-                task.label == stop.thread and not isinstance(code, str) and stop.matches(code.co_name, at)
-                for task, code, at, _ in self.log
-            )
-            self._visits_left = stop.visit - made
 
     def _switch(self, me: Task, target: Task) -> None:
         self.switched.append(self.log[-1])
         me.state = READY
         self.resume(target)
-        self._park(me)
+        self.park(me)
 
     def resume(self, target: Task) -> None:
         """Give the turn to a thread."""
@@ -216,12 +196,12 @@ class Scheduler:
         target.state, target.naps = RUNNING, 0
         self.current = target
         if new and target.runner is not None:
-            target.runner.begin(partial(self._run_body, target), self._start)
+            target.runner.begin(partial(self._run_body, target), self.start_really)
         else:
             target.baton.release()
 
-    def _start(self, thread: threading.Thread) -> None:
-        """Start a thread; whoever does so really waits until it has begun."""
+    def start_really(self, thread: threading.Thread) -> None:
+        """Start a thread; whoever does so waits until it has begun, without giving the turn away."""
         starter = self.tasks.get(get_ident())
         if starter is not None:
             starter.bypass = True
@@ -229,7 +209,8 @@ class Scheduler:
         if starter is not None:
             starter.bypass = False
 
-    def _park(self, me: Task) -> None:
+    def park(self, me: Task) -> None:
+        """Wait for the turn."""
         acquire(me.baton)
         if self.abandoning and self.on:
             raise Abandoned
@@ -241,8 +222,11 @@ class Scheduler:
     def _turn_of_order(self) -> Task | None:
         return next((self.bodies[i] for i in self.order if self.bodies[i].state != DONE), None)
 
+    def _able(self, me: Task) -> list[Task]:
+        """Who else may be given the turn."""
+        return [t for t in self.everybody if t is not me and self.allowed(t)]
+
     def _others(self, me: Task) -> tuple[str, ...]:
-        """Who else could go on now."""
         return tuple([t.label for t in self.everybody if t is not me and t.can_run()])
 
     def _pass_on(self, me: Task, why: str) -> bool:
@@ -251,16 +235,17 @@ class Scheduler:
         if not able:
             self._nobody()
             return True
-        target = able[0]
-        if self.priorities is not None:
-            target = self.priorities.best(able)
-        elif len(able) > 1:
-            target = self._chosen(me, why, able)
+        target = able[0] if len(able) == 1 else self._chosen(me, why, able)
         if target is me:
             me.state = RUNNING
             return False
         self.resume(target)
         return True
+
+    def _chosen(self, me: Task, why: str, able: list[Task]) -> Task:
+        me.choices += 1
+        self.log.append((me, why, me.choices, tuple([t.label for t in able[1:]])))
+        return self.strategy.at_event(me, why, me.choices, able, able[0])
 
     def _out_of_time(self) -> list[Task]:
         """Nobody can go on, so time passes: the shortest time-out is over."""
@@ -280,24 +265,14 @@ class Scheduler:
         elif not any(t.state == STALLED for t in self.bodies):
             self.watchdog.wake(needs_help=True)
 
-    def _chosen(self, me: Task, why: str, able: list[Task]) -> Task:
-        """Of several that can go on: the one the schedule names, else the first."""
-        me.choices += 1
-        stop, target = self._next, able[0]
-        self.log.append((me, why, me.choices, tuple([t.label for t in able[1:]])))
-        if stop is not None and (stop.function, stop.thread, stop.visit) == (why, me.label, me.choices):
-            self._await_next_stop()
-            target = next((t for t in able if t.label == stop.next), target)
-            if target.label != stop.next:
-                self.diverged = f"{stop.next} cannot go on at {stop.place()}"
-        return target
-
     # --- waiting ---------------------------------------------------------------------------------------------------
 
     def block(
         self, me: Task, ready: Callable[[], bool], timeout: float | None, what: str, why: str = WAIT, idle: bool = False
     ) -> bool | None:
         """Wait until `ready()`: True then, False after the time-out, None if the caller has to wait by itself."""
+        if timeout is not None and timeout <= 0:
+            return ready()
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self.on:  # nobody is controlled now, so nobody passes a turn on
             if self.closed:
@@ -318,9 +293,10 @@ class Scheduler:
             me.state = BLOCKED
         self.log.append((me, why, 0, ()))
         if self.current is not me or self._pass_on(me, WAIT):
-            self._park(me)
+            self.park(me)
         me.ready = None
-        return not me.timed_out if self.on else self.block(me, ready, timeout, what, why, idle)
+        # Between two runs a worker is woken without being given the turn: it goes on waiting.
+        return not me.timed_out if me.state == RUNNING else self.block(me, ready, timeout, what, why, idle)
 
     def sleep(self, me: Task) -> None:
         """A controlled thread sleeps: no time passes, but another thread may be switched to."""
@@ -333,20 +309,12 @@ class Scheduler:
         self.log.append((me, SLEEP, me.sleeps, self._others(me)))
         if len(self.log) > self.max_steps:
             self._give_up(me, f"{me.label} slept {me.sleeps} times and had still not ended (livelock)")
-        stop = self._next
-        if stop is not None and (stop.function, stop.thread, stop.visit) == (SLEEP, me.label, me.sleeps):
-            self._follow(me, stop)
-        elif me.naps >= PATIENCE and (others := [t for t in self.everybody if t is not me and self.allowed(t)]):
-            target = self._chosen(me, WAIT, others) if len(others) > 1 else others[0]
-            me.state = READY
-            self.resume(target)
-            self._park(me)
-
-    def _obey(self, me: Task, priorities: Priorities) -> None:
-        """The random strategy: whoever has the highest priority goes on."""
-        best = priorities.step(len(self.log), me, [t for t in self.everybody if t is not me and t.can_run()])
-        if best is not me:
-            self._switch(me, best)
+        able = self._able(me)
+        target = self.strategy.at_event(me, SLEEP, me.sleeps, [me, *able], me)
+        if target is me and able and me.naps >= PATIENCE:
+            target = able[0] if len(able) == 1 else self._chosen(me, WAIT, able)
+        if target is not me:
+            self._switch(me, target)
 
     def _rejoin(self, me: Task) -> None:
         """A thread that ran without having the turn (it had stalled) waits until it is given one."""
@@ -355,7 +323,7 @@ class Scheduler:
             if self.current is None and not self.abandoning:
                 self.current, me.state = me, RUNNING
                 return
-        self._park(me)
+        self.park(me)
 
     def _give_up(self, me: Task, failure: str) -> None:
         """The thread that has the turn ends the run."""
@@ -368,53 +336,3 @@ class Scheduler:
         me.cleaning += 1
         if me.cleaning > CLEAN_UP:
             raise Abandoned
-
-    # --- threads of a pool -----------------------------------------------------------------------------------------
-
-    def start_thread(self, thread: threading.Thread) -> None:
-        """Somebody starts a thread: what `setup` or an executor starts is scheduled too, what a body starts is named."""
-        starter = self.tasks.get(get_ident())
-        worker = getattr(thread, "_target", None) is concurrent.futures.thread._worker
-        if get_ident() != self.owner and (starter is None or starter.bypass):
-            blocking.start(thread)
-        elif starter is None or worker:
-            self._adopt(thread)
-        else:
-            self.watchdog.uncontrolled[thread.name] = None
-            self.own_threads.append(thread)
-            self._start(thread)
-
-    def _adopt(self, thread: threading.Thread) -> None:
-        """A pool's worker starts: it is scheduled like the bodies, as W1, W2, ..."""
-        task = Task(f"W{len(self.workers) + 1}", thread=thread, state=STALLED)
-        run, arrived = thread.run, taken()
-
-        def controlled() -> None:
-            self.tasks[get_ident()] = task
-            self.tracer.begin_thread()
-            try:
-                if self.on:
-                    task.state = READY
-                arrived.release()
-                if task.state == READY:
-                    self._park(task)
-                run()
-            finally:
-                self.tracer.end_thread()
-                self._finish(task)
-
-        thread.run = controlled  # type: ignore[method-assign]
-        self.workers.append(task)
-        self._start(thread)
-        acquire(arrived, timeout=10)
-
-    def _gather_workers(self) -> None:
-        """Take control: every worker has to be parked before the first body begins."""
-        self.current, self.on = Task(""), True
-        until = time.monotonic() + HELP_S
-        parked = (BLOCKED, READY, DONE)
-        while any(w.state not in parked for w in self.workers) and time.monotonic() < until:
-            time.sleep(0.0002)
-        for worker in self.workers:
-            if worker.state not in parked and worker.thread is not None:
-                self.watchdog.uncontrolled[worker.thread.name] = None

@@ -75,7 +75,7 @@ class Search:
         return partial(
             Found, tuple(sorted(self.done, key=lambda trial: trial.schedule.count(">"))), self.run, self.known, bound,
             exhausted, executed=tuple(self.trials.executed), unsplit=tuple(self.trials.unsplit),
-            uncontrolled=tuple(self.trials.scheduler.watchdog.uncontrolled), notes=(*notes, *self.trials.notes()),
+            uncontrolled=tuple(self.trials.scheduler.workers.uncontrolled), notes=(*notes, *self.trials.notes()),
         )  # fmt: skip
 
     def _level(self, level: list[Item], preemptions: int) -> list[Item]:

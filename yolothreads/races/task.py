@@ -70,8 +70,7 @@ class Task:
 
     def can_run(self) -> bool:
         """Whether it would go on if it had the turn."""
-        state = self.state
-        return state == READY or state == NEW or (state == BLOCKED and self.ready is not None and self.ready())
+        return self.state in (READY, NEW) or (self.state == BLOCKED and self.ready is not None and self.ready())
 
     def processor_s(self) -> float:
         """Seconds of processor time that the thread has used; 0 where the system does not say."""

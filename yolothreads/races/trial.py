@@ -189,8 +189,8 @@ class Trials:
         _, results = self.run(Schedule(""), order)
         if not self._equal(results, self.references[0]):
             raise ExploreError(
-                f"The bodies, run one after the other in the same order twice, gave {_short(self.references[0])} and then "
-                f"{_short(results)}; let setup= or restore= renew everything they change, or pass same=."
+                f"The bodies, run one after the other in the same order twice, gave {_short(self.references[0])} and "
+                f"then {_short(results)}; let setup= or restore= renew everything they change, or pass same=."
             )
 
     def _equal(self, got: tuple[Any, ...], wanted: tuple[Any, ...]) -> bool:
@@ -273,9 +273,7 @@ class Trials:
     def _missed(self, stop: Stop, run: Run) -> str:
         if stop.function in (WAIT, END, SLEEP):
             return f"{stop.thread} never came to '{stop.place()}'"
-        visits = sum(
-            t.label == stop.thread and not isinstance(c, str) and stop.matches(c.co_name, at) for t, c, at, _ in run.log
-        )
+        visits = sum(not isinstance(c, str) and stop.is_at(t.label, c.co_name, at) for t, c, at, _ in run.log)
         names = sorted({c.co_name for _, c, _, _ in run.log if not isinstance(c, str)})
         return (
             f"{stop.thread} came {visits} times to {stop.place()}; functions that were run are "

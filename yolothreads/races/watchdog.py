@@ -22,7 +22,6 @@ class Watchdog:
     def __init__(self, scheduler: Scheduler, limit_s: float):
         self.scheduler, self.limit_s = scheduler, limit_s
         self.first_runs = True  # help of others is waited for; if none came then, none is expected later
-        self.uncontrolled: dict[str, None] = {}
         self.leaked: list[str] = []
         self._over = taken()
         self.begin()
@@ -87,9 +86,11 @@ class Watchdog:
         """Wait for a thread that is not controlled to wake one that is; if none does, the run hangs."""
         scheduler = self.scheduler
         self._needs_help = False
-        own = [t for t in scheduler.own_threads if t.is_alive()]
+        own = [t for t in scheduler.workers.own if t.is_alive()]
         strangers = own or self._strangers()
-        patience = self.limit_s if own or self.uncontrolled else HELP_S if self.first_runs and strangers else 0.0
+        patience = (
+            self.limit_s if own or scheduler.workers.uncontrolled else HELP_S if self.first_runs and strangers else 0.0
+        )
         until = time.monotonic() + patience
         while not (able := [t for t in scheduler.everybody if scheduler.allowed(t)]):
             if time.monotonic() >= until:
@@ -97,7 +98,7 @@ class Watchdog:
                 self.fail(f"{waits}; nobody can go on")
                 return False
             time.sleep(0.0005)
-        self.uncontrolled.update(dict.fromkeys(t.name for t in strangers))
+        scheduler.workers.uncontrolled.update(dict.fromkeys(t.name for t in strangers))
         scheduler.resume(able[0])
         return True
 
@@ -111,18 +112,12 @@ class Watchdog:
         scheduler = self.scheduler
         scheduler.abandoning = any(t.state not in (NEW, DONE) for t in scheduler.bodies)
         if scheduler.abandoning:
-            stuck = [w for w in scheduler.workers if w.state in (BLOCKED, READY, RUNNING) and not w.idle]
+            stuck = [w for w in scheduler.workers.tasks if w.state in (BLOCKED, READY, RUNNING) and not w.idle]
             for task in [*scheduler.bodies, *stuck]:
                 if task.state not in (NEW, DONE):
                     self._end_task(task)
         scheduler.on = False
-        for worker in scheduler.workers:
-            if worker.state in (BLOCKED, READY):
-                worker.state = STALLED
-                worker.baton.release()
-        for thread in scheduler.own_threads:
-            thread.join(1)
-        scheduler.own_threads = [thread for thread in scheduler.own_threads if thread.is_alive()]
+        scheduler.workers.release()
 
     def _end_task(self, task: Task) -> None:
         assert task.thread is not None
