@@ -104,7 +104,9 @@ def _queue_get(self: Any, block: bool = True, timeout: float | None = None) -> A
     me = _task()
     if me is None or not block or _scheduler is None:
         return _get(self, block, timeout)
-    answer = _scheduler.block(me, lambda: not self.empty(), timeout, "an item of a queue", idle=timeout is None)
+    answer = _scheduler.block(
+        me, lambda: not self.empty(), timeout, "an item of a queue", idle=id(self) if timeout is None else 0
+    )
     return _get(self, block, timeout) if answer is None else _get(self, False)
 
 

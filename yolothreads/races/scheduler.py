@@ -179,7 +179,7 @@ class Scheduler:
         target = self.strategy.at_point(me, code, at, partial(self._able, me))
         if target is not me:
             self._switch(me, target)
-        elif self.brisk and self.switched and self.strategy.stop is None:
+        elif self.brisk and not self.workers.tasks and self.switched and self.strategy.stop is None:
             self.unwatched = True  # no stop is left, and the thread that was switched to does run
         if self.unwatched:
             self.tracer.end_thread()
@@ -224,14 +224,20 @@ class Scheduler:
 
     def _able(self, me: Task) -> list[Task]:
         """Who else may be given the turn."""
-        return [t for t in self.everybody if t is not me and self.allowed(t)]
+        return [t for t in self._each_kind() if t is not me and self.allowed(t)]
 
     def _others(self, me: Task) -> tuple[str, ...]:
-        return tuple([t.label for t in self.everybody if t is not me and t.can_run()])
+        return tuple([t.label for t in self._each_kind() if t is not me and t.can_run()])
+
+    def _each_kind(self) -> list[Task]:
+        """Everybody; but of workers that idle at the same queue, which are interchangeable, one."""
+        if not self.workers.tasks:
+            return self.bodies
+        return [*self.bodies, *self.workers.one_of_each()]
 
     def _pass_on(self, me: Task, why: str) -> bool:
         """Give the turn away because its holder ended or blocks; False if it comes back to the holder at once."""
-        able = [t for t in self.everybody if self.allowed(t)] or self._out_of_time()
+        able = [t for t in self._each_kind() if self.allowed(t)] or self._out_of_time()
         if not able:
             self._nobody()
             return True
@@ -268,7 +274,7 @@ class Scheduler:
     # --- waiting ---------------------------------------------------------------------------------------------------
 
     def block(
-        self, me: Task, ready: Callable[[], bool], timeout: float | None, what: str, why: str = WAIT, idle: bool = False
+        self, me: Task, ready: Callable[[], bool], timeout: float | None, what: str, why: str = WAIT, idle: int = 0
     ) -> bool | None:
         """Wait until `ready()`: True then, False after the time-out, None if the caller has to wait by itself."""
         if timeout is not None and timeout <= 0:

@@ -60,7 +60,7 @@ class Task:
     timeout: float | None = None
     timed_out: bool = False
     bypass: bool = False  # its waits are real ones: it is starting a thread
-    idle: bool = False  # waits for work, as a pool's worker does
+    idle: int = 0  # the id of the queue that it waits at for work, as a pool's worker does
     result: Any = None
     error: BaseException | None = None
     choices: int = 0  # how often it blocked where several others could go on

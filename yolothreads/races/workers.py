@@ -65,6 +65,17 @@ class Workers:
         scheduler.start_really(thread)
         acquire(arrived, timeout=10)
 
+    def one_of_each(self) -> list[Task]:
+        """All workers, but of those that idle at the same queue the first."""
+        queues = set()
+        found = []
+        for worker in self.tasks:
+            idle = worker.idle if worker.state == BLOCKED else 0
+            if not idle or idle not in queues:
+                found.append(worker)
+                queues.add(idle)
+        return found
+
     def gather(self) -> None:
         """Before the first body begins every worker has to be parked; one that is not ready by then is named."""
         self.tasks = [worker for worker in self.tasks if worker.state != DONE]
