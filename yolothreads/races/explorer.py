@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from yolothreads.errors import ExploreError
 from yolothreads.races import random_runs
 from yolothreads.races.outcomes import Found, Trial
 from yolothreads.races.schedule import Schedule, parse
 from yolothreads.races.search import Search
-from yolothreads.races.trial import Trials, check_bodies
+from yolothreads.races.trial import Trials
 
 Body = Callable[..., Any]
 Progress = Callable[[int, int], None]
@@ -46,7 +47,7 @@ def explore(
     found until then is returned.
 
     Args:
-        bodies: two or more functions. Each is called with the value of `setup()`, or with nothing if there is none.
+        *bodies: two or more functions. Each is called with the value of `setup()`, or with nothing if there is none.
         setup: makes fresh state for every schedule. If it gives a context manager (a pool, say), that is entered, its
             value is what the bodies get, and it is left afterwards.
         watch: modules, packages, classes or functions (names or objects) whose lines are switch points; if none is
@@ -70,7 +71,7 @@ def explore(
         ExploreError: something makes no sense, or nothing could be learned: a body runs no watched line, never ends,
             gives what cannot be compared, or gives something else each time it runs alone.
     """
-    check_bodies(bodies, preemptions, granularity, strategy, depth, runs)
+    _check(bodies, preemptions, granularity, strategy, depth, runs)
     began = time.perf_counter()
     trials = Trials(bodies, setup, watch, observe, same, granularity, restore, tell, max_steps, budget_s)
     with trials:
@@ -107,16 +108,48 @@ def replay(
     Args:
         schedule: as `explore` printed it.
         look: state -> anything, called before each watched line and kept in `steps`.
-        bodies, setup, watch, observe, same, restore, tell, max_steps: as for `explore`.
+        *bodies: as for `explore`.
+        setup: as for `explore`.
+        watch: as for `explore`.
+        observe: as for `explore`.
+        same: as for `explore`.
+        restore: as for `explore`.
+        tell: as for `explore`.
+        max_steps: as for `explore`.
 
     Raises:
         ExploreError: the schedule was made for another version or another source, has a typing error, or cannot be
             followed.
     """
-    check_bodies(bodies)
-    granularity = "instruction" if "+" in schedule.partition("|")[0] else "line"
+    _check(bodies)
+    said = schedule.partition("|")[0]
+    granularity = "instruction" if "+" in said or "instruction" in said else "line"
     trials = Trials(bodies, setup, watch, observe, same, granularity, restore, tell, max_steps, budget_s=60.0)
     with trials:
         wanted: Schedule = parse(schedule, trials.version)
         trials.learn_references()
         return trials.replay(wanted, look)
+
+
+def _check(
+    bodies: Sequence[Any],
+    preemptions: int = 1,
+    granularity: str = "line",
+    strategy: str = "exhaustive",
+    depth: int = 1,
+    runs: int = 1,
+) -> None:
+    """Refuse what makes no sense, before anything is run."""
+    if len(bodies) < 2:
+        raise ExploreError(f"{len(bodies)} bodies were given; it takes two or more functions for a race.")
+    for body in bodies:
+        if not callable(body):
+            raise ExploreError(f"The body {body!r} is no function; give functions, such as lambda state: state.work().")
+    if not isinstance(preemptions, int) or preemptions < 0:
+        raise ExploreError(f"preemptions={preemptions!r} makes no sense; give 0, 1, 2, ...")
+    if granularity not in ("line", "instruction"):
+        raise ExploreError(f"granularity='{granularity}' is unknown; give 'line' or 'instruction'.")
+    if strategy not in ("exhaustive", "random"):
+        raise ExploreError(f"strategy='{strategy}' is unknown; give 'exhaustive' or 'random'.")
+    if depth < 1 or runs < 1:
+        raise ExploreError(f"depth={depth} and runs={runs} make no sense; give 1 or more of each.")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import linecache
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from html import escape
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from yolothreads.races.switch import Where
+from yolothreads.races.lines import Where
 from yolothreads.races.trials import DEADLOCK, EXCEPTION, RIGHT, WRONG
+from yolothreads.races.views import Comparison, Drawing, SourceMap, aligned, html_table
 
 KINDS = {
     RIGHT: "what the bodies give one after the other, in some order",
@@ -139,13 +138,13 @@ class Found:
     def __str__(self) -> str:
         rows = [("outcome", "count", "share", "example")]
         rows += [(o.kind, str(o.count), f"{o.share:.1%}", o.example) for o in self.outcomes]
-        return "\n".join([self.verdict, *_aligned(rows), *self.remarks()])
+        return "\n".join([self.verdict, *aligned(rows), *self.remarks()])
 
     def _repr_html_(self) -> str:
         rows = [("outcome", "count", "share", "what it means", "example")]
         rows += [(o.kind, str(o.count), f"{o.share:.1%}", KINDS[o.kind], o.example) for o in self.outcomes]
         remarks = "".join(f"<div>{escape(remark)}</div>" for remark in self.remarks())
-        return f"{_html_table(rows, self.verdict)}{remarks}"
+        return f"{html_table(rows, self.verdict)}{remarks}"
 
     def source_map(self, function: str | None = None) -> SourceMap:
         """The watched lines that ran, each with what a switch just before it did.
@@ -158,7 +157,7 @@ class Found:
         for trial in self.trials:
             stops.update(set(trial.switches))
             bad.update(set(trial.switches) if trial.kind != RIGHT else ())
-        executed = [place for place in self.executed if function in (None, place.function)]
+        executed = [place for place in (*self.executed, *stops) if function in (None, place.function)]
         return SourceMap(tuple(executed), stops, bad)
 
     def replay(self, schedule: str) -> Trial:
@@ -176,147 +175,3 @@ class Found:
 def compare(**found: Found) -> Comparison:
     """Several explorations in one table: `compare(racy=found1, repaired=found2)`."""
     return Comparison(found)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Explorations side by side: how many schedules of each ended in each way, the outcomes that never came too."""
-
-    found: dict[str, Found]
-
-    def rows(self) -> list[tuple[str, ...]]:
-        """The header and one row for each kind, then what was run."""
-        rows = [("outcome", *self.found)]
-        for kind in KINDS:
-            counts = (sum(trial.kind == kind for trial in f.trials) for f in self.found.values())
-            rows.append((kind, *map(str, counts)))
-        rows.append(("schedules", *(str(f.schedules) for f in self.found.values())))
-        rows.append(("every one", *("yes" if f.exhausted else f"no, of {f.total}" for f in self.found.values())))
-        return [*rows, ("verdict", *(f.verdict.split(":")[0].split(" so ")[0] for f in self.found.values()))]
-
-    def to_dicts(self) -> list[dict[str, Any]]:
-        """One dict a row."""
-        header, *rows = self.rows()
-        return [dict(zip(header, row, strict=True)) for row in rows]
-
-    def __str__(self) -> str:
-        return "\n".join(_aligned(self.rows()))
-
-    def _repr_html_(self) -> str:
-        return _html_table(self.rows(), "")
-
-
-@dataclass(frozen=True)
-class SourceMap:
-    """Watched source; each line that ran carries how many of the schedules that stopped there were bad."""
-
-    executed: tuple[Where, ...]
-    stops: Counter[Where]
-    bad: Counter[Where]
-
-    LEGEND = (
-        "!! every switch here went wrong   ! some did   . none did   blank: no switch was tried   "
-        "(bad/all schedules with a switch just before the line)"
-    )
-
-    def _mark(self, place: Where) -> str:
-        bad, stops = self.bad[place], self.stops[place]
-        return " " if not stops else "." if not bad else "!!" if bad == stops else "!"
-
-    def lines(self) -> list[tuple[str, str, Where]]:
-        """Mark, bad/all, and the line, in the order of the source."""
-        places = sorted(set(self.executed), key=lambda place: (place.file, place.line))
-        return [(self._mark(p), f"{self.bad[p]}/{self.stops[p]}" if self.stops[p] else "", p) for p in places]
-
-    def worst(self, count: int = 5) -> list[Where]:
-        """The lines before which most bad switches stood."""
-        return [place for place, _ in self.bad.most_common(count)]
-
-    def __str__(self) -> str:
-        out, last = [], ""
-        for mark, share, place in self.lines():
-            head = f"{Path(place.file).name}: {place.function}"
-            if head != last:
-                out += ["", head]
-                last = head
-            source = linecache.getline(place.file, place.line).rstrip() or place.text
-            out.append(f"{mark:>2} {share:>7} {place.line:5} {source}")
-        return "\n".join([self.LEGEND, *out])
-
-    def _repr_html_(self) -> str:
-        colours = {"!!": "#f4b6a6", "!": "#fbe3c0", ".": "#dcebf7", " ": "transparent"}
-        out = []
-        for line in str(self).splitlines()[1:]:
-            colour = colours.get(line[:2].strip() or " ", "transparent") if line[:3].strip() else "transparent"
-            colour = colour if line[:2].strip() in ("!!", "!", ".") else "transparent"
-            dark = "" if colour == "transparent" else ";color:#111"
-            out.append(f'<span style="background:{colour}{dark}">{escape(line)}</span>')
-        return f'<div>{escape(self.LEGEND)}</div><pre style="line-height:1.3">{chr(10).join(out)}</pre>'
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """One schedule as lanes, a thread each, from left to right in the order of the watched lines."""
-
-    trial: Trial
-
-    def stretches(self) -> list[tuple[str, int, int, Where]]:
-        """Thread, first and last step, and the line at which it began, for each time a thread had the turn."""
-        out: list[tuple[str, int, int, Where]] = []
-        for i, step in enumerate(self.trial.steps):
-            if out and out[-1][0] == step.thread:
-                out[-1] = (step.thread, out[-1][1], i, out[-1][3])
-            else:
-                out.append((step.thread, i, i, step.where))
-        return out
-
-    def __str__(self) -> str:
-        lines = [f"{t} runs {b - a + 1} lines, from {w.function}:{w.line}  {w.text}" for t, a, b, w in self.stretches()]
-        return "\n".join([*lines, f"{self.trial.kind}: {self.trial.detail}"])
-
-    def _repr_html_(self) -> str:
-        lanes = sorted({step.thread for step in self.trial.steps})
-        scale, height = 640 / max(1, len(self.trial.steps)), 30
-        parts = []
-        for y, lane in enumerate(lanes):
-            top = y * height + 6
-            parts.append(f'<text x="4" y="{top + 15}" fill="currentColor">{lane}</text>')
-            parts.append(
-                f'<line x1="30" x2="670" y1="{top + 11}" y2="{top + 11}" stroke="#999" stroke-dasharray="3 3"/>'
-            )
-        for thread, first, last, where in self.stretches():
-            x, top = 30 + first * scale, lanes.index(thread) * height + 6
-            width = max(2.0, (last - first + 1) * scale)
-            parts.append(
-                f'<rect x="{x:.1f}" y="{top}" width="{width:.1f}" height="22" fill="{_FILLS[lanes.index(thread) % 4]}" '
-                f'stroke="#333"><title>{thread} from {escape(str(where))}</title></rect>'
-            )
-        bottom = len(lanes) * height + 20
-        parts.append(
-            f'<text x="30" y="{bottom}" fill="currentColor">watched lines, in the order in which they ran</text>'
-        )
-        svg = (
-            f'<svg role="img" aria-label="{escape(str(self))}" viewBox="0 0 680 {bottom + 8}" '
-            f'style="max-width:680px;font:13px sans-serif">{"".join(parts)}</svg>'
-        )
-        return f"{svg}<pre>{escape(str(self))}</pre>"
-
-
-_FILLS = (
-    "#0072b2",
-    "#e69f00",
-    "#009e73",
-    "#cc79a7",
-)  # Okabe and Ito's palette, which colour-blind readers can tell apart
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _html_table(rows: Sequence[Sequence[str]], caption: str) -> str:
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in rows[0])
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows[1:])
-    title = f'<caption style="text-align:left"><b>{escape(caption)}</b></caption>' if caption else ""
-    return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

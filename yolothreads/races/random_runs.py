@@ -28,9 +28,9 @@ def search(
             if time.perf_counter() > until:
                 ended_by = " (the budget ended first)"
                 break
-            schedule = Schedule("", random=Random(depth, steps, seed * 1_000_000 + i))
+            schedule = Schedule("", random=Random(depth, steps, seed * 1_000_000 + i, trials.instructions))
             run, results = trials.run(schedule)
-            done.append(trials.judge(schedule, run, results))
+            done.append(trials.trial(schedule, run, results))
             if progress is not None:
                 progress(len(done), runs)
     except KeyboardInterrupt:

@@ -16,9 +16,10 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import dataclass, replace
+from zlib import crc32
 
 from yolothreads.errors import ExploreError
-from yolothreads.races.switch import Watch
+from yolothreads.races.watch import Watch
 
 WAIT, LOCKED, END, SLEEP = "wait", "lock", "end", "sleep"
 LONGEST = 119
@@ -26,7 +27,13 @@ _STOP = re.compile(
     r"(?P<thread>[A-Z]\d*)@(?:(?P<special>wait|end|sleep)#(?P<times>\d+)|"
     r"(?P<function>[^:@>\s]*):(?P<line>\d+)(?:\+(?P<offset>\d+))?#(?P<visit>\d+))>(?P<next>[A-Z]\d*)"
 )
-_RANDOM = re.compile(r"random (\d+)/(\d+)/(\d+)")
+_RANDOM = re.compile(r"random (\d+)/(\d+)/(\d+)( instruction)?")
+
+
+def plain(function: str, letters: int = 99) -> str:
+    """How a schedule names a function: `lambda` for `<lambda>`; a long name is cut, with a check of all of it."""
+    name = function.strip("<>")
+    return name if len(name) <= letters else f"{name[:letters]}~{crc32(name.encode()) & 0xFFFF:04x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +62,14 @@ class Stop:
         if not self.line:
             return f"{self.function}#{self.visit}"
         offset = "" if self.offset is None else f"+{self.offset}"
-        name = self.function if len(self.function) <= letters else f"{self.function[:letters]}~"
-        return f"{name}:{self.line}{offset}#{self.visit}"
+        return f"{plain(self.function, letters)}:{self.line}{offset}#{self.visit}"
 
     def is_at(self, thread: str, function: str, at: int) -> bool:
         """Whether a thread's switch point is at this place; a function's name may have been cut."""
         if at != self.at or thread != self.thread or not self.line:
             return False
-        return function == self.function or (self.function[-1:] == "~" and function.startswith(self.function[:-1]))
+        own = plain(self.function)
+        return plain(function) == own or ("~" in own and plain(function, own.index("~")) == own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,7 @@ class Random:
     depth: int
     steps: int
     seed: int
+    instructions: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +100,7 @@ class Schedule:
         return replace(self, stops=(*self.stops, stop))
 
     def text(self, version: str) -> str:
-        """The string; names of functions are cut, with a ~, where it would be longer than 119 characters."""
+        """The string; names of functions are cut where it would be longer than 119 characters."""
         for letters in (99, 12, 6, 3, 0):
             text = f"{self._stops(letters)} | {version}"
             if len(text) <= LONGEST:
@@ -101,7 +109,8 @@ class Schedule:
 
     def _stops(self, letters: int) -> str:
         if self.random is not None:
-            return f"random {self.random.depth}/{self.random.steps}/{self.random.seed}"
+            plan = self.random
+            return f"random {plan.depth}/{plan.steps}/{plan.seed}{' instruction' * plan.instructions}"
         text, running = self.first, self.first
         for stop in self.stops:
             text += (
@@ -130,7 +139,8 @@ def parse(text: str, version: str) -> Schedule:
             f"moved, so it would show something else: explore again."
         )
     if match := _RANDOM.fullmatch(said):
-        return Schedule("", random=Random(*map(int, match.groups())))
+        depth, steps, seed, instructions = match.groups()
+        return Schedule("", random=Random(int(depth), int(steps), int(seed), bool(instructions)))
     first, *words = said.split() or [""]
     if ">" in first:  # the thread that begins is the one that is stopped first
         first, words = first.partition("@")[0], [first, *words]

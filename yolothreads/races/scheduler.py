@@ -16,24 +16,13 @@ from types import CodeType
 from typing import Any
 
 from yolothreads.races import blocking
+from yolothreads.races.crowd import Crowd
 from yolothreads.races.runner import Runner
 from yolothreads.races.schedule import END, SLEEP, WAIT, Schedule
 from yolothreads.races.strategies import Follow, Priorities
-from yolothreads.races.switch import Watch, tracer
-from yolothreads.races.task import (
-    BLOCKED,
-    DONE,
-    NEW,
-    READY,
-    RUNNING,
-    STALLED,
-    Abandoned,
-    Mutex,
-    Passed,
-    Run,
-    Task,
-    acquire,
-)
+from yolothreads.races.switch import tracer
+from yolothreads.races.task import Abandoned, Mutex, Passed, Run, State, Task, acquire
+from yolothreads.races.watch import Watch
 from yolothreads.races.watchdog import Watchdog
 from yolothreads.races.workers import Workers
 
@@ -48,7 +37,7 @@ class Scheduler:
         self.max_steps = max_steps
         self.tracer = tracer(watch, self.point, instructions)
         self.tasks: dict[int, Task] = {}  # by thread identifier
-        self.bodies: list[Task] = []
+        self.crowd = Crowd()
         self.on = self.closed = False
         self.owner = get_ident()
         self.look: Callable[[], Any] | None = None
@@ -77,7 +66,7 @@ class Scheduler:
         self.workers.close()
 
     def _clear(self, schedule: Schedule, order: Sequence[int], branching: bool) -> None:
-        self.order, self.branching = order, branching
+        self.crowd.order, self.branching = order, branching
         self.current: Task | None = None
         self.log: list[Passed] = []
         self.switched: list[Passed] = []
@@ -85,11 +74,6 @@ class Scheduler:
         self.abandoning = self.unwatched = False
         random = schedule.random
         self.strategy = Follow(schedule, self.log) if random is None else Priorities(random, self.log)
-
-    @property
-    def everybody(self) -> list[Task]:
-        """Bodies and workers, in the order in which they are asked to go on."""
-        return [*self.bodies, *self.workers.tasks]
 
     # --- one run ---------------------------------------------------------------------------------------------------
 
@@ -106,27 +90,19 @@ class Scheduler:
         began = time.perf_counter()
         self._clear(schedule, order, branching)
         self.watchdog.begin()
-        self.bodies = [self._task(chr(65 + i), body) for i, body in enumerate(bodies)]
+        self.crowd.bodies = tasks = [self._task(chr(65 + i), body) for i, body in enumerate(bodies)]
         try:
             self.current, self.on = Task(""), True
             self.workers.gather()
-            self.resume(self.bodies[order[0]] if order else self.strategy.first(self.bodies))
+            self.resume(tasks[order[0]] if order else self.strategy.first(tasks))
             self.watchdog.watch_over()
         finally:
             self.watchdog.end()
+        dog, strategy, took = self.watchdog, self.strategy, time.perf_counter() - began
         return Run(
-            self.log,
-            self.bodies,
-            self.strategy.followed,
-            self.switched,
-            self.strategy.unfollowed,
-            self.watchdog.failure,
-            self.watchdog.stacks,
-            self.strategy.diverged,
-            self.watchdog.stalls,
-            self.seen,
-            time.perf_counter() - began,
-        )
+            self.log, tasks, strategy.followed, self.switched, strategy.unfollowed, dog.failure, dog.endless,
+            dog.stacks, strategy.diverged, dog.stalls, self.seen, took,
+        )  # fmt: skip
 
     def _task(self, label: str, body: Callable[[], Any]) -> Task:
         runner = self._runners.get(label)
@@ -154,7 +130,8 @@ class Scheduler:
         del self.tasks[get_ident()]
         with self.mutex:
             held = self.current in (task, None)
-            task.state = DONE
+            task.state = State.DONE
+            task.over.release()
         if held and self.on and not self.abandoning:
             self._pass_on(task, END)
 
@@ -171,29 +148,29 @@ class Scheduler:
             self._clean_up(me)
             return
         log = self.log
-        log.append((me, code, at, self._others(me) if self.branching else ()))
+        log.append((me, code, at, self.crowd.others(me) if self.branching else ()))
         if self.look is not None:
             self.seen.append(self.look())
         if len(log) > self.max_steps:
             self._give_up(me, f"after {self.max_steps} watched lines {me.label} had still not ended (livelock)")
-        target = self.strategy.at_point(me, code, at, partial(self._able, me))
+        target = self.strategy.at_point(me, code, at, partial(self.crowd.able, me))
         if target is not me:
             self._switch(me, target)
-        elif self.brisk and not self.workers.tasks and self.switched and self.strategy.stop is None:
+        elif self.brisk and not self.crowd.workers and self.switched and self.strategy.stop is None:
             self.unwatched = True  # no stop is left, and the thread that was switched to does run
         if self.unwatched:
             self.tracer.end_thread()
 
     def _switch(self, me: Task, target: Task) -> None:
         self.switched.append(self.log[-1])
-        me.state = READY
+        me.state = State.READY
         self.resume(target)
         self.park(me)
 
     def resume(self, target: Task) -> None:
         """Give the turn to a thread."""
-        new = target.state == NEW
-        target.state, target.naps = RUNNING, 0
+        new = target.state == State.NEW
+        target.state, target.naps = State.RUNNING, 0
         self.current = target
         if new and target.runner is not None:
             target.runner.begin(partial(self._run_body, target), self.start_really)
@@ -215,35 +192,15 @@ class Scheduler:
         if self.abandoning and self.on:
             raise Abandoned
 
-    def allowed(self, task: Task) -> bool:
-        """Whether a thread may be given the turn; in a sequential order, bodies that come later may not."""
-        return task.can_run() and (not self.order or task.body is None or task is self._turn_of_order())
-
-    def _turn_of_order(self) -> Task | None:
-        return next((self.bodies[i] for i in self.order if self.bodies[i].state != DONE), None)
-
-    def _able(self, me: Task) -> list[Task]:
-        """Who else may be given the turn."""
-        return [t for t in self._each_kind() if t is not me and self.allowed(t)]
-
-    def _others(self, me: Task) -> tuple[str, ...]:
-        return tuple([t.label for t in self._each_kind() if t is not me and t.can_run()])
-
-    def _each_kind(self) -> list[Task]:
-        """Everybody; but of workers that idle at the same queue, which are interchangeable, one."""
-        if not self.workers.tasks:
-            return self.bodies
-        return [*self.bodies, *self.workers.one_of_each()]
-
     def _pass_on(self, me: Task, why: str) -> bool:
         """Give the turn away because its holder ended or blocks; False if it comes back to the holder at once."""
-        able = [t for t in self._each_kind() if self.allowed(t)] or self._out_of_time()
+        able = self.crowd.able() or self.crowd.out_of_time()
         if not able:
             self._nobody()
             return True
         target = able[0] if len(able) == 1 else self._chosen(me, why, able)
         if target is me:
-            me.state = RUNNING
+            me.state = State.RUNNING
             return False
         self.resume(target)
         return True
@@ -253,22 +210,12 @@ class Scheduler:
         self.log.append((me, why, me.choices, tuple([t.label for t in able[1:]])))
         return self.strategy.at_event(me, why, me.choices, able, able[0])
 
-    def _out_of_time(self) -> list[Task]:
-        """Nobody can go on, so time passes: the shortest time-out is over."""
-        waiting = [t for t in self.everybody if t.state == BLOCKED and t.timeout is not None]
-        waiting = [t for t in waiting if not self.order or t.body is None or t is self._turn_of_order()]
-        if not waiting:
-            return []
-        first = min(waiting, key=lambda t: t.timeout or 0.0)
-        first.timed_out = True
-        return [first]
-
     def _nobody(self) -> None:
         """Nobody can go on: the run is over, or it hangs, or somebody who is not controlled has to help."""
         self.current = None
-        if all(t.state == DONE for t in self.bodies):
+        if self.crowd.over():
             self.watchdog.wake()
-        elif not any(t.state == STALLED for t in self.bodies):
+        elif not any(t.state == State.STALLED for t in self.crowd.bodies):
             self.watchdog.wake(needs_help=True)
 
     # --- waiting ---------------------------------------------------------------------------------------------------
@@ -296,13 +243,13 @@ class Scheduler:
         with self.mutex:
             if self.current is None and not self.abandoning:  # it had stalled, and nobody else could go on
                 self.current = me
-            me.state = BLOCKED
+            me.state = State.BLOCKED
         self.log.append((me, why, 0, ()))
         if self.current is not me or self._pass_on(me, WAIT):
             self.park(me)
         me.ready = None
         # Between two runs a worker is woken without being given the turn: it goes on waiting.
-        return not me.timed_out if me.state == RUNNING else self.block(me, ready, timeout, what, why, idle)
+        return not me.timed_out if me.state == State.RUNNING else self.block(me, ready, timeout, what, why, idle)
 
     def sleep(self, me: Task) -> None:
         """A controlled thread sleeps: no time passes, but another thread may be switched to."""
@@ -312,10 +259,10 @@ class Scheduler:
             raise Abandoned
         me.sleeps += 1
         me.naps += 1
-        self.log.append((me, SLEEP, me.sleeps, self._others(me)))
+        self.log.append((me, SLEEP, me.sleeps, self.crowd.others(me)))
         if len(self.log) > self.max_steps:
             self._give_up(me, f"{me.label} slept {me.sleeps} times and had still not ended (livelock)")
-        able = self._able(me)
+        able = self.crowd.able(me)
         target = self.strategy.at_event(me, SLEEP, me.sleeps, [me, *able], me)
         if target is me and able and me.naps >= PATIENCE:
             target = able[0] if len(able) == 1 else self._chosen(me, WAIT, able)
@@ -325,15 +272,15 @@ class Scheduler:
     def _rejoin(self, me: Task) -> None:
         """A thread that ran without having the turn (it had stalled) waits until it is given one."""
         with self.mutex:
-            me.state = READY
+            me.state = State.READY
             if self.current is None and not self.abandoning:
-                self.current, me.state = me, RUNNING
+                self.current, me.state = me, State.RUNNING
                 return
         self.park(me)
 
     def _give_up(self, me: Task, failure: str) -> None:
         """The thread that has the turn ends the run."""
-        self.watchdog.fail(failure)
+        self.watchdog.fail(failure, endless=True)
         self.watchdog.wake()
         acquire(me.baton)
         raise Abandoned

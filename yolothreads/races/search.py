@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
+from yolothreads.races.lines import Where
 from yolothreads.races.outcomes import Found, Trial
-from yolothreads.races.schedule import LOCKED, Schedule, Stop
+from yolothreads.races.schedule import LOCKED, Schedule, Stop, plain
 from yolothreads.races.task import Run
 from yolothreads.races.trial import Trials
 
@@ -20,10 +21,11 @@ class Item:
     """A schedule to run, the run that it branches off from, and schedules that cannot differ from it."""
 
     schedule: Schedule
+    path: tuple[int, ...]  # where it branches off, in the log of each run before it: the order of the program
+    where: Where | None = None
     parent: Trial | None = None
     siblings: dict[tuple[int, str], Item] | None = None  # all that branch off the same run, by place in it and target
-    index: int = 0
-    equal: tuple[Schedule, ...] = ()
+    equal: tuple[tuple[Schedule, Where | None], ...] = ()
     known: bool = False  # it cannot differ from its parent
 
     @property
@@ -47,7 +49,7 @@ class Search:
         self.trials, self.preemptions, self.reduce, self.until = trials, preemptions, reduce, until
         self.chance = random.Random(seed)
         self.progress = progress
-        self.done: list[Trial] = []
+        self.done: list[tuple[tuple[int, ...], Trial]] = []
         self.run = 0
         self.known = 0  # schedules that were found to exist
         self.diverged: list[str] = []
@@ -55,7 +57,7 @@ class Search:
 
     def found(self) -> Callable[..., Found]:
         """Search; gives what makes the report."""
-        level = [Item(Schedule(chr(65 + i))) for i in range(len(self.trials.bodies))]
+        level = [Item(Schedule(chr(65 + i)), (i,)) for i in range(len(self.trials.bodies))]
         self.known = len(level)
         try:
             for preemptions in range(self.preemptions + 1):
@@ -72,8 +74,9 @@ class Search:
             reason = self.ended_by or "some schedules could not be followed"
             bound += f"NOT every schedule ({reason}): {len(self.done)} of at least {self.known}:"
         notes = [f"Could not be followed from run to run: {text}" for text in self.diverged[:3]]
+        done = sorted(self.done, key=lambda pair: (len(pair[0]), pair[0]))
         return partial(
-            Found, tuple(sorted(self.done, key=lambda trial: trial.schedule.count(">"))), self.run, self.known, bound,
+            Found, tuple(trial for _, trial in done), self.run, self.known, bound,
             exhausted, executed=tuple(self.trials.executed), unsplit=tuple(self.trials.unsplit),
             uncontrolled=tuple(self.trials.scheduler.workers.uncontrolled), notes=(*notes, *self.trials.notes()),
         )  # fmt: skip
@@ -92,12 +95,13 @@ class Search:
                 self._keep(item, item.parent)
                 continue
             last = preemptions == self.preemptions
-            run, results = self.trials.run(item.schedule, branching=True, brisk=last)
+            learned = self.trials.learned.get(item.schedule.first) if not item.schedule.stops else None
+            run, results = learned or self.trials.run(item.schedule, branching=True, brisk=last)
             if run.diverged or run.unfollowed:
                 self.diverged.append(run.diverged or item.schedule.text(""))
                 continue
             self.run += 1
-            trial = self.trials.judge(item.schedule, run, results)
+            trial = self.trials.trial(item.schedule, run, results)
             self._keep(item, trial)
             if self.reduce and self._came_to_nothing(item, run):
                 continue
@@ -108,31 +112,34 @@ class Search:
         return following
 
     def _keep(self, item: Item, trial: Trial) -> None:
-        for schedule in (item.schedule, *item.equal):
+        """The outcome of one run is that of all the schedules that its item stands for."""
+        for schedule, where in ((item.schedule, item.where), *item.equal):
             text = schedule.text(self.trials.version)
-            if text == trial.schedule:
-                self.done.append(trial)
-            else:
-                self.done.append(replace(trial, schedule=text))
+            if text != trial.schedule:
+                switches = trial.switches if where is None else (*trial.switches[: schedule.preemptions - 1], where)
+                trial = replace(trial, schedule=text, where=where or trial.where, switches=switches)
+            self.done.append((item.path, trial))
         if self.progress is not None:
             self.progress(len(self.done), self.known)
 
     def _branches(self, item: Item, trial: Trial, run: Run, preemptions: int) -> Iterator[Item]:
         """The schedules that follow this one to some point, and differ there."""
         siblings: dict[tuple[int, str], Item] = {}
-        equal: list[Stop] = []
-        for i, stop, others in self._stops(run, preemptions < self.preemptions):
+        equal: list[tuple[Stop, Where | None]] = []
+        for i, stop, where, others in self._stops(run, preemptions < self.preemptions):
             if self.reduce and self._touches_nothing(run, i):  # to stop before this line is to stop before the next
-                equal.append(stop)
+                equal.append((stop, where))
                 continue
-            for other in others:
-                first, *rest = (item.schedule.then(replace(s, next=other)) for s in (stop, *equal))
-                siblings[i, other] = branch = Item(first, trial, siblings, i, tuple(rest))
+            for n, other in enumerate(others):
+                same = [(item.schedule.then(replace(s, next=other)), w) for s, w in equal]
+                schedule = item.schedule.then(replace(stop, next=other))
+                branch = Item(schedule, (*item.path, i, n), where, trial, siblings, tuple(same))
+                siblings[i, other] = branch
                 yield branch
             equal.clear()
 
-    def _stops(self, run: Run, preempt: bool) -> Iterator[tuple[int, Stop, tuple[str, ...]]]:
-        """Where a run could be made to differ: index in its log, the place, and who could go on there."""
+    def _stops(self, run: Run, preempt: bool) -> Iterator[tuple[int, Stop, Where | None, tuple[str, ...]]]:
+        """Where a run could be made to differ: index in its log, the place, its source, and who could go on there."""
         visits: Counter[tuple[str, str, int]] = Counter()
         for i, (task, code, at, others) in enumerate(run.log):
             if isinstance(code, str):
@@ -140,9 +147,10 @@ class Search:
             else:
                 visits[task.label, code.co_name, at] += 1
                 line, offset = self.trials.line(code, at)
-                stop = Stop(task.label, code.co_name, line, offset, visits[task.label, code.co_name, at], "")
+                stop = Stop(task.label, plain(code.co_name), line, offset, visits[task.label, code.co_name, at], "")
             if i >= run.followed and others and (preempt or not stop.is_preemption):
-                yield i, stop, others
+                where = None if isinstance(code, str) else self.trials.where(code, at)
+                yield i, stop, where, others
 
     def _touches_nothing(self, run: Run, i: int) -> bool:
         """Whether a line uses only the thread's own names, and another line of the same code follows at once."""
@@ -176,7 +184,7 @@ class Search:
             known = self.trials.watch.get(before[-1][1])  # type: ignore[arg-type]
             if known is None or self.trials.instructions or before[-1][2] not in known.lock_lines:
                 return False
-        for j, (task, code, _, others) in enumerate(log[after + 1 :], start=item.index + 1):
+        for j, (task, code, _, others) in enumerate(log[after + 1 :], start=item.path[-2] + 1):
             if task.label != stop.thread or isinstance(code, str) or stop.next in others:
                 break
             if (sibling := item.siblings.get((j, stop.next))) is not None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import linecache
 import sys
 import threading
 import time
-import traceback
 from _thread import LockType, allocate_lock
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +17,13 @@ from typing import Any
 from yolothreads.races.schedule import Stop
 
 acquire = LockType.acquire  # the C method itself, which stays when `blocking` exchanges it
-NEW, READY, RUNNING, BLOCKED, STALLED, DONE = "new", "ready", "running", "blocked", "stalled", "done"
 _HERE = str(Path(__file__).parent)
+
+
+class State:
+    """What a controlled thread is doing."""
+
+    NEW, READY, RUNNING, BLOCKED, STALLED, DONE = "new", "ready", "running", "blocked", "stalled", "done"
 
 
 class Abandoned(BaseException):
@@ -54,7 +59,8 @@ class Task:
     runner: Any = None  # the thread of a body is used again for the next run
     thread: threading.Thread | None = None
     baton: Any = field(default_factory=taken)
-    state: str = NEW
+    over: Any = field(default_factory=taken)  # released when the thread has finished with the body
+    state: str = State.NEW
     ready: Callable[[], bool] | None = None  # what it waits for, while it is blocked
     what: str = ""  # the same in words
     timeout: float | None = None
@@ -70,7 +76,9 @@ class Task:
 
     def can_run(self) -> bool:
         """Whether it would go on if it had the turn."""
-        return self.state in (READY, NEW) or (self.state == BLOCKED and self.ready is not None and self.ready())
+        return self.state in (State.READY, State.NEW) or (
+            self.state == State.BLOCKED and self.ready is not None and self.ready()
+        )
 
     def processor_s(self) -> float:
         """Seconds of processor time that the thread has used; 0 where the system does not say."""
@@ -86,35 +94,40 @@ class Task:
         """Raise `Abandoned` in the thread until it has ended; False if it does not."""
         assert self.thread is not None
         until = time.monotonic() + patience_s
-        while self.state != DONE and self.thread.is_alive() and time.monotonic() < until:
+        while self.state != State.DONE and self.thread.is_alive() and time.monotonic() < until:
             ident = ctypes.c_ulong(self.thread.ident or 0)
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(Abandoned))
             self.wait_done(0.1)
-        return self.state == DONE or not self.thread.is_alive()
+        return self.state == State.DONE or not self.thread.is_alive()
 
     def wait_done(self, patience_s: float) -> None:
         """Wait for the thread to finish with the body."""
-        until = time.monotonic() + patience_s
-        while self.state != DONE and time.monotonic() < until:
-            time.sleep(0.0002)
+        if acquire(self.over, timeout=patience_s):
+            self.over.release()
 
     def place(self) -> str:
         """The innermost line outside this package, in words."""
         frames = self._frames()
-        if not frames:
-            return "is outside Python code"
-        last = frames[-1]
-        return f"at {Path(last.filename).name}:{last.lineno} in {last.name}: {last.line}"
+        return "at " + _line(*frames[-1]) if frames else "is outside Python code"
 
     def stack(self) -> str:
-        """The stack, without the frames of this package, as a traceback shows it."""
-        return "".join(traceback.format_list(self._frames()))
+        """The lines of the stack, the innermost last, without those of this package."""
+        return "\n".join(f"  {_line(*frame)}" for frame in self._frames())
 
-    def _frames(self) -> list[traceback.FrameSummary]:
+    def _frames(self) -> list[tuple[str, int, str]]:
         ident = self.thread.ident if self.thread is not None else None
         frame = sys._current_frames().get(ident or 0)
-        found = traceback.extract_stack(frame) if frame is not None else []
-        return [f for f in found if not f.filename.startswith((_HERE, threading.__file__))]
+        found = []
+        while frame is not None:
+            file = frame.f_code.co_filename
+            if not file.startswith((_HERE, threading.__file__)):
+                found.append((file, frame.f_lineno, frame.f_code.co_name))
+            frame = frame.f_back
+        return found[::-1]
+
+
+def _line(file: str, line: int, function: str) -> str:
+    return f"{Path(file).name}:{line} in {function}: {linecache.getline(file, line).strip()}"
 
 
 Passed = tuple[Task, CodeType | str, int, tuple[str, ...]]
@@ -131,6 +144,7 @@ class Run:
     switched: list[Passed]  # where a thread was stopped that could have gone on
     unfollowed: list[Stop]  # stops of the schedule that no thread came to
     failure: str  # deadlock or livelock, in words; empty if every body ended
+    endless: bool  # somebody could still have gone on, and did not end
     stacks: str
     diverged: str  # why the schedule could not be followed
     stalls: list[str]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -12,41 +11,20 @@ from typing import Any
 
 from yolothreads.errors import ExploreError
 from yolothreads.races import equality
+from yolothreads.races.judge import Judge, short
+from yolothreads.races.lines import Where
 from yolothreads.races.outcomes import Step, Trial
 from yolothreads.races.schedule import END, SLEEP, WAIT, Schedule, Stop, version_of
 from yolothreads.races.scheduler import Scheduler
-from yolothreads.races.switch import MONITORING, Watch, Where, other_tracers
+from yolothreads.races.switch import MONITORING, other_tracers
 from yolothreads.races.task import Run
-from yolothreads.races.trials import DEADLOCK, EXCEPTION, RIGHT, WRONG
+from yolothreads.races.trials import RIGHT
+from yolothreads.races.watch import Watch
 
 FIRST_LIMIT_S = 10.0
 SLOW_S = 0.02
 _NOWHERE = Where("", "", 0, "(no watched line)")
 _LISTED = 20  # so many lines that cannot be split are named
-
-
-def check_bodies(
-    bodies: Sequence[Any],
-    preemptions: int = 1,
-    granularity: str = "line",
-    strategy: str = "exhaustive",
-    depth: int = 1,
-    runs: int = 1,
-) -> None:
-    """Refuse what makes no sense, before anything is run."""
-    if len(bodies) < 2:
-        raise ExploreError(f"{len(bodies)} bodies were given; it takes two or more functions for a race.")
-    for body in bodies:
-        if not callable(body):
-            raise ExploreError(f"The body {body!r} is no function; give functions, such as lambda state: state.work().")
-    if not isinstance(preemptions, int) or preemptions < 0:
-        raise ExploreError(f"preemptions={preemptions!r} makes no sense; give 0, 1, 2, ...")
-    if granularity not in ("line", "instruction"):
-        raise ExploreError(f"granularity='{granularity}' is unknown; give 'line' or 'instruction'.")
-    if strategy not in ("exhaustive", "random"):
-        raise ExploreError(f"strategy='{strategy}' is unknown; give 'exhaustive' or 'random'.")
-    if depth < 1 or runs < 1:
-        raise ExploreError(f"depth={depth} and runs={runs} make no sense; give 1 or more of each.")
 
 
 class Trials:
@@ -65,13 +43,14 @@ class Trials:
         max_steps: int,
         budget_s: float,
     ):
-        self.bodies, self.setup, self.observe, self.restore, self.tell = bodies, setup, observe, restore, tell
-        self._same = same or equality.same
+        self.bodies, self.setup, self.observe, self.restore = bodies, setup, observe, restore
+        self.judge = Judge(same or equality.same, tell)
         self.watch = Watch(watch or dict.fromkeys(_module_of(body) for body in bodies))
         self.version = version_of(self.watch)
         self.instructions = granularity == "instruction"
         self.scheduler = Scheduler(self.watch, self.instructions, max_steps, min(FIRST_LIMIT_S, max(budget_s, 1.0)))
-        self.references: list[tuple[Any, ...]] = []
+        self.learned: dict[str, tuple[Run, tuple[Any, ...]]] = {}  # the schedules without a stop, as far as they ran
+        self._ran: set[str] = set()
         self._slow = False  # a run takes so long that watching it to its end costs more than it tells
         self.steps = 0  # switch points of the longest run so far
         self.executed: dict[Where, None] = {}
@@ -144,21 +123,23 @@ class Trials:
     def learn_references(self) -> None:
         """Run the bodies one after the other, in every order, to know what is right."""
         orders = list(permutations(range(len(self.bodies))))
-        self.run(Schedule(""), orders[0])  # what happens only at the first call in a process is not to be counted
-        failures = []
-        longest = 0.0
-        for order in orders:
-            run, results = self.run(Schedule(""), order)
+        # What happens only at the first call in a process is not to be counted, so the first order is run twice.
+        failed, first = self.run(Schedule(""), orders[0])
+        runs = [(order, *self.run(Schedule(""), order, branching=True)) for order in orders]
+        for order, run, results in runs:
             self._note(run)
-            if run.failure:
-                failures.append(run.failure)
-                continue
-            longest = max(longest, run.seconds)
-            self.references.append(results)
-        if not self.references and all("still not ended" in failure or "livelock" in failure for failure in failures):
-            raise ExploreError(f"In no order do the bodies end by themselves: {failures[0]}. Give bodies that end.")
+            if not run.failure:
+                self.judge.references.append(results)
+                if len(order) == 2 and not any(isinstance(code, str) for _, code, *_ in run.log):
+                    self.learned[chr(65 + order[0])] = run, results
+        if all(run.endless for _, run, _ in runs):
+            raise ExploreError(
+                f"In no order do the bodies end by themselves: {runs[0][1].failure}. Give bodies that end."
+            )
         self._check_watched()
-        self._check_repeatable(orders[0], failures)
+        if not failed.failure and not runs[0][1].failure:
+            self._check_repeatable(orders[0], first, runs[0][2])
+        longest = max((run.seconds for _, run, _ in runs if not run.failure), default=0.0)
         self._slow = longest > SLOW_S and not MONITORING
         self.scheduler.watchdog.first_runs = False
         self.scheduler.watchdog.limit_s = max(FIRST_LIMIT_S / 2, 30 * longest)
@@ -172,7 +153,7 @@ class Trials:
                 self.executed[place] = None
                 if not self.instructions and place.line in known.unsplit_lines:
                     self.unsplit[place] = None
-        self._ran = getattr(self, "_ran", set()) | {t.label for t, code, *_ in run.log if not isinstance(code, str)}
+        self._ran |= {task.label for task, code, *_ in run.log if not isinstance(code, str)}
 
     def _check_watched(self) -> None:
         idle = [chr(65 + i) for i in range(len(self.bodies)) if chr(65 + i) not in self._ran]
@@ -182,80 +163,44 @@ class Trials:
                 f"name the modules that hold its lines in watch=."
             )
 
-    def _check_repeatable(self, order: Sequence[int], failures: list[str]) -> None:
-        """The first order once more: if it gives something else now, no outcome means anything."""
-        if failures:
+    def _check_repeatable(self, order: Sequence[int], first: tuple[Any, ...], second: tuple[Any, ...]) -> None:
+        """If the same order gives something else each time, no outcome means anything."""
+        if self.judge.equal(first, second):
             return
-        _, results = self.run(Schedule(""), order)
-        if not self._equal(results, self.references[0]):
+        _, third = self.run(Schedule(""), order)  # the very first run may differ, for what it leaves in the process
+        if not self.judge.equal(second, third):
             raise ExploreError(
-                f"The bodies, run one after the other in the same order twice, gave {_short(self.references[0])} and "
-                f"then {_short(results)}; let setup= or restore= renew everything they change, or pass same=."
+                f"The bodies, run one after the other in the same order twice, gave {short(second)} and then "
+                f"{short(third)}; let setup= or restore= renew everything they change, or pass same=."
             )
-
-    def _equal(self, got: tuple[Any, ...], wanted: tuple[Any, ...]) -> bool:
-        for a, b in zip(got, wanted, strict=True):
-            if isinstance(a, BaseException) or isinstance(b, BaseException):
-                if type(a) is not type(b) or str(a) != str(b):
-                    return False
-                continue
-            try:
-                if not self._same(a, b):
-                    return False
-            except ExploreError:
-                raise
-            except Exception as error:
-                raise ExploreError(
-                    f"The results {_short(a)} and {_short(b)} cannot be compared ({error!r}); pass same=."
-                ) from error
-        return True
 
     # --- outcomes --------------------------------------------------------------------------------------------------
 
-    def judge(self, schedule: Schedule, run: Run, results: tuple[Any, ...]) -> Trial:
+    def trial(self, schedule: Schedule, run: Run, results: tuple[Any, ...]) -> Trial:
         """The trial that a run was."""
         switches = tuple(self._switches(run))
-        kind, detail = self._kind(run, results)
+        kind, detail = self.judge.kind(run, results)
         last = next(
-            (self._where(code, at) for _, code, at, _ in reversed(run.log) if not isinstance(code, str)), _NOWHERE
+            (self.where(code, at) for _, code, at, _ in reversed(run.log) if not isinstance(code, str)), _NOWHERE
         )
         return Trial(
             schedule.text(self.version), kind, detail, switches[-1] if switches else last,
             () if kind == RIGHT else results, switches,
         )  # fmt: skip
 
-    def _kind(self, run: Run, results: tuple[Any, ...]) -> tuple[str, str]:
-        if run.failure:
-            return DEADLOCK, f"{run.failure}\n{run.stacks}"
-        if not self.references:  # no order ends by itself: the bodies need one another
-            self.references.append(results)
-        if any(self._equal(results, wanted) for wanted in self.references):
-            return RIGHT, "as some order gives"
-        for i, result in enumerate(results):
-            if isinstance(result, BaseException) and not any(
-                type(wanted[i]) is type(result) and str(wanted[i]) == str(result) for wanted in self.references
-            ):
-                return EXCEPTION, f"{self._name(i)} raised {type(result).__name__}: {result}"
-        if self.tell is not None and (told := self.tell(results, self.references)):
-            return WRONG, told
-        orders = " or ".join(_short(wanted) for wanted in self.references[:3])
-        return WRONG, f"gave {_short(results)}; one after the other they give {orders}"
-
-    def _name(self, i: int) -> str:
-        return chr(65 + i) if i < len(self.bodies) else "observe"
-
     def line(self, code: CodeType, at: int) -> tuple[int, int | None]:
         """The line of a switch point, and the offset of its instruction where instructions are told apart."""
         known = self.watch.get(code)
         return (known.line_at[at], at) if self.instructions and known is not None else (at, None)
 
-    def _where(self, code: CodeType, at: int) -> Where:
+    def where(self, code: CodeType, at: int) -> Where:
+        """The source of a switch point."""
         known = self.watch.get(code)
         return _NOWHERE if known is None else known.where(at, self.instructions)
 
     def _switches(self, run: Run) -> list[Where]:
         """Where the turn was taken from a thread that could have gone on."""
-        return [self._where(code, at) for _, code, at, _ in run.switched if not isinstance(code, str)]
+        return [self.where(code, at) for _, code, at, _ in run.switched if not isinstance(code, str)]
 
     def replay(self, schedule: Schedule, look: Callable[[Any], Any] | None) -> Trial:
         """One trial with its steps."""
@@ -266,8 +211,8 @@ class Trials:
             )
         seen = iter(run.seen)
         points = [(task, code, at) for task, code, at, _ in run.log if not isinstance(code, str)]
-        steps = tuple(Step(task.label, self._where(code, at), next(seen, None)) for task, code, at in points)
-        judged = self.judge(schedule, run, results)
+        steps = tuple(Step(task.label, self.where(code, at), next(seen, None)) for task, code, at in points)
+        judged = self.trial(schedule, run, results)
         return Trial(judged.schedule, judged.kind, judged.detail, judged.where, results, judged.switches, steps)
 
     def _missed(self, stop: Stop, run: Run) -> str:
@@ -304,9 +249,3 @@ def _module_of(body: Any) -> str:
     if name is None or name not in sys.modules:
         raise ExploreError(f"watch= is empty, and the module of {body!r} is not known; name what is to be watched.")
     return name
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_short, value))})"
-    return repr(value) if isinstance(value, BaseException) else reprlib.repr(value)

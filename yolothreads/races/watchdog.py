@@ -6,7 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from yolothreads.races.task import BLOCKED, DONE, NEW, READY, RUNNING, STALLED, Task, acquire, taken
+from yolothreads.races.task import State, Task, acquire, taken
 
 if TYPE_CHECKING:
     from yolothreads.races.scheduler import Scheduler
@@ -29,6 +29,7 @@ class Watchdog:
     def begin(self) -> None:
         """Forget the last run."""
         self.failure = self.stacks = ""
+        self.endless = False
         self.stalls: list[str] = []
         self._needs_help = False
         while acquire(self._over, False):
@@ -39,10 +40,10 @@ class Watchdog:
         self._needs_help = needs_help
         self._over.release()
 
-    def fail(self, failure: str) -> None:
+    def fail(self, failure: str, endless: bool = False) -> None:
         """The run is given up."""
-        bodies = [t for t in self.scheduler.bodies if t.state not in (NEW, DONE)]
-        self.failure = failure
+        bodies = [t for t in self.scheduler.crowd.bodies if t.state not in (State.NEW, State.DONE)]
+        self.failure, self.endless = failure, endless
         self.stacks = "\n".join(f"{t.label} {t.place()}\n{t.stack()}" for t in bodies)
 
     def watch_over(self) -> None:
@@ -57,8 +58,8 @@ class Watchdog:
                 continue
             now, running = time.monotonic(), scheduler.current
             if now - began > self.limit_s:
-                late = ", ".join(t.label for t in scheduler.bodies if t.state not in (NEW, DONE))
-                self.fail(f"{late} had still not ended after {self.limit_s:.3g} s")
+                late = ", ".join(t.label for t in scheduler.crowd.bodies if t.state not in (State.NEW, State.DONE))
+                self.fail(f"{late} had still not ended after {self.limit_s:.3g} s", endless=True)
                 return
             if running is None or len(scheduler.log) != last:
                 last, since = len(scheduler.log), now
@@ -71,12 +72,12 @@ class Watchdog:
         """The thread that has the turn is blocked by something unknown: another one goes on."""
         scheduler = self.scheduler
         with scheduler.mutex:
-            if scheduler.current is not running or running.state != RUNNING:
+            if scheduler.current is not running or running.state != State.RUNNING:
                 return
             self.stalls.append(f"{running.label} {running.place()}")
-            running.state = STALLED
+            running.state = State.STALLED
             scheduler.current = None
-            others = [t for t in scheduler.everybody if scheduler.allowed(t)]
+            others = [t for t in scheduler.crowd.everybody if scheduler.crowd.allowed(t)]
             if others:
                 scheduler.current = others[0]
         if others:
@@ -92,10 +93,13 @@ class Watchdog:
             self.limit_s if own or scheduler.workers.uncontrolled else HELP_S if self.first_runs and strangers else 0.0
         )
         until = time.monotonic() + patience
-        while not (able := [t for t in scheduler.everybody if scheduler.allowed(t)]):
+        while not (able := [t for t in scheduler.crowd.everybody if scheduler.crowd.allowed(t)]):
             if time.monotonic() >= until:
-                waits = "; ".join(f"{t.label} waits for {t.what}" for t in scheduler.bodies if t.state == BLOCKED)
+                waits = "; ".join(
+                    f"{t.label} waits for {t.what}" for t in scheduler.crowd.bodies if t.state == State.BLOCKED
+                )
                 self.fail(f"{waits}; nobody can go on")
+                self.first_runs = self.first_runs and not patience
                 return False
             time.sleep(0.0005)
         scheduler.workers.uncontrolled.update(dict.fromkeys(t.name for t in strangers))
@@ -104,17 +108,21 @@ class Watchdog:
 
     def _strangers(self) -> list[threading.Thread]:
         """Threads that are alive, and neither controlled nor the caller's."""
-        controlled = {task.thread for task in self.scheduler.everybody}
+        controlled = {task.thread for task in self.scheduler.crowd.everybody}
         return [t for t in threading.enumerate() if t not in controlled and t.ident != self.scheduler.owner]
 
     def end(self) -> None:
         """Leave no body behind: what is still running is ended by an exception; then nobody is controlled."""
         scheduler = self.scheduler
-        scheduler.abandoning = any(t.state not in (NEW, DONE) for t in scheduler.bodies)
+        scheduler.abandoning = any(t.state not in (State.NEW, State.DONE) for t in scheduler.crowd.bodies)
         if scheduler.abandoning:
-            stuck = [w for w in scheduler.workers.tasks if w.state in (BLOCKED, READY, RUNNING) and not w.idle]
-            for task in [*scheduler.bodies, *stuck]:
-                if task.state not in (NEW, DONE):
+            stuck = [
+                w
+                for w in scheduler.crowd.workers
+                if w.state in (State.BLOCKED, State.READY, State.RUNNING) and not w.idle
+            ]
+            for task in [*scheduler.crowd.bodies, *stuck]:
+                if task.state not in (State.NEW, State.DONE):
                     self._end_task(task)
         scheduler.on = False
         scheduler.workers.release()
@@ -122,7 +130,7 @@ class Watchdog:
     def _end_task(self, task: Task) -> None:
         assert task.thread is not None
         self.scheduler.current = task
-        if task.state in (READY, BLOCKED) or self.failure:
+        if task.state in (State.READY, State.BLOCKED) or self.failure:
             task.baton.release()
             task.wait_done(0.5)
         if not task.end(END_S):

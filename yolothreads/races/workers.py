@@ -9,7 +9,7 @@ from _thread import get_ident
 from typing import TYPE_CHECKING
 
 from yolothreads.races import blocking
-from yolothreads.races.task import BLOCKED, DONE, READY, STALLED, Task, acquire, taken
+from yolothreads.races.task import Abandoned, State, Task, acquire, taken
 
 if TYPE_CHECKING:
     from yolothreads.races.scheduler import Scheduler
@@ -24,8 +24,7 @@ class Workers:
     """
 
     def __init__(self, scheduler: Scheduler):
-        self._scheduler = scheduler
-        self.tasks: list[Task] = []
+        self._scheduler, self._crowd = scheduler, scheduler.crowd
         self.own: list[threading.Thread] = []  # started by a body itself
         self.uncontrolled: dict[str, None] = {}
 
@@ -44,54 +43,48 @@ class Workers:
 
     def _adopt(self, thread: threading.Thread) -> None:
         scheduler, run, arrived = self._scheduler, thread.run, taken()
-        task = Task(f"W{len(self.tasks) + 1}", thread=thread, state=STALLED)
+        task = Task(f"W{len(self._crowd.workers) + 1}", thread=thread, state=State.STALLED)
 
         def controlled() -> None:
             scheduler.tasks[get_ident()] = task
             scheduler.tracer.begin_thread()
             try:
                 if scheduler.on:
-                    task.state = READY
+                    task.state = State.READY
                 arrived.release()
-                if task.state == READY:
+                if task.state == State.READY:
                     scheduler.park(task)
                 run()
+            except Abandoned:
+                pass
             finally:
                 scheduler.tracer.end_thread()
                 scheduler.finish(task)
 
         thread.run = controlled  # type: ignore[method-assign]
-        self.tasks.append(task)
+        self._crowd.workers.append(task)
         scheduler.start_really(thread)
         acquire(arrived, timeout=10)
 
-    def one_of_each(self) -> list[Task]:
-        """All workers, but of those that idle at the same queue the first."""
-        queues = set()
-        found = []
-        for worker in self.tasks:
-            idle = worker.idle if worker.state == BLOCKED else 0
-            if not idle or idle not in queues:
-                found.append(worker)
-                queues.add(idle)
-        return found
-
     def gather(self) -> None:
         """Before the first body begins every worker has to be parked; one that is not ready by then is named."""
-        self.tasks = [worker for worker in self.tasks if worker.state != DONE]
+        self._crowd.workers = [worker for worker in self._crowd.workers if worker.state != State.DONE]
         until = time.monotonic() + GATHER_S
-        while any(w.state not in (BLOCKED, READY, DONE) for w in self.tasks) and time.monotonic() < until:
+        while (
+            any(w.state not in (State.BLOCKED, State.READY, State.DONE) for w in self._crowd.workers)
+            and time.monotonic() < until
+        ):
             time.sleep(0.0002)
-        for worker in self.tasks:
+        for worker in self._crowd.workers:
             worker.choices = worker.sleeps = worker.naps = 0
-            if worker.state not in (BLOCKED, READY, DONE) and worker.thread is not None:
+            if worker.state not in (State.BLOCKED, State.READY, State.DONE) and worker.thread is not None:
                 self.uncontrolled[worker.thread.name] = None
 
     def release(self) -> None:
         """After a run nobody is controlled: workers wait by themselves; what bodies started gets time to end."""
-        for worker in self.tasks:
-            if worker.state in (BLOCKED, READY):
-                worker.state = STALLED
+        for worker in self._crowd.workers:
+            if worker.state in (State.BLOCKED, State.READY):
+                worker.state = State.STALLED
                 worker.baton.release()
         for thread in self.own:
             thread.join(1)
@@ -99,6 +92,6 @@ class Workers:
 
     def close(self) -> None:
         """Join those that have ended."""
-        for worker in self.tasks:
-            if worker.state == DONE and worker.thread is not None:
+        for worker in self._crowd.workers:
+            if worker.state == State.DONE and worker.thread is not None:
                 worker.thread.join(1)
