@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 
 from yolothreads.errors import YoloThreadsError
 
-STAGES = ("wait", "load", "preprocess", "infer", "postprocess", "python")
-"""wait: for a lock. load: a model or an image file. infer: the network. python: pure Python work (lesson 01)."""
+STAGES = ("wait", "load", "preprocess", "infer", "postprocess", "python", "turn")
+"""wait: for a lock. load: a model or an image file. infer: the network. python: pure Python work (lesson 01).
+turn: a thread has the turn in a schedule (`Found.draw`)."""
 
 
 class Span(NamedTuple):

@@ -103,7 +103,7 @@ def replay(
     max_steps: int = 100_000,
     look: Callable[[Any], Any] | None = None,
 ) -> Trial:
-    """One schedule again, from its string, with the same outcome; `steps` say who was about to run which line.
+    """One schedule again, from its string, with the same outcome; `steps` say who ran which line.
 
     Args:
         schedule: as `explore` printed it.

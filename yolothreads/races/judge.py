@@ -55,7 +55,7 @@ class Judge:
                 return EXCEPTION, f"{_name(i, len(run.bodies))} raised {type(result).__name__}: {result}"
         if self.tell is not None and (told := self.tell(results, self.references)):
             return WRONG, told
-        orders = " or ".join(short(wanted) for wanted in self.references[:3])
+        orders = " or ".join(dict.fromkeys(short(wanted) for wanted in self.references[:3]))
         return WRONG, f"gave {short(results)}; one after the other they give {orders}"
 
 

@@ -32,11 +32,12 @@ class Outcome:
 
 
 class Step(NamedTuple):
-    """One watched line, about to be run by a thread, and what `look` saw just before."""
+    """One watched line that a thread ran, what `look` saw just before, and when (s of `perf_counter`)."""
 
     thread: str
     where: Where
     seen: Any = None
+    at_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,7 @@ class Scheduler:
         self.log: list[Passed] = []
         self.switched: list[Passed] = []
         self.seen: list[Any] = []
+        self.resumed: dict[int, tuple[int, Any]] = {}
         self.abandoning = self.unwatched = False
         random = schedule.random
         self.strategy = Follow(schedule, self.log) if random is None else Priorities(random, self.log)
@@ -101,7 +102,7 @@ class Scheduler:
         dog, strategy, took = self.watchdog, self.strategy, time.perf_counter() - began
         return Run(
             self.log, tasks, strategy.followed, self.switched, strategy.unfollowed, dog.failure, dog.endless,
-            dog.stacks, strategy.diverged, dog.stalls, self.seen, took,
+            dog.stacks, strategy.diverged, dog.stalls, self.seen, self.resumed, took,
         )  # fmt: skip
 
     def _task(self, label: str, body: Callable[[], Any]) -> Task:
@@ -162,10 +163,13 @@ class Scheduler:
             self.tracer.end_thread()
 
     def _switch(self, me: Task, target: Task) -> None:
-        self.switched.append(self.log[-1])
+        stopped = len(self.log) - 1
+        self.switched.append(self.log[stopped])
         me.state = State.READY
         self.resume(target)
         self.park(me)
+        if self.look is not None:
+            self.resumed[stopped] = len(self.log), self.look()
 
     def resume(self, target: Task) -> None:
         """Give the turn to a thread."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import permutations
+from time import perf_counter
 from types import CodeType, TracebackType
 from typing import Any
 
@@ -204,16 +205,31 @@ class Trials:
 
     def replay(self, schedule: Schedule, look: Callable[[Any], Any] | None) -> Trial:
         """One trial with its steps."""
-        run, results = self.run(schedule, branching=True, look=look)
+        run, results = self.run(schedule, look=lambda state: (perf_counter(), _seen(look, state)))
         if run.diverged or run.unfollowed:
             raise ExploreError(
                 f"The schedule cannot be followed: {run.diverged or self._missed(run.unfollowed[0], run)}."
             )
-        seen = iter(run.seen)
-        points = [(task, code, at) for task, code, at, _ in run.log if not isinstance(code, str)]
-        steps = tuple(Step(task.label, self.where(code, at), next(seen, None)) for task, code, at in points)
+        steps = tuple(self._steps(run))
         judged = self.trial(schedule, run, results)
         return Trial(judged.schedule, judged.kind, judged.detail, judged.where, results, judged.switches, steps)
+
+    def _steps(self, run: Run) -> Iterator[Step]:
+        """The watched lines in the order in which they ran: one before which a thread was stopped, when it went on."""
+        seen = iter(run.seen)
+        found: list[tuple[float, Step]] = []
+        for i, (task, code, at, _) in enumerate(run.log):
+            if isinstance(code, str):
+                continue
+            place: float = i
+            when, saw = next(seen)
+            if any(entry is run.log[i] for entry in run.switched):
+                if i not in run.resumed:
+                    continue
+                later, (when, saw) = run.resumed[i]
+                place = later - 0.5
+            found.append((place, Step(task.label, self.where(code, at), saw, when)))
+        return (step for _, step in sorted(found, key=lambda pair: pair[0]))
 
     def _missed(self, stop: Stop, run: Run) -> str:
         if stop.function in (WAIT, END, SLEEP):
@@ -242,6 +258,13 @@ class _Call:
 
     def __call__(self) -> Any:
         return self.body(*self.arguments)
+
+
+def _seen(look: Callable[[Any], Any] | None, state: Any) -> Any:
+    try:
+        return None if look is None else look(state)
+    except Exception as error:  # what looks on must not change what happens
+        return error
 
 
 def _module_of(body: Any) -> str:

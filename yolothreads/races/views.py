@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from yolothreads.races.lines import Where
 from yolothreads.races.trials import DEADLOCK, EXCEPTION, RIGHT, WRONG
@@ -56,8 +56,8 @@ class SourceMap:
     bad: Counter[Where]
 
     LEGEND = (
-        "!! every switch here went wrong   ! some did   . none did   blank: no switch was tried   "
-        "(bad/all schedules with a switch just before the line)"
+        "!! every switch just before this line went wrong;  ! some did;  . none did;  blank: none was tried  "
+        "(numbers: bad/all schedules that switched there)"
     )
 
     def _mark(self, place: Where) -> str:
@@ -95,47 +95,61 @@ class SourceMap:
         return f'<div>{escape(self.LEGEND)}</div><pre style="line-height:1.3">{chr(10).join(out)}</pre>'
 
 
+class Stretch(NamedTuple):
+    """A thread had the turn from `start` to `end` (s of `perf_counter`), and ran so many watched lines from `where` on.
+
+    It has the fields of a recorded span, so both can stand on one timeline.
+    """
+
+    thread: str
+    stage: str
+    start: float
+    end: float
+    where: Where
+    lines: int
+
+
 @dataclass(frozen=True)
 class Drawing:
-    """One schedule as lanes, a thread each, from left to right in the order of the watched lines."""
+    """One schedule as lanes, a thread each, over time."""
 
     trial: Trial
 
-    def stretches(self) -> list[tuple[str, int, int, Where]]:
-        """Thread, first and last step, and the line at which it began, for each time a thread had the turn."""
-        out: list[tuple[str, int, int, Where]] = []
-        for i, step in enumerate(self.trial.steps):
-            if out and out[-1][0] == step.thread:
-                out[-1] = (step.thread, out[-1][1], i, out[-1][3])
+    @property
+    def stretches(self) -> list[Stretch]:
+        """Who had the turn, in order; each stretch ends where the next one begins."""
+        out: list[Stretch] = []
+        for step in self.trial.steps:
+            if out and out[-1].thread == step.thread:
+                out[-1] = out[-1]._replace(end=step.at_s, lines=out[-1].lines + 1)
             else:
-                out.append((step.thread, i, i, step.where))
+                if out:
+                    out[-1] = out[-1]._replace(end=step.at_s)
+                out.append(Stretch(step.thread, "turn", step.at_s, step.at_s, step.where, 1))
         return out
 
     def __str__(self) -> str:
-        lines = [f"{t} runs {b - a + 1} lines, from {w.function}:{w.line}  {w.text}" for t, a, b, w in self.stretches()]
+        lines = [f"{s.thread} runs {s.lines} line{'s' * (s.lines > 1)}, from {s.where}" for s in self.stretches]
         return "\n".join([*lines, f"{self.trial.kind}: {self.trial.detail}"])
 
     def _repr_html_(self) -> str:
-        lanes = sorted({step.thread for step in self.trial.steps})
-        scale, height = 640 / max(1, len(self.trial.steps)), 30
+        stretches = self.stretches
+        lanes = sorted({s.thread for s in stretches})
+        begin, end = (stretches[0].start, stretches[-1].end) if stretches else (0.0, 0.0)
+        scale = 620 / max(end - begin, 1e-6)
         parts = []
         for y, lane in enumerate(lanes):
-            top = y * height + 6
-            parts.append(f'<text x="4" y="{top + 15}" fill="currentColor">{lane}</text>')
+            parts.append(f'<text x="4" y="{30 * y + 21}" fill="currentColor">{lane}</text>')
+            parts.append(f'<path d="M40 {30 * y + 17}H660" stroke="#999" stroke-dasharray="3 3"/>')
+        for s in stretches:
+            y, x = lanes.index(s.thread), 40 + (s.start - begin) * scale
             parts.append(
-                f'<line x1="30" x2="670" y1="{top + 11}" y2="{top + 11}" stroke="#999" stroke-dasharray="3 3"/>'
+                f'<rect x="{x:.1f}" y="{30 * y + 6}" width="{max(2.0, (s.end - s.start) * scale):.1f}" height="22" '
+                f'fill="{_FILLS[y % 4]}" stroke="#333"><title>{escape(f"{s.thread} from {s.where}")}</title></rect>'
             )
-        for thread, first, last, where in self.stretches():
-            x, top = 30 + first * scale, lanes.index(thread) * height + 6
-            width = max(2.0, (last - first + 1) * scale)
-            parts.append(
-                f'<rect x="{x:.1f}" y="{top}" width="{width:.1f}" height="22" fill="{_FILLS[lanes.index(thread) % 4]}" '
-                f'stroke="#333"><title>{thread} from {escape(str(where))}</title></rect>'
-            )
-        bottom = len(lanes) * height + 20
-        parts.append(
-            f'<text x="30" y="{bottom}" fill="currentColor">watched lines, in the order in which they ran</text>'
-        )
+        bottom = 30 * len(lanes) + 20
+        axis = f"0 to {1000 * (end - begin):.1f} ms; a lane a thread, filled while it has the turn"
+        parts.append(f'<text x="40" y="{bottom}" fill="currentColor">{axis}</text>')
         svg = (
             f'<svg role="img" aria-label="{escape(str(self))}" viewBox="0 0 680 {bottom + 8}" '
             f'style="max-width:680px;font:13px sans-serif">{"".join(parts)}</svg>'
