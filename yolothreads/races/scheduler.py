@@ -154,7 +154,7 @@ class Scheduler:
             self.seen.append(self.look())
         if len(log) > self.max_steps:
             self._give_up(me, f"after {self.max_steps} watched lines {me.label} had still not ended (livelock)")
-        target = self.strategy.at_point(me, code, at, partial(self.crowd.able, me))
+        target = self.strategy.at_point(me, code, at, self.crowd)
         if target is not me:
             self._switch(me, target)
         elif self.brisk and not self.crowd.workers and self.switched and self.strategy.stop is None:
@@ -241,9 +241,13 @@ class Scheduler:
             acquire(me.baton, timeout=0.001)
         if ready():
             return True
-        if self.abandoning and not (me.body is None and idle):
-            raise Abandoned
         me.ready, me.timeout, me.what, me.idle, me.timed_out = ready, timeout, what, idle, False
+        if self.abandoning:
+            if me.body is not None or not idle:
+                raise Abandoned
+            me.state = State.BLOCKED
+            acquire(me.baton)  # until nobody is controlled
+            return self.block(me, ready, timeout, what, why, idle)
         with self.mutex:
             if self.current is None and not self.abandoning:  # it had stalled, and nobody else could go on
                 self.current = me

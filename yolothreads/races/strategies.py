@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import CodeType
 
+from yolothreads.races.crowd import Crowd
 from yolothreads.races.schedule import Random, Schedule, Stop
 from yolothreads.races.task import Passed, Task
 
@@ -22,6 +23,7 @@ class Follow:
         """Wait for the next stop; visits that were made already count."""
         self.followed = len(self._log)
         self.stop: Stop | None = self._plan.pop(0) if self._plan else None
+        self._at = self.stop.at if self.stop is not None else -1
         if self.stop is not None and self.stop.line:
             made = sum(
                 not isinstance(code, str) and self.stop.is_at(task.label, code.co_name, at)
@@ -38,12 +40,12 @@ class Follow:
         """Who begins."""
         return next((t for t in bodies if t.label == self._first), bodies[0])
 
-    def at_point(self, me: Task, code: CodeType, at: int, others: Callable[[], Sequence[Task]]) -> Task:
+    def at_point(self, me: Task, code: CodeType, at: int, crowd: Crowd) -> Task:
         """Who goes on at a switch point."""
-        if self.stop is None or not self.stop.is_at(me.label, code.co_name, at):
+        if at != self._at or self.stop is None or not self.stop.is_at(me.label, code.co_name, at):
             return me
         self._visits_left -= 1
-        return me if self._visits_left else self._taken(me, others())
+        return me if self._visits_left else self._taken(me, crowd.able(me))
 
     def at_event(self, me: Task, name: str, number: int, able: Sequence[Task], default: Task) -> Task:
         """Who goes on where a thread waits, ends or sleeps for the `number`-th time."""
@@ -82,11 +84,11 @@ class Priorities(Follow):
         """Who begins."""
         return max(bodies, key=self._get)
 
-    def at_point(self, me: Task, code: CodeType, at: int, others: Callable[[], Sequence[Task]]) -> Task:
+    def at_point(self, me: Task, code: CodeType, at: int, crowd: Crowd) -> Task:
         """Who goes on at a switch point: whoever has the highest priority."""
         if len(self._log) in self._falls:
             self._of[me.label] = self._falls[len(self._log)]
-        return max((me, *others()), key=self._get)
+        return max((me, *crowd.able(me)), key=self._get)
 
     def at_event(self, me: Task, name: str, number: int, able: Sequence[Task], default: Task) -> Task:
         """Who goes on where a thread waits, ends or sleeps."""

@@ -30,6 +30,7 @@ class Tracer:
 
     def __init__(self, watch: Watch, event: Event, instructions: bool = False):
         self.watch, self.event, self.instructions = watch, event, instructions
+        self._on_call = self._calls()
 
     def open(self) -> None:
         """Begin to watch."""
@@ -39,30 +40,38 @@ class Tracer:
 
     def begin_thread(self) -> None:
         """Watch the calling thread."""
-        sys.settrace(self._call)
+        sys.settrace(self._on_call)
 
     def end_thread(self) -> None:
         """Watch the calling thread no longer."""
         sys.settrace(None)
 
-    def _call(self, frame: FrameType, kind: str, arg: Any) -> Any:
-        known = self.watch.get(frame.f_code)
-        if known is None:
-            return None
-        if not self.instructions:
-            return self._line
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        return self._opcode
+    def _calls(self) -> Callable[[FrameType, str, Any], Any]:
+        """What Python calls whenever a traced thread enters a function: closures, since every call pays for it."""
+        known, get, event = self.watch.known, self.watch.get, self.event
 
-    def _line(self, frame: FrameType, kind: str, arg: Any) -> Any:
-        if kind == "line":
-            self.event(frame.f_code, frame.f_lineno)
-        return self._line
+        def line(frame: FrameType, kind: str, arg: Any) -> Any:
+            if kind == "line":
+                event(frame.f_code, frame.f_lineno)
+            return line
 
-    def _opcode(self, frame: FrameType, kind: str, arg: Any) -> Any:
-        if kind == "opcode" and frame.f_lasti in self.watch.get(frame.f_code).shared:  # type: ignore[union-attr]
-            self.event(frame.f_code, frame.f_lasti)
-        return self._opcode
+        def opcode(frame: FrameType, kind: str, arg: Any) -> Any:
+            if kind == "opcode" and frame.f_lasti in get(frame.f_code).shared:  # type: ignore[union-attr]
+                event(frame.f_code, frame.f_lasti)
+            return opcode
+
+        def call(frame: FrameType, kind: str, arg: Any) -> Any:
+            code = frame.f_code
+            if id(code) not in known:
+                get(code)
+            if known[id(code)] is None:
+                return None
+            if not self.instructions:
+                return line
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+            return opcode
+
+        return call
 
 
 if MONITORING:

@@ -26,6 +26,9 @@ class State:
     NEW, READY, RUNNING, BLOCKED, STALLED, DONE = "new", "ready", "running", "blocked", "stalled", "done"
 
 
+_GOES_ON = (State.READY, State.NEW)
+
+
 class Abandoned(BaseException):
     """Raised inside a body to end it, once its schedule has been given up."""
 
@@ -76,9 +79,8 @@ class Task:
 
     def can_run(self) -> bool:
         """Whether it would go on if it had the turn."""
-        return self.state in (State.READY, State.NEW) or (
-            self.state == State.BLOCKED and self.ready is not None and self.ready()
-        )
+        state = self.state
+        return state in _GOES_ON or (state is State.BLOCKED and self.ready is not None and self.ready())
 
     def processor_s(self) -> float:
         """Seconds of processor time that the thread has used; 0 where the system does not say."""
@@ -94,16 +96,25 @@ class Task:
         """Raise `Abandoned` in the thread until it has ended; False if it does not."""
         assert self.thread is not None
         until = time.monotonic() + patience_s
-        while self.state != State.DONE and self.thread.is_alive() and time.monotonic() < until:
+        while not self._given_up() and self.thread.is_alive() and time.monotonic() < until:
             ident = ctypes.c_ulong(self.thread.ident or 0)
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(Abandoned))
             self.wait_done(0.1)
-        return self.state == State.DONE or not self.thread.is_alive()
+        return self._given_up() or not self.thread.is_alive()
+
+    def _given_up(self) -> bool:
+        """Whether it has left what it was doing; a pool's worker then waits for more work."""
+        return self.state == State.DONE or (self.body is None and self.state == State.BLOCKED and self.idle != 0)
 
     def wait_done(self, patience_s: float) -> None:
-        """Wait for the thread to finish with the body."""
-        if acquire(self.over, timeout=patience_s):
-            self.over.release()
+        """Wait for the thread to finish with the body; or for a pool's worker to be idle again."""
+        if self.body is not None:
+            if acquire(self.over, timeout=patience_s):
+                self.over.release()
+            return
+        until = time.monotonic() + patience_s
+        while not self._given_up() and time.monotonic() < until:
+            time.sleep(0.0002)
 
     def place(self) -> str:
         """The innermost line outside this package, in words."""

@@ -24,7 +24,8 @@ class Watch:
         self.folders: tuple[str, ...] = ()
         self.packages: list[str] = []  # the top-level names, whose versions a schedule carries
         self._codes: list[CodeType] = []  # of watched functions and classes
-        self._known: dict[int, tuple[CodeType, Code | None]] = {}  # by id: to compare code objects is slow
+        self.known: dict[int, Code | None] = {}  # by the id of the code object: to compare them is slow
+        self._kept: list[CodeType] = []  # whose ids these are, so that no other gets one of them
         named = [watch] if isinstance(watch, str | ModuleType) else list(watch)
         if not named:
             raise ExploreError("watch=[] names no code; name the modules whose lines may be interrupted.")
@@ -61,12 +62,12 @@ class Watch:
 
     def get(self, code: CodeType) -> Code | None:
         """What is known of a code object; None if it is not watched."""
-        known = self._known.get(id(code))
-        if known is None:
+        if id(code) not in self.known:
             name = code.co_filename
             watched = name in self.files or name.startswith(self.folders or ("\0",)) or id(code) in self._ids
-            known = self._known[id(code)] = (code, _known(code) if watched else None)
-        return known[1]
+            self._kept.append(code)
+            self.known[id(code)] = _known(code) if watched else None
+        return self.known[id(code)]
 
     def digest(self) -> str:
         """Eight letters that change with the watched source."""
