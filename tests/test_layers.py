@@ -19,7 +19,7 @@ FLOORS = (
     {"scenes", "weights"},
     {"pools", "races"},
     {"detections", "memory"},
-    {"bench", "hazards", "measure"},
+    {"bench", "bench_races", "hazards", "measure"},
     {"lessons"},
     {"headless"},
     {"cli"},

@@ -1,4 +1,4 @@
-"""The command `yolothreads`: lab, run, doctor, bench, claims."""
+"""The command `yolothreads`: lab, run, doctor, bench, hazards, claims."""
 
 from __future__ import annotations
 
@@ -82,6 +82,17 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--device", default="cpu", help='"cpu", "cuda", "cuda:N", "mps" or "auto" (cpu)')
     bench.add_argument("--weights", default="bundled", help='"bundled", a path or an official name (bundled)')
     bench.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON, to FILE or instead of text")
+    races = bench.add_subparsers(title="or", metavar="races").add_parser(
+        "races", help="measure the explorer instead, beside frontrun", description="Measure the explorer; see bench."
+    )
+    races.set_defaults(command=_bench_races)
+    kept = argparse.SUPPRESS  # else a default of `races` would replace what stands before that word
+    races.add_argument("--rounds", type=int, default=kept, metavar="N", help="rounds (5)")
+    races.add_argument("--budget", type=float, default=20.0, metavar="S", help="seconds for two predict() calls (20)")
+    races.add_argument("--json", nargs="?", const="-", default=kept, metavar="FILE", help="as for bench")
+    hazards = command("hazards", _hazards, "Force each known hazard, and try it against every pool; takes minutes.")
+    hazards.add_argument("--budget", type=float, default=3.0, metavar="S", help="seconds for each cell explored (3)")
+    hazards.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON, to FILE or instead of text")
     command("claims", _claims, "List what the guide says, and the notebook that tries it.")
     return parser
 
@@ -148,14 +159,30 @@ def _doctor(args: argparse.Namespace) -> int:
 def _bench(args: argparse.Namespace) -> int:
     from yolothreads.bench import bench
 
-    done = bench(args.rounds, args.images, args.workers, args.imgsz, args.device, args.weights)
+    return _show(bench(args.rounds, args.images, args.workers, args.imgsz, args.device, args.weights), args.json)
+
+
+def _bench_races(args: argparse.Namespace) -> int:
+    from yolothreads.bench_races import bench_races
+
+    return _show(bench_races(args.rounds, args.budget), args.json)
+
+
+def _hazards(args: argparse.Namespace) -> int:
+    from yolothreads.hazards import matrix
+
+    return _show(matrix(budget_s=args.budget, progress=lambda line: print(line, file=sys.stderr)), args.json)
+
+
+def _show(done: Any, file: str | None) -> int:
+    """Print what was measured; as JSON if `file` is "-", and into that file if it is another name."""
     text = json.dumps(done.to_dict(), indent=2)
-    print(text if args.json == "-" else done)
-    if args.json not in (None, "-"):
+    print(text if file == "-" else done)
+    if file is not None and file != "-":
         try:
-            Path(args.json).write_text(text + "\n", encoding="utf-8")
+            Path(file).write_text(text + "\n", encoding="utf-8")
         except OSError as error:
-            raise OutputError(f'"{args.json}" could not be written ({error.strerror}); name another file.') from error
+            raise OutputError(f'"{file}" could not be written ({error.strerror}); name another file.') from error
     return 0
 
 

@@ -3,37 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from yolothreads.lessons.stand_in import StandIn
+from yolothreads.errors import ExploreError
+from yolothreads.races import WRONG, explore
 
 _MEET_S = 2.0  # how long the threads of a correct answer may take to meet
-
-
-def _together(*calls: Callable[[], Any]) -> list[Any]:
-    """Run calls in threads of their own at the same time; give their results, or raise the first error."""
-    results: list[Any] = [None] * len(calls)
-    errors: list[BaseException] = []
-
-    def run(i: int) -> None:
-        try:
-            results[i] = calls[i]()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(i,), name=f"check-{i}", daemon=True) for i in range(len(calls))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(5 * _MEET_S)
-    if any(thread.is_alive() for thread in threads):
-        raise TimeoutError("two calls at the same time did not end within 10 s; do they wait for each other?")
-    if errors:
-        raise errors[0]
-    return results
+_SEARCH_S = 5.0  # after which an exploration is given up; those of correct answers take a tenth of a second
 
 
 def see_count_objects(count_objects: Callable[..., Any]) -> str | None:
@@ -70,15 +50,54 @@ def see_run_in_threads(run_in_threads: Callable[..., Any]) -> str | None:
     return None if got == [1, 4, 9] else f"the squares of [1, 2, 3] came back as {got!r}."
 
 
+class _KeepsConf:
+    """The smallest model that a switch can break: keeps `conf` on itself, as YOLO keeps the arguments of a call."""
+
+    def predict(self, image: int, conf: float = 0.25) -> tuple[int, float]:
+        """Give the image and the `conf` that was really used for it."""
+        self.conf = conf
+        return self._run(image)
+
+    def _run(self, image: int) -> tuple[int, float]:
+        return image, self.conf
+
+    def stream(self, image: int, conf: float = 0.25) -> Iterator[tuple[int, float]]:
+        """Give three results of an image, one by one, as `stream=True` does: each is made when it is taken."""
+        self.conf = conf
+        return self._parts(image)
+
+    def _parts(self, image: int) -> Iterator[tuple[int, float]]:
+        for part in range(3):
+            yield 10 * image + part, self.conf
+
+
 def see_make_detector(make_detector: Callable[..., Any]) -> str | None:
-    """Whether two calls that meet in the model are each answered with their own `conf`."""
-    detect = make_detector(StandIn)
-    asked = [(1, 0.25), (2, 0.75)]
-    got = _together(*(lambda a=a: detect(*a) for a in asked))
-    for (image, conf), answer in zip(asked, got, strict=True):
-        if answer != (image, conf):
-            return f"the call for image {image} with conf={conf} was answered with {answer!r}."
-    return None
+    """Whether two calls are each answered with their own `conf`, however the threads are switched."""
+    answers: dict[tuple[int, float], Any] = {(1, 0.25): None, (2, 0.75): None}
+
+    def call(detect: Callable[..., Any], asked: tuple[int, float]) -> Any:
+        answers[asked] = detect(*asked)
+        return answers[asked]
+
+    found = explore(
+        *(partial(call, asked=asked) for asked in answers),
+        setup=lambda: make_detector(_KeepsConf),
+        watch=[make_detector, _KeepsConf],
+        preemptions=2,
+        budget_s=_SEARCH_S,
+        max_steps=1000,
+    )
+    if found.forbidden:
+        bad = found.forbidden[0]
+        count = f"{sum(trial.kind == bad.kind for trial in found.forbidden)} of {found.schedules} schedules"
+        if bad.kind == WRONG:
+            seen = f'with a switch just before "{bad.where.text}" the answers were {bad.results}'
+            return f"in {count} a call was not answered with its own conf: {seen}."
+        return f"{count} ended with: {bad.kind}. {bad.detail.partition(chr(10))[0]}."
+    for (image, conf), got in answers.items():
+        if got != (image, conf):
+            return f"the call for image {image} with conf={conf} was answered with {got!r}."
+    return None if found.safe else found.verdict
 
 
 def see_save_to(save_to: Callable[..., Any]) -> str | None:
@@ -94,26 +113,71 @@ def see_save_to(save_to: Callable[..., Any]) -> str | None:
 
 
 def see_make_worker(make_worker: Callable[..., Any]) -> str | None:
-    """Whether two threads load one model each, however many images they do."""
-    made: list[StandIn] = []
+    """Whether two threads load one model each, and are answered by it, however the threads are switched."""
+    runs: list[list[_KeepsConf]] = []
 
-    def load() -> StandIn:
-        made.append(StandIn())
-        return made[-1]
+    def fresh() -> Any:
+        made: list[_KeepsConf] = []
+        runs.append(made)
 
-    detect = make_worker(load)
-    _together(*(lambda: [detect(image, 0.25) for image in (1, 2, 3)] for _ in range(2)))
-    if any(model.crowded for model in made):
-        return "two threads were inside the same model at once."
-    if len(made) != 2:
-        return f"2 threads that did 3 images each loaded {len(made)} models."
-    return None
+        def load() -> _KeepsConf:
+            made.append(_KeepsConf())
+            return made[-1]
+
+        return make_worker(load)
+
+    def call(detect: Callable[..., Any], images: tuple[int, int], conf: float) -> list[Any]:
+        return [detect(image, conf) for image in images]
+
+    seen = _explored(
+        partial(call, images=(1, 2), conf=0.25),
+        partial(call, images=(3, 4), conf=0.75),
+        setup=fresh,
+        watch=[make_worker, _KeepsConf],
+    )
+    if seen:
+        return seen
+    if (got := make_worker(_KeepsConf)(1, 0.25)) != (1, 0.25):
+        return f"the call for image 1 with conf=0.25 was answered with {got!r}."
+    loads = {len(made) for made in runs} - {2}
+    return f"2 threads that did 2 images each loaded {max(loads)} model{'s' * (max(loads) != 1)}." if loads else None
 
 
 def see_detect_all(detect_all: Callable[..., Any]) -> str | None:
-    """Whether two callers of the stream stay out of each other's way inside the model."""
-    model = StandIn()
-    got = _together(*(lambda i=i: list(detect_all(model, i)) for i in (1, 2)))
-    if model.crowded:
-        return "two threads were inside the model at once, although both hold the lock while they call it."
-    return None if got == [[10, 11, 12], [20, 21, 22]] else f"the results of images 1 and 2 came back as {got!r}."
+    """Whether two callers get lists of all their own results, however the threads are switched."""
+    kinds: set[str] = set()
+
+    def call(model: _KeepsConf, image: int, conf: float) -> list[Any]:
+        got = detect_all(model, image, conf)
+        kinds.add(type(got).__name__)
+        return list(got)
+
+    asked = [(1, 0.25), (2, 0.75)]
+    seen = _explored(
+        *(partial(call, image=image, conf=conf) for image, conf in asked),
+        setup=_KeepsConf,
+        watch=[detect_all, _KeepsConf],
+    )
+    if seen:
+        return seen
+    for image, conf in asked:
+        model = _KeepsConf()
+        if (got := list(detect_all(model, image, conf))) != (wanted := list(model.stream(image, conf))):
+            return f"the results of image {image} with conf={conf} came back as {got!r} instead of {wanted!r}."
+    return None if kinds == {"list"} else f"the results came as a {', '.join(sorted(kinds))}; a list was asked for."
+
+
+def _explored(*bodies: Callable[..., Any], **options: Any) -> str | None:
+    """Run the reader's code under every schedule with up to two preemptions; None if each came out right."""
+    try:
+        found = explore(*bodies, preemptions=2, budget_s=_SEARCH_S, max_steps=1000, **options)
+    except ExploreError as error:
+        return f"your function could not be explored. {error}"
+    if not found.forbidden:
+        return None if found.safe else found.verdict
+    bad = found.forbidden[0]
+    share = f"{len(found.forbidden)} of {found.schedules} schedules ended with: {bad.kind}."
+    detail = bad.detail.partition("\n")[0]
+    if bad.kind == WRONG:
+        return f'{share} With a switch just before "{bad.where.text}", the threads {detail}.'
+    return f"{share} {detail}."

@@ -108,6 +108,26 @@ EXERCISES = {
                 "        with Lock():\n"
                 "            return model.predict(image, conf=conf)\n"
                 "    return detect\n",
+                "from threading import Lock\n"
+                "def make_detector(load):\n"
+                "    model, busy = load(), []\n"
+                "    def detect(image, conf):\n"
+                "        while busy:\n"
+                "            pass\n"
+                "        busy.append(1)\n"
+                "        try:\n"
+                "            return model.predict(image, conf=conf)\n"
+                "        finally:\n"
+                "            busy.pop()\n"
+                "    return detect\n",
+                "from threading import Lock\n"
+                "def make_detector(load):\n"
+                "    model, lock = load(), Lock()\n"
+                "    def detect(image, conf):\n"
+                "        lock.acquire()\n"
+                "        return model.predict(image, conf=conf)\n"
+                "    return detect\n",
+                "def make_detector(load):\n    model = load()\n    return lambda image, conf: model.predict(image)\n",
             ),
         ),
         Exercise(
@@ -163,6 +183,16 @@ EXERCISES = {
                 "    model = load()\n"
                 "    return lambda image, conf: model.predict(image, conf=conf)\n",
                 "def make_worker(load):\n    return lambda image, conf: load().predict(image, conf=conf)\n",
+                "import threading\n"
+                "def make_worker(load):\n"
+                "    numbers, models = {}, []\n"
+                "    def detect(image, conf):\n"
+                "        me = threading.get_ident()\n"
+                "        if me not in numbers:\n"
+                "            numbers[me] = len(models)\n"
+                "            models.append(load())\n"
+                "        return models[numbers[me]].predict(image, conf=conf)\n"
+                "    return detect\n",
             ),
         ),
         Exercise(
@@ -170,14 +200,14 @@ EXERCISES = {
             starter=(
                 "from ultralytics.utils import ThreadingLocked\n\n\n"
                 "@ThreadingLocked()\n"
-                "def detect_all(model, image):\n"
-                "    return model.stream(image)\n"
+                "def detect_all(model, image, conf):\n"
+                "    return model.stream(image, conf)\n"
             ),
             answer=(
                 "from ultralytics.utils import ThreadingLocked\n\n\n"
                 "@ThreadingLocked()\n"
-                "def detect_all(model, image):\n"
-                "    return list(model.stream(image))\n"
+                "def detect_all(model, image, conf):\n"
+                "    return list(model.stream(image, conf))\n"
             ),
             hints=(
                 "The lock is held while the function runs. When does a generator do its work?",
@@ -187,15 +217,30 @@ EXERCISES = {
             also_right=(
                 "from threading import Lock\n"
                 "lock = Lock()\n"
-                "def detect_all(model, image):\n"
+                "def detect_all(model, image, conf):\n"
                 "    with lock:\n"
-                "        return [part for part in model.stream(image)]\n",
+                "        return [part for part in model.stream(image, conf)]\n",
             ),
             wrong=(
                 "import threading\n"
-                "def detect_all(model, image):\n"
+                "def detect_all(model, image, conf):\n"
                 "    with threading.Lock():\n"
-                "        yield from model.stream(image)\n",
+                "        return list(model.stream(image, conf))\n",
+                "from ultralytics.utils import ThreadingLocked\n"
+                "guard = ThreadingLocked()\n"
+                "@guard\n"
+                "@guard\n"
+                "def detect_all(model, image, conf):\n"
+                "    return list(model.stream(image, conf))\n",
+                "from threading import Lock\n"
+                "lock = Lock()\n"
+                "def detect_all(model, image, conf):\n"
+                "    with lock:\n"
+                "        yield from model.stream(image, conf)\n",
+                "from ultralytics.utils import ThreadingLocked\n"
+                "@ThreadingLocked()\n"
+                "def detect_all(model, image, conf):\n"
+                "    return [next(model.stream(image, conf))]\n",
             ),
         ),
     )

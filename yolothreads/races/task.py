@@ -92,6 +92,14 @@ class Task:
         except OSError:  # it has just ended
             return 0.0
 
+    def is_ready_to_run(self) -> bool:
+        """Whether the system would run the thread if a processor were free; False where it does not say (not Linux)."""
+        ident = self.thread.native_id if self.thread is not None else None
+        try:
+            return Path(f"/proc/self/task/{ident}/stat").read_text().rpartition(")")[2].split()[0] == "R"
+        except OSError:
+            return False
+
     def end(self, patience_s: float) -> bool:
         """Raise `Abandoned` in the thread until it has ended; False if it does not."""
         assert self.thread is not None

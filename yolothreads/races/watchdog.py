@@ -64,9 +64,14 @@ class Watchdog:
             if running is None or len(scheduler.log) != last:
                 last, since = len(scheduler.log), now
                 used = running.processor_s() if running is not None else 0.0
-            elif now - since > STALL_S and running.processor_s() - used < 0.1 * (now - since):
+            elif now - since > STALL_S and self._does_nothing(running, used, now - since):
                 self._pass_by(running)
                 last = -1
+
+    @staticmethod
+    def _does_nothing(running: Task, used: float, seconds: float) -> bool:
+        """Whether a thread sleeps; on a busy machine one that would run gets little processor time too."""
+        return running.processor_s() - used < 0.1 * seconds and not running.is_ready_to_run()
 
     def _pass_by(self, running: Task) -> None:
         """The thread that has the turn is blocked by something unknown: another one goes on."""
