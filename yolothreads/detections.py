@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -137,26 +138,39 @@ def _fault(rows: np.ndarray, own: np.ndarray, others: Sequence[np.ndarray]) -> s
     return f"{len(rows)} boxes instead of {len(own)}, {kept} of them right"
 
 
-def _bar() -> Callable[[int, int], None]:
-    """A progress bar that shows itself only if the search takes a while, to people only."""
-    from tqdm import tqdm
+class _Bar:
+    """A progress bar that shows itself only if the search takes a while, and to people only."""
 
-    people = sys.stderr.isatty() or "ipykernel" in sys.modules
-    bar = tqdm(desc="schedules", leave=False, delay=_BAR_AFTER_S, disable=not people)
+    def __init__(self) -> None:
+        self._began = perf_counter()
+        self._people = sys.stderr.isatty() or "ipykernel" in sys.modules
+        self._bar: Any = None
 
-    def progress(done: int, known: int) -> None:
-        bar.total = known
-        bar.update(done - bar.n)
-        if done >= known:
-            bar.close()
+    def __call__(self, done: int, known: int) -> None:
+        if not self._people or perf_counter() - self._began < _BAR_AFTER_S:
+            return
+        if self._bar is None:
+            from tqdm import tqdm
 
-    return progress
+            # A class of our own, because tqdm otherwise starts a thread that never ends.
+            self._bar = type("Bar", (tqdm,), {"monitor_interval": 0})(desc="schedules", leave=False)
+        self._bar.total = known
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
 
 
 @wraps(races.explore)
 def explore(*bodies: Callable[..., Any], **options: Any) -> Found:
     """`races.explore` with `same`, `tell` and a progress bar for detections as its defaults."""
-    return races.explore(*bodies, **{"same": same, "tell": tell, "progress": _bar(), **_given(options)})
+    bar = _Bar()
+    try:
+        return races.explore(*bodies, **{"same": same, "tell": tell, "progress": bar, **_given(options)})
+    finally:
+        bar.close()
 
 
 @wraps(races.replay)

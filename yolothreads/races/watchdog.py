@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from yolothreads.races.task import State, Task, acquire, taken
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 STALL_S = 0.5  # without a switch point and without using the processor: blocked by something unknown (unmeasured)
 HELP_S = 1.0  # how long to wait for a thread that is not controlled, where nobody else can go on (unmeasured)
 END_S = 5.0  # how long a body is asked to end
+
+_never_helped: WeakSet[threading.Thread] = WeakSet()
+"""Threads of this process that were waited for once, in vain, such as those of Jupyter: none waits for them again."""
 
 
 class Watchdog:
@@ -104,7 +108,7 @@ class Watchdog:
                     f"{t.label} waits for {t.what}" for t in scheduler.crowd.bodies if t.state == State.BLOCKED
                 )
                 self.fail(f"{waits}; nobody can go on")
-                self.first_runs = self.first_runs and not patience
+                _never_helped.update(strangers)
                 return False
             time.sleep(0.0005)
         scheduler.workers.uncontrolled.update(dict.fromkeys(t.name for t in strangers))
@@ -114,7 +118,8 @@ class Watchdog:
     def _strangers(self) -> list[threading.Thread]:
         """Threads that are alive, and neither controlled nor the caller's."""
         controlled = {task.thread for task in self.scheduler.crowd.everybody}
-        return [t for t in threading.enumerate() if t not in controlled and t.ident != self.scheduler.owner]
+        alive = [t for t in threading.enumerate() if t not in controlled and t.ident != self.scheduler.owner]
+        return [t for t in alive if t not in _never_helped]
 
     def end(self) -> None:
         """Leave no body behind: what is still running is ended by an exception; then nobody is controlled."""
