@@ -52,7 +52,7 @@ class Trial:
     kind: str
     detail: str
     where: Where
-    results: tuple[Any, ...] = ()
+    results: tuple[Any, ...] = field(default=(), repr=False)
     switches: tuple[Where, ...] = ()
     steps: tuple[Step, ...] = field(default=(), repr=False)
 
@@ -140,6 +140,9 @@ class Found:
         rows = [("outcome", "count", "share", "example")]
         rows += [(o.kind, str(o.count), f"{o.share:.1%}", o.example) for o in self.outcomes]
         return "\n".join([self.verdict, *aligned(rows), *self.remarks()])
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def _repr_html_(self) -> str:
         rows = [("outcome", "count", "share", "what it means", "example")]

@@ -43,6 +43,9 @@ class Comparison:
     def __str__(self) -> str:
         return "\n".join(aligned(self.rows()))
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def _repr_html_(self) -> str:
         return html_table(self.rows(), "")
 
@@ -83,6 +86,9 @@ class SourceMap:
             source = linecache.getline(place.file, place.line).rstrip() or place.text
             out.append(f"{mark:>2} {share:>7} {place.line:5} {source}")
         return "\n".join([self.LEGEND, *out])
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def _repr_html_(self) -> str:
         colours = {"!!": "#f4b6a6", "!": "#fbe3c0", ".": "#dcebf7", " ": "transparent"}
@@ -131,6 +137,9 @@ class Drawing:
     def __str__(self) -> str:
         lines = [f"{s.thread} runs {s.lines} line{'s' * (s.lines > 1)}, from {s.where}" for s in self.stretches]
         return "\n".join([*lines, f"{self.trial.kind}: {self.trial.detail}"])
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def _repr_html_(self) -> str:
         stretches = self.stretches
