@@ -1,14 +1,15 @@
 """yolothreads: run YOLO in threads without wrong results, and prove it on your own machine.
 
-    pools      run YOLO concurrently, one file a strategy, all with the same four verbs
-    races      code under every schedule, and how often something goes wrong by itself; knows nothing of YOLO
-    detections when two results are the same, and what is wrong with one; the explorer that knows it
-    hazards    the catalogue: each hazard forced, met by chance, and tried against every pool
-    measure    correctness, throughput, latency and start-up of any pool; memory, in a fresh process
-    bench      the pools between a ceiling and what people do instead
-    lessons    shows it to people: claims and verdicts, figures, exercises
-    headless   runs the lessons without people
-    cli        the command `yolothreads`
+    pools        run YOLO concurrently, one file a strategy, all with the same four verbs
+    races        code under every schedule, and how often something goes wrong by itself; knows nothing of YOLO
+    detections   when two results are the same, and what is wrong with one; the explorer that knows it
+    hazards      the catalogue: each hazard forced, met by chance, and tried against every pool
+    measure      correctness, throughput, latency and start-up of any pool; memory, in a fresh process
+    bench        the pools between a ceiling and what people do instead
+    bench_races  the explorer beside another one, and what it costs
+    lessons      shows it to people: claims and verdicts, figures, exercises
+    headless     runs the lessons without people
+    cli          the command `yolothreads`
 
     scenes, weights, trace, tables, errors stand below all of these. Imports go downwards only:
     cli -> headless -> lessons -> bench, hazards, measure -> detections -> pools, races -> scenes, weights

@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     races.add_argument("--budget", type=float, default=20.0, metavar="S", help="seconds for two predict() calls (20)")
     races.add_argument("--json", nargs="?", const="-", default=kept, metavar="FILE", help="as for bench")
     hazards = command("hazards", _hazards, "Force each known hazard, and try it against every pool; takes minutes.")
-    hazards.add_argument("--budget", type=float, default=3.0, metavar="S", help="seconds for each cell explored (3)")
+    hazards.add_argument("--budget", type=float, default=4.0, metavar="S", help="seconds for each cell explored (4)")
     hazards.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON, to FILE or instead of text")
     command("claims", _claims, "List what the guide says, and the notebook that tries it.")
     return parser

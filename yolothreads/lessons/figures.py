@@ -27,7 +27,7 @@ LOOKS = {  # colour (Okabe and Ito's colour-blind safe palette) and hatch of eac
     "infer": ("#0072b2", ""),
     "postprocess": ("#e69f00", "xxxx"),
     "python": ("#009e73", "----"),
-    "turn": ("#cc79a7", ""),
+    "turn": ("#cc79a7", "\\\\\\\\"),
 }
 
 

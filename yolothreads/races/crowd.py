@@ -35,10 +35,13 @@ class Crowd:
 
     def others(self, me: Task) -> tuple[str, ...]:
         """The labels of those who could go on instead."""
-        if len(self.bodies) == 2 and not self.workers:  # asked at every watched line, so the common case is quick
-            other = self.bodies[self.bodies[0] is me]
-            return (other.label,) if other.can_run() else ()
         return tuple([t.label for t in self._each_kind() if t is not me and t.can_run()])
+
+    def is_steady(self, me: Task) -> bool:
+        """Whether the others stay as they are while this thread has the turn: none of them waits for anything."""
+        return not self.workers and all(
+            t.state not in (State.BLOCKED, State.STALLED) for t in self.bodies if t is not me
+        )
 
     def _each_kind(self) -> list[Task]:
         """Everybody; but of workers that idle at the same queue, which are interchangeable, only the first."""

@@ -56,7 +56,7 @@ def explore(
         same: whether two results are equal; the default knows numbers, texts, arrays, tensors and containers.
         preemptions: how often a thread may be stopped that could have gone on, 0 or more.
         granularity: "line", or "instruction" to switch inside lines too.
-        budget_s: seconds after which no further schedule is begun.
+        budget_s: seconds after which no further schedule is begun, counted from the end of the sequential runs.
         seed: the order in which schedules are tried, and the draws of the random strategy.
         restore: state -> anything; brings the state back to what `setup` made, which is then called only once.
         strategy: "exhaustive", or "random" for runs with random priorities (PCT).
@@ -77,9 +77,9 @@ def explore(
     with trials:
         trials.learn_references()
         if strategy == "random":
-            found = random_runs.search(trials, depth, runs, seed, began + budget_s, progress)
+            found = random_runs.search(trials, depth, runs, seed, time.perf_counter() + budget_s, progress)
         else:
-            search = Search(trials, preemptions, seed, reduce, began + budget_s, progress)
+            search = Search(trials, preemptions, seed, reduce, time.perf_counter() + budget_s, progress)
             found = search.found()
 
     def replayer(schedule: str) -> Trial:

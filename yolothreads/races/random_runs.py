@@ -35,7 +35,7 @@ def search(
                 progress(len(done), runs)
     except KeyboardInterrupt:
         ended_by = " (interrupted)"
-    threads = len(trials.bodies)
+    threads = len(trials.scheduler.crowd.everybody)
     p = chance(threads, steps, depth)
     bound = (
         f"Random priorities, {len(done)} of {runs} runs{ended_by}: one run meets a bug of depth {depth} or less with a "

@@ -6,8 +6,9 @@ import ctypes
 import threading
 from collections.abc import Callable
 from contextvars import Context
+from typing import Any
 
-from yolothreads.races.task import acquire, taken
+from yolothreads.races.task import Task, acquire, taken
 
 _thread_dict = ctypes.pythonapi.PyThreadState_GetDict
 _thread_dict.restype = ctypes.c_void_p  # a borrowed reference, which `py_object` would take for its own
@@ -86,3 +87,18 @@ class Runner:
                 return
             _forget()
             self._idle.release()
+
+
+class Runners(dict[str, Runner]):
+    """The threads of the bodies, by label."""
+
+    def task(self, label: str, body: Callable[[], Any]) -> Task:
+        """A body with a thread to run it."""
+        if label not in self or not self[label].is_free():
+            self[label] = Runner(label)
+        return Task(label, body, self[label], self[label].thread)
+
+    def close(self) -> None:
+        """End them all."""
+        for runner in self.values():
+            runner.close()

@@ -7,7 +7,6 @@ thread that called `run` watches (see `watchdog`): it is not controlled itself.
 
 from __future__ import annotations
 
-import threading
 import time
 from _thread import get_ident
 from collections.abc import Callable, Sequence
@@ -17,9 +16,9 @@ from typing import Any
 
 from yolothreads.races import blocking
 from yolothreads.races.crowd import Crowd
-from yolothreads.races.runner import Runner
+from yolothreads.races.runner import Runners
 from yolothreads.races.schedule import END, SLEEP, WAIT, Schedule
-from yolothreads.races.strategies import Follow, Priorities
+from yolothreads.races.strategies import ANYWHERE, Follow, Priorities
 from yolothreads.races.switch import tracer
 from yolothreads.races.task import Abandoned, Mutex, Passed, Run, State, Task, acquire
 from yolothreads.races.watch import Watch
@@ -27,6 +26,7 @@ from yolothreads.races.watchdog import Watchdog
 from yolothreads.races.workers import Workers
 
 PATIENCE = 10  # sleeps in a row before the others have to run: a loop that polls gets nowhere alone (unmeasured)
+FAIR = 10_000  # watched lines before the others have to run: so does a loop that spins (unmeasured)
 CLEAN_UP = 1000  # switch points that an abandoned body may still pass, in its `finally` and `except` blocks
 
 
@@ -45,7 +45,7 @@ class Scheduler:
         self.mutex = Mutex()
         self.workers = Workers(self)
         self.watchdog = Watchdog(self, limit_s)
-        self._runners: dict[str, Runner] = {}
+        self._runners = Runners()
         self._clear(Schedule(""), (), False)
 
     def __enter__(self) -> Scheduler:
@@ -61,12 +61,14 @@ class Scheduler:
         self.closed = True
         blocking.uninstall()
         self.tracer.close()
-        for runner in self._runners.values():
-            runner.close()
+        self._runners.close()
         self.workers.close()
 
     def _clear(self, schedule: Schedule, order: Sequence[int], branching: bool) -> None:
         self.crowd.order, self.branching = order, branching
+        self.undisturbed: Task | None = None  # it has the turn, and nothing about the others can change
+        self._others: tuple[str, ...] = ()
+        self._check_at = min(FAIR, self.max_steps + 1)
         self.current: Task | None = None
         self.log: list[Passed] = []
         self.switched: list[Passed] = []
@@ -75,8 +77,6 @@ class Scheduler:
         self.abandoning = self.unwatched = False
         random = schedule.random
         self.strategy = Follow(schedule, self.log) if random is None else Priorities(random, self.log)
-
-    # --- one run ---------------------------------------------------------------------------------------------------
 
     def run(
         self, bodies: Sequence[Callable[[], Any]], schedule: Schedule, order: Sequence[int] = (), branching: bool = True
@@ -91,7 +91,7 @@ class Scheduler:
         began = time.perf_counter()
         self._clear(schedule, order, branching)
         self.watchdog.begin()
-        self.crowd.bodies = tasks = [self._task(chr(65 + i), body) for i, body in enumerate(bodies)]
+        self.crowd.bodies = tasks = [self._runners.task(chr(65 + i), body) for i, body in enumerate(bodies)]
         try:
             self.current, self.on = Task(""), True
             self.workers.gather()
@@ -104,12 +104,6 @@ class Scheduler:
             self.log, tasks, strategy.followed, self.switched, strategy.unfollowed, dog.failure, dog.endless,
             dog.stacks, strategy.diverged, dog.stalls, self.seen, self.resumed, took,
         )  # fmt: skip
-
-    def _task(self, label: str, body: Callable[[], Any]) -> Task:
-        runner = self._runners.get(label)
-        if runner is None or not runner.is_free():
-            runner = self._runners[label] = Runner(label)
-        return Task(label, body, runner, runner.thread)
 
     def _run_body(self, task: Task) -> None:
         assert task.body is not None
@@ -136,31 +130,42 @@ class Scheduler:
         if held and self.on and not self.abandoning:
             self._pass_on(task, END)
 
-    # --- passing the turn ------------------------------------------------------------------------------------------
-
     def point(self, code: CodeType, at: int) -> None:
         """A thread is about to run a watched line (or instruction)."""
         me = self.tasks.get(get_ident())
         if me is None or not self.on:
+            return
+        if me is self.undisturbed and at != self.strategy.at and len(self.log) < self._check_at:
+            self.log.append((me, code, at, self._others))  # every line pays for what stands above this one
             return
         if self.current is not me:
             self._rejoin(me)
         if self.abandoning:
             self._clean_up(me)
             return
-        log = self.log
-        log.append((me, code, at, self.crowd.others(me) if self.branching else ()))
+        others = self.crowd.others(me) if self.branching else ()
+        self.log.append((me, code, at, others))
         if self.look is not None:
             self.seen.append(self.look())
-        if len(log) > self.max_steps:
-            self._give_up(me, f"after {self.max_steps} watched lines {me.label} had still not ended (livelock)")
         target = self.strategy.at_point(me, code, at, self.crowd)
+        if target is me and len(self.log) >= self._check_at:
+            target = self._after_long(me)
         if target is not me:
             self._switch(me, target)
-        elif self.brisk and not self.crowd.workers and self.switched and self.strategy.stop is None:
-            self.unwatched = True  # no stop is left, and the thread that was switched to does run
+        elif self.brisk and self.switched and self.strategy.stop is None and me is not self.switched[-1][0]:
+            self.unwatched = not self.crowd.workers  # no stop is left, and the thread that was switched to does run
+        elif self.look is None and self.strategy.at != ANYWHERE and self.crowd.is_steady(me):
+            self.undisturbed, self._others = me, others
         if self.unwatched:
             self.tracer.end_thread()
+
+    def _after_long(self, me: Task) -> Task:
+        """Who goes on when nobody has had to wait for very long: the others, if they can; nobody if it is too long."""
+        if len(self.log) > self.max_steps:
+            self._give_up(me, f"after {self.max_steps} watched lines {me.label} had still not ended (livelock)")
+        self._check_at = min(len(self.log) + FAIR, self.max_steps + 1)
+        able = self.crowd.able(me)
+        return me if not able else able[0] if len(able) == 1 else self._chosen(me, WAIT, able)
 
     def _switch(self, me: Task, target: Task) -> None:
         stopped = len(self.log) - 1
@@ -174,21 +179,13 @@ class Scheduler:
     def resume(self, target: Task) -> None:
         """Give the turn to a thread."""
         new = target.state == State.NEW
+        self.undisturbed = None
         target.state, target.naps = State.RUNNING, 0
         self.current = target
         if new and target.runner is not None:
-            target.runner.begin(partial(self._run_body, target), self.start_really)
+            target.runner.begin(partial(self._run_body, target), self.workers.start_really)
         else:
             target.baton.release()
-
-    def start_really(self, thread: threading.Thread) -> None:
-        """Start a thread; whoever does so waits until it has begun, without giving the turn away."""
-        starter = self.tasks.get(get_ident())
-        if starter is not None:
-            starter.bypass = True
-        blocking.start(thread)
-        if starter is not None:
-            starter.bypass = False
 
     def park(self, me: Task) -> None:
         """Wait for the turn."""
@@ -222,8 +219,6 @@ class Scheduler:
         elif not any(t.state == State.STALLED for t in self.crowd.bodies):
             self.watchdog.wake(needs_help=True)
 
-    # --- waiting ---------------------------------------------------------------------------------------------------
-
     def block(
         self, me: Task, ready: Callable[[], bool], timeout: float | None, what: str, why: str = WAIT, idle: int = 0
     ) -> bool | None:
@@ -248,6 +243,7 @@ class Scheduler:
             me.state = State.BLOCKED
             acquire(me.baton)  # until nobody is controlled
             return self.block(me, ready, timeout, what, why, idle)
+        self.undisturbed = None
         with self.mutex:
             if self.current is None and not self.abandoning:  # it had stalled, and nobody else could go on
                 self.current = me
@@ -265,6 +261,7 @@ class Scheduler:
             self._rejoin(me)
         if self.abandoning:
             raise Abandoned
+        self.undisturbed = None
         me.sleeps += 1
         me.naps += 1
         self.log.append((me, SLEEP, me.sleeps, self.crowd.others(me)))

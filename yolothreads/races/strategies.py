@@ -10,6 +10,9 @@ from yolothreads.races.crowd import Crowd
 from yolothreads.races.schedule import Random, Schedule, Stop
 from yolothreads.races.task import Passed, Task
 
+NOWHERE, ANYWHERE = -1, -2
+"""Instead of a line: no point, or every point, is to be asked about."""
+
 
 class Follow:
     """Goes by a schedule: a thread runs on until the next stop; of several that can go on, the first one does."""
@@ -23,7 +26,7 @@ class Follow:
         """Wait for the next stop; visits that were made already count."""
         self.followed = len(self._log)
         self.stop: Stop | None = self._plan.pop(0) if self._plan else None
-        self._at = self.stop.at if self.stop is not None else -1
+        self.at = self.stop.at if self.stop is not None else NOWHERE
         if self.stop is not None and self.stop.line:
             made = sum(
                 not isinstance(code, str) and self.stop.is_at(task.label, code.co_name, at)
@@ -42,7 +45,7 @@ class Follow:
 
     def at_point(self, me: Task, code: CodeType, at: int, crowd: Crowd) -> Task:
         """Who goes on at a switch point."""
-        if at != self._at or self.stop is None or not self.stop.is_at(me.label, code.co_name, at):
+        if self.stop is None or not self.stop.is_at(me.label, code.co_name, at):
             return me
         self._visits_left -= 1
         return me if self._visits_left else self._taken(me, crowd.able(me))
@@ -76,6 +79,7 @@ class Priorities(Follow):
         steps = [self._chance.randint(1, plan.steps) for _ in range(plan.depth - 1)]
         self._falls = {step: float(-1 - i) for i, step in enumerate(steps)}
         self._of: dict[str, float] = {}
+        self.at = ANYWHERE
 
     def _get(self, task: Task) -> float:
         return self._of.setdefault(task.label, self._chance.random())

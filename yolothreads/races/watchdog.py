@@ -124,6 +124,7 @@ class Watchdog:
     def end(self) -> None:
         """Leave no body behind: what is still running is ended by an exception; then nobody is controlled."""
         scheduler = self.scheduler
+        scheduler.undisturbed = None
         scheduler.abandoning = any(t.state not in (State.NEW, State.DONE) for t in scheduler.crowd.bodies)
         if scheduler.abandoning:
             stuck = [

@@ -39,7 +39,16 @@ class Workers:
         else:
             self.uncontrolled[thread.name] = None
             self.own.append(thread)
-            self._scheduler.start_really(thread)
+            self.start_really(thread)
+
+    def start_really(self, thread: threading.Thread) -> None:
+        """Start a thread; whoever does so waits until it has begun, without giving the turn away."""
+        starter = self._scheduler.tasks.get(get_ident())
+        if starter is not None:
+            starter.bypass = True
+        blocking.start(thread)
+        if starter is not None:
+            starter.bypass = False
 
     def _adopt(self, thread: threading.Thread) -> None:
         scheduler, run, arrived = self._scheduler, thread.run, taken()
@@ -63,7 +72,7 @@ class Workers:
 
         thread.run = controlled  # type: ignore[method-assign]
         self._crowd.workers.append(task)
-        scheduler.start_really(thread)
+        self.start_really(thread)
         acquire(arrived, timeout=10)
 
     def gather(self) -> None:

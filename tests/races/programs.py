@@ -1,0 +1,194 @@
+"""Small programs whose outcomes are known, for the tests of the explorer. Runs on any Python from 3.11 on.
+
+As a script it explores each of them and prints its kinds as JSON, so that a test can hold other interpreters to them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import bodies
+from bodies import state
+
+from yolothreads.races import DEADLOCK, EXCEPTION, WRONG, Found, explore
+
+
+@dataclass(frozen=True)
+class Program:
+    """Bodies, and the bad kinds that must be found with so many preemptions (and no others)."""
+
+    bodies: tuple[Callable[..., Any], ...]
+    bad: tuple[frozenset[str], ...]  # with 0, 1, ... preemptions
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def explore(self, **options: Any) -> Found:
+        """Explore it; with one preemption if nothing else is said."""
+        return explore(*self.bodies, **{"budget_s": 20.0, **self.options, **options})
+
+
+PROGRAMS: dict[str, Program] = {}
+NONE: frozenset[str] = frozenset()
+
+
+def _program(name: str, *bodies: Callable[..., Any], bad: tuple[str | None, ...], **options: Any) -> None:
+    PROGRAMS[name] = Program(bodies, tuple(frozenset([kind]) if kind else NONE for kind in bad), options)
+
+
+def kinds(found: Found) -> set[str]:
+    """The bad kinds that were found."""
+    return {trial.kind for trial in found.forbidden}
+
+
+_program("counter", bodies.bump, bodies.bump, bad=(None, WRONG, WRONG), setup=state(n=0), observe=bodies.number)
+_program(
+    "counter in one line",
+    bodies.bump_in_one_line,
+    bodies.bump_in_one_line,
+    bad=(None, None),
+    setup=state(n=0),
+    observe=bodies.number,
+)
+_program(
+    "counter under a lock",
+    bodies.bump_locked,
+    bodies.bump_locked,
+    bad=(None, None, None),
+    setup=state(n=0, lock=threading.Lock),
+    observe=bodies.number,
+)
+_program(
+    "three under a lock",
+    bodies.bump_locked,
+    bodies.bump_locked,
+    bodies.look_locked,
+    bad=(None, None),
+    setup=state(n=0, lock=threading.Lock),
+    observe=bodies.number,
+)
+_program(
+    "half locked",
+    bodies.bump_locked,
+    bodies.bump,
+    bad=(None, WRONG),
+    setup=state(n=0, lock=threading.Lock),
+    observe=bodies.number,
+)
+_program(
+    "three, one of them racy",
+    bodies.bump,
+    bodies.harmless,
+    bodies.bump,
+    bad=(None, WRONG),
+    setup=state(n=0),
+    observe=bodies.number,
+)
+_program(
+    "three, two harmless",
+    bodies.bump,
+    bodies.harmless,
+    bodies.read_only,
+    bad=(None, None),
+    setup=state(n=0),
+    observe=bodies.number,
+)
+_program(
+    "crossed locks",
+    bodies.first_then_second,
+    bodies.second_then_first,
+    bad=(None, DEADLOCK),
+    setup=state(a=threading.Lock, b=threading.Lock, done=list),
+)
+_program(
+    "generators keep crossed locks",
+    bodies.first_stream,
+    bodies.second_stream,
+    bad=(None, DEADLOCK),
+    setup=state(a=threading.Lock, b=threading.Lock),
+)
+_program(
+    "a half-consumed generator",
+    bodies.leave_half_consumed,
+    bodies.consume,
+    bad=(DEADLOCK, DEADLOCK),
+    setup=state(a=threading.Lock, kept=None),
+)
+_program("check then act", bodies.build_once, bodies.build_once, bad=(None, WRONG), setup=state(cache=dict, built=0))
+_program(
+    "check then pop",
+    bodies.pop_if_there,
+    bodies.pop_if_there,
+    bad=(None, EXCEPTION),
+    setup=state(cache=lambda: {"model": 1}),
+)
+_program(
+    "two accounts",
+    bodies.move_one,
+    bodies.move_back,
+    bad=(None, WRONG),
+    setup=state(accounts=lambda: {"one": 100, "two": 100}),
+    observe=lambda s: sum(s.accounts.values()),
+)
+_waiting: dict[str, Any] = {"setup": state(items=list, changed=threading.Condition)}
+_program("condition with if", bodies.take_if, bodies.take_if, bodies.put_two, bad=(None, EXCEPTION), **_waiting)
+_program("condition with while", bodies.take_while, bodies.take_while, bodies.put_two, bad=(None, None), **_waiting)
+_program("raises alone too", bodies.always_raises, bodies.append_a, bad=(None, None), setup=state(tries=0, order=list))
+_program(
+    "any order is legal",
+    bodies.append_a,
+    bodies.append_b,
+    bad=(None, None),
+    setup=state(order=list),
+    observe=lambda s: list(s.order),
+)
+_program(
+    "needs 2 preemptions", bodies.two_stages, bodies.see_both_stages, bad=(None, None, WRONG), setup=state(stage=0)
+)
+_program(
+    "race around a sleep",
+    bodies.bump_around_a_sleep,
+    bodies.bump_around_a_sleep,
+    bad=(None, WRONG),
+    setup=state(n=0),
+    observe=bodies.number,
+)
+_polling: dict[str, Any] = {"setup": state(flag=False, n=0), "max_steps": 500}
+_program("polling", bodies.poll, bodies.raise_flag, bad=(None, None), **_polling)
+_program("polling, told too early", bodies.poll, bodies.raise_flag_too_early, bad=(None, WRONG), **_polling)
+_program("a thread of its own", bodies.start_own_thread, bodies.append_a, bad=(None, None), setup=state(order=list))
+_program(
+    "livelock",
+    bodies.after_you,
+    bodies.no_after_you,
+    bad=(None, DEADLOCK),
+    setup=state(first=False, second=False),
+    max_steps=500,
+)
+_program(
+    "no end in some schedules",
+    bodies.below_zero,
+    bodies.count_down,
+    bad=(None, DEADLOCK),
+    setup=state(n=1),
+    max_steps=500,
+)
+
+
+def main() -> None:
+    """Print the bad kinds of each program with 0, 1, ... preemptions."""
+    told = {
+        name: [sorted(kinds(program.explore(preemptions=n))) for n in range(len(program.bad))]
+        for name, program in PROGRAMS.items()
+    }
+    told["counter in one line, by instruction"] = [
+        sorted(kinds(PROGRAMS["counter in one line"].explore(granularity="instruction")))
+    ]
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""A thread that waits is recognised at once, whatever it waits for and whenever that was made; all is put back."""
+
+import queue
+import socket
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import Queue, SimpleQueue
+from threading import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore, Thread
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from yolothreads.races import Found, explore
+from yolothreads.races.watchdog import STALL_S
+
+pytestmark = pytest.mark.timeout(30)
+State = Any
+
+
+# --- two bodies for each thing that can be waited for; `s.it` is that thing
+
+
+def bump_within(s: State) -> None:
+    with s.it:
+        value = s.n
+        s.n = value + 1
+
+
+def bump_between(s: State) -> None:
+    s.it.acquire()
+    value = s.n
+    s.n = value + 1
+    s.it.release()
+
+
+def bump_twice_within(s: State) -> None:
+    with s.it, s.it:
+        value = s.n
+        s.n = value + 1
+
+
+def await_notice(s: State) -> int:
+    with s.it:
+        while not s.n:
+            s.it.wait()
+        return s.n
+
+
+def await_notice_of(s: State) -> int:
+    with s.it:
+        s.it.wait_for(lambda: s.n)
+        return s.n
+
+
+def notify(s: State) -> None:
+    with s.it:
+        s.n = 7
+        s.it.notify_all()
+
+
+def await_event(s: State) -> int:
+    s.it.wait()
+    return s.n
+
+
+def set_event(s: State) -> None:
+    s.n = 7
+    s.it.set()
+
+
+def get(s: State) -> Any:
+    first = s.it.get()
+    return first, s.it.get()
+
+
+def put(s: State) -> None:
+    s.it.put(1)
+    s.it.put(2)
+
+
+def meet(s: State) -> int:
+    s.n = s.n or 1
+    s.it.wait()
+    return s.n
+
+
+def await_result(s: State) -> Any:
+    return s.it.result()
+
+
+def give_result(s: State) -> None:
+    s.n = 7
+    s.it.set_result(s.n)
+
+
+PAIRS: dict[str, tuple[Callable[[], Any], Callable[[State], Any], Callable[[State], Any]]] = {
+    "Lock, with": (Lock, bump_within, bump_within),
+    "Lock, acquire": (Lock, bump_between, bump_within),
+    "RLock": (RLock, bump_twice_within, bump_between),
+    "Condition": (Condition, await_notice, notify),
+    "Condition of a Lock": (lambda: Condition(Lock()), await_notice, notify),
+    "Condition.wait_for": (Condition, await_notice_of, notify),
+    "Condition as a lock": (Condition, bump_within, bump_between),
+    "Event": (Event, await_event, set_event),
+    "Semaphore": (Semaphore, bump_within, bump_between),
+    "BoundedSemaphore": (BoundedSemaphore, bump_within, bump_between),
+    "Queue": (Queue, get, put),
+    "full Queue": (lambda: Queue(maxsize=1), get, put),
+    "LifoQueue of one": (lambda: queue.LifoQueue(maxsize=1), get, put),
+    "SimpleQueue": (SimpleQueue, get, put),
+    "Barrier": (lambda: Barrier(2), meet, meet),
+    "Future.result": (Future, await_result, give_result),
+}
+MADE_BEFORE = {name: make() for name, (make, *_) in PAIRS.items() if name not in ("Event", "Future.result")}
+MADE_BEFORE["Event"] = Event()
+
+
+def check(found: Found) -> None:
+    """Safe, by every schedule, and none of them waited for a time limit."""
+    assert found.safe, f"{found}\n{found.forbidden[:1]}"
+    assert found.run > 4 and found.seconds < found.run * STALL_S / 10, f"{found.seconds} s for {found.run} runs"
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize("preemptions", [1, 2])
+@pytest.mark.parametrize("name", PAIRS)
+def test_waiting_is_recognised_for_what_setup_makes(name: str, preemptions: int) -> None:
+    make, a, b = PAIRS[name]
+    check(explore(a, b, setup=lambda: SimpleNamespace(n=0, it=make()), preemptions=preemptions))
+
+
+@pytest.mark.parametrize("name", MADE_BEFORE)
+def test_waiting_is_recognised_for_what_was_made_before(name: str) -> None:
+    _, a, b = PAIRS[name]
+    it = MADE_BEFORE[name]
+
+    def renew() -> State:
+        if isinstance(it, Event):
+            it.clear()
+        while hasattr(it, "get") and not it.empty():  # left there by a run that was given up
+            it.get()
+        return SimpleNamespace(n=0, it=it)
+
+    check(explore(a, b, setup=renew, watch=[__name__]))
+    check(explore(b, a, setup=renew, watch=[__name__]))
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_waiting_is_recognised_by_instruction(name: str) -> None:
+    make, a, b = PAIRS[name]
+    found = explore(a, b, setup=lambda: SimpleNamespace(n=0, it=make()), granularity="instruction")
+    check(found)
+
+
+def join_worker(s: State) -> int:
+    s.thread.join()
+    return s.n
+
+
+def test_a_join_waits_for_a_thread_that_setup_started() -> None:
+    def setup() -> State:
+        s = SimpleNamespace(n=0, it=Event())
+        s.thread = Thread(target=s.it.wait)
+        s.thread.start()
+        return s
+
+    check(explore(join_worker, set_event, setup=setup))
+
+
+def join_only(s: State) -> None:
+    s.thread.join()
+
+
+def test_a_join_waits_for_a_thread_that_was_started_before() -> None:
+    go = Event()
+    helper = Thread(target=go.wait, args=(20,), name="helper from before")
+    helper.start()
+    s = SimpleNamespace(n=0, it=go, thread=helper)
+    found = explore(join_only, set_event, setup=lambda: s, watch=[__name__])
+    helper.join()
+    assert not found.forbidden and found.exhausted and found.seconds < 5
+
+
+# --- what Python cannot see
+
+
+def token_in_a_socket(s: State) -> None:
+    token = s.b.recv(1)
+    value = s.n
+    s.n = value + 1
+    s.a.send(token)
+
+
+def test_a_socket_that_blocks_is_a_measured_stall_and_reported_as_one() -> None:
+    def renew(s: State) -> None:
+        s.n = 0
+
+    with TokenInSockets() as s:
+        found = explore(
+            token_in_a_socket, token_in_a_socket, setup=lambda: s, restore=renew, observe=lambda s: s.n, budget_s=20
+        )
+    assert not found.forbidden and found.exhausted
+    assert found.notes and all("no lock of Python's" in note and "recv" in note for note in found.notes)
+    assert found.seconds < 15 * STALL_S
+
+
+class TokenInSockets:
+    """A pair of sockets with one token between them: a lock that Python knows nothing of."""
+
+    def __enter__(self) -> State:
+        self.a, self.b = socket.socketpair()
+        self.a.send(b"x")
+        return SimpleNamespace(n=0, a=self.a, b=self.b)
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.a.close()
+        self.b.close()

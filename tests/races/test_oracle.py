@@ -1,0 +1,156 @@
+"""The explorer held against another one: all interleavings of made-up programs, counted by a model without threads."""
+
+import random
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from yolothreads.races import DEADLOCK, Found, explore
+
+pytestmark = pytest.mark.timeout(30)
+
+Line = tuple[str, str, int]  # "read", "write", "lock" or "unlock"; the variable or lock; what is added
+Program = tuple[Line, ...]
+HUNG = "hung"
+
+
+def random_program(chance: random.Random) -> Program:
+    """A few lines; some of them under a lock or two."""
+    lines: list[Line] = []
+    for _ in range(chance.randint(1, 2)):
+        held = chance.sample(["l", "m"], chance.choice([0, 0, 1, 1, 2]))
+        lines += [("lock", lock, 0) for lock in held]
+        for _ in range(chance.randint(1, 2)):
+            lines.append((chance.choice(["read", "write"]), chance.choice("xy"), chance.randint(1, 3)))
+        lines += [("unlock", lock, 0) for lock in reversed(held)]
+    return tuple(lines)
+
+
+# --- the model
+
+
+def outcomes(programs: list[Program], preemptions: int, bodies: list[int] | None = None) -> set[Any]:
+    """What the programs can give with at most so many preemptions; with `bodies`, one after the other in this order."""
+    found: set[Any] = set()
+
+    def go(
+        at: list[int], local: list[int], shared: dict[str, int], holder: dict[str, int], now: int, left: int
+    ) -> None:
+        def free(i: int) -> bool:
+            if at[i] == len(programs[i]):
+                return False
+            kind, name, _ = programs[i][at[i]]
+            return kind != "lock" or name not in holder
+
+        able = [i for i in range(len(programs)) if free(i)]
+        if not able:
+            over = all(at[i] == len(programs[i]) for i in range(len(programs)))
+            found.add((shared["x"], shared["y"], *local) if over else HUNG)
+            return
+        if bodies is not None:
+            turn = next((i for i in bodies if at[i] < len(programs[i])), 0)
+            able = [turn] if turn in able else []
+            if not able:
+                found.add(HUNG)
+        for i in able:
+            cost = int(now in able and i != now)
+            if cost > left:
+                continue
+            kind, name, more = programs[i][at[i]]
+            at2, local2, shared2, holder2 = list(at), list(local), dict(shared), dict(holder)
+            at2[i] += 1
+            if kind == "read":
+                local2[i] = shared[name]
+            elif kind == "write":
+                shared2[name] = local[i] + more
+            elif kind == "lock":
+                holder2[name] = i
+            else:
+                del holder2[name]
+            go(at2, local2, shared2, holder2, i, left - cost)
+
+    n = len(programs)
+    go([0] * n, [0] * n, {"x": 0, "y": 0}, {}, -1, preemptions)
+    return found
+
+
+# --- the same in Python
+
+
+def _lines(program: Program, with_blocks: bool) -> Iterator[str]:
+    says = {"read": "v = s.{0}", "write": "s.{0} = v + {1}", "lock": "s.{0}.acquire()", "unlock": "s.{0}.release()"}
+    indent = 4
+    for kind, name, more in program:
+        if with_blocks and kind == "lock":
+            yield " " * indent + f"with s.{name}:\n"
+            indent += 4
+        elif with_blocks and kind == "unlock":
+            indent -= 4
+        else:
+            yield " " * indent + says[kind].format(name, more) + "\n"
+
+
+def module_of(
+    name: str, programs: list[Program], with_blocks: bool, folder: Any, monkeypatch: pytest.MonkeyPatch
+) -> types.ModuleType:
+    """A module with one function a program; its locks in `with` blocks, or acquired and released."""
+    text = "import threading\n\n\nclass State:\n    def __init__(self):\n        self.x = self.y = 0\n"
+    text += "        self.l, self.m = threading.Lock(), threading.Lock()\n"
+    for i, program in enumerate(programs):
+        text += f"\n\ndef body_{i}(s):\n    v = 0\n" + "".join(_lines(program, with_blocks)) + "    return v\n"
+    (folder / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    return __import__(name)
+
+
+def explored(module: types.ModuleType, count: int, **options: Any) -> Found:
+    bodies: list[Callable[..., Any]] = [getattr(module, f"body_{i}") for i in range(count)]
+    return explore(*bodies, setup=module.State, observe=lambda s: (s.x, s.y), watch=[module], **options)
+
+
+def bad(found: Found) -> set[Any]:
+    """The bad outcomes in the words of the model."""
+    return {HUNG if t.kind == DEADLOCK else (*t.results[-1], *t.results[:-1]) for t in found.forbidden}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_every_bad_outcome_of_the_model_is_found_and_no_other(
+    seed: int, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = random.Random(seed)
+    count = 3 if seed % 4 == 0 else 2
+    programs = [random_program(chance) for _ in range(count)]
+    preemptions = chance.choice([0, 1, 1, 2]) if count == 2 else chance.choice([0, 1])
+    orders = [[0, 1], [1, 0]] if count == 2 else [[a, b, 3 - a - b] for a in range(3) for b in range(3) if a != b]
+    right = {outcome for order in orders for outcome in outcomes(programs, 99, order)} - {HUNG}
+    wanted = outcomes(programs, preemptions) - right
+    module = module_of(f"made_up_{seed}", programs, seed % 3 > 0, tmp_path, monkeypatch)
+    for reduce in (True, False):
+        found = explored(module, count, preemptions=preemptions, reduce=reduce)
+        assert found.exhausted and bad(found) == wanted, (reduce, programs, str(found))
+
+
+def test_the_model_knows_the_counter() -> None:
+    counter: Program = (("read", "x", 0), ("write", "x", 1))
+    assert outcomes([counter, counter], 0) == {(2, 0, 0, 1), (2, 0, 1, 0)}
+    assert (1, 0, 0, 0) in outcomes([counter, counter], 1)
+    crossed: list[Program] = [
+        (("lock", a, 0), ("lock", b, 0), ("unlock", b, 0), ("unlock", a, 0)) for a, b in ("lm", "ml")
+    ]
+    assert HUNG in outcomes(crossed, 1) and HUNG not in outcomes(crossed, 0)
+
+
+def test_the_made_up_programs_are_of_all_sorts() -> None:
+    """Else the comparison above would compare nothing."""
+    hung = wrong = safe = 0
+    for seed in range(60):
+        chance = random.Random(seed)
+        programs = [random_program(chance) for _ in range(2)]
+        right = {outcome for order in ([0, 1], [1, 0]) for outcome in outcomes(programs, 99, order)}
+        bad_ones = outcomes(programs, 1) - right
+        hung, wrong, safe = hung + (HUNG in bad_ones), wrong + bool(bad_ones - {HUNG}), safe + (not bad_ones)
+    assert hung >= 3 and wrong >= 10 and safe >= 10, (hung, wrong, safe)

@@ -1,0 +1,197 @@
+"""What was found, shown: tables as text, HTML and dicts, the marked source, comparison, picture."""
+
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import bodies
+import pytest
+from bodies import state
+from programs import PROGRAMS
+
+from yolothreads.races import DEADLOCK, EXCEPTION, RIGHT, WRONG, Found, compare, explore
+
+pytestmark = pytest.mark.timeout(20)
+
+
+@pytest.fixture(scope="module")
+def racy() -> Found:
+    return PROGRAMS["counter"].explore()
+
+
+@pytest.fixture(scope="module")
+def repaired() -> Found:
+    return PROGRAMS["counter under a lock"].explore()
+
+
+class Shown(HTMLParser):
+    """The text of HTML as a reader sees it; every tag has to be closed."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.text, self.open, self.tags = "", [], set()
+        self.feed(html)
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.add(tag)
+        if tag not in ("br", "line", "rect/"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: object) -> None:
+        self.tags.add(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+# --- the table
+
+
+def test_a_row_for_each_kind_with_an_example_that_can_be_replayed(racy: Found) -> None:
+    rows = racy.to_dicts()
+    assert [(row["kind"], row["count"]) for row in rows] == [(RIGHT, 4), (WRONG, 2)]
+    assert [row["share"] for row in rows] == [pytest.approx(4 / 6), pytest.approx(2 / 6)]
+    assert all(racy.replay(row["example"]).kind == row["kind"] and len(row["meaning"]) > 20 for row in rows)
+
+
+def test_text_and_html_say_the_same(racy: Found) -> None:
+    shown = Shown(racy._repr_html_())
+    assert racy.verdict in str(racy) and racy.verdict in shown.text
+    for said in [*racy.remarks(), *(outcome.example for outcome in racy.outcomes), "33.3%"]:
+        assert said in str(racy) and said in shown.text
+    assert "caption" in shown.tags and 'scope="col"' in racy._repr_html_()
+
+
+def test_the_verdict_counts_what_is_bad(racy: Found, repaired: Found) -> None:
+    assert racy.verdict.startswith("NOT SAFE: 2 of 6 schedules")
+    assert repaired.verdict.startswith(f"SAFE within the bound: each of {repaired.schedules} schedules")
+
+
+def raise_markup(s: bodies.State) -> None:
+    value = s.n
+    s.n = value + 1
+    if value < 0 or "<b>" in str(s.n & 3):
+        s.n = 0
+    raise ValueError(f"<script>alert({s.n - value})</script>")
+
+
+def test_nothing_that_a_program_says_becomes_markup() -> None:
+    found = explore(raise_markup, raise_markup, setup=state(n=0), watch=[raise_markup])
+    assert {trial.kind for trial in found.forbidden} == {EXCEPTION}
+    for html in (found._repr_html_(), found.source_map()._repr_html_(), found.draw()._repr_html_()):
+        assert not Shown(html).tags & {"script", "b>"} and "<script" not in html
+    shown = Shown(found.draw()._repr_html_())
+    assert "<script>alert(2)</script>" in shown.text
+    assert 'if value < 0 or "<b>" in str' in Shown(found.source_map()._repr_html_()).text
+
+
+def test_names_in_a_comparison_are_escaped(racy: Found) -> None:
+    html = compare(**{"<i>": racy})._repr_html_()
+    assert "<i>" not in html and "<i>" in Shown(html).text
+
+
+# --- the source map
+
+
+def marks(found: Found, function: str | None = None) -> list[tuple[str, str, str]]:
+    """Mark, share and source text of each line."""
+    return [(mark.strip(), share, place.text) for mark, share, place in found.source_map(function).lines()]
+
+
+def test_the_source_map_marks_the_line_to_blame(racy: Found) -> None:
+    assert marks(racy) == [(".", "0/2", "value = s.n"), ("!!", "2/2", "s.n = value + 1")]
+    assert [place.text for place in racy.source_map().worst()] == ["s.n = value + 1"]
+
+
+def test_the_source_map_of_a_safe_program_marks_no_line(repaired: Found) -> None:
+    assert {mark for mark, *_ in marks(repaired)} <= {".", ""} and repaired.source_map().worst() == []
+
+
+def test_the_source_map_can_show_one_function_and_needs_no_colour() -> None:
+    found = PROGRAMS["two accounts"].explore()
+    text = str(found.source_map("move_one"))
+    assert "def" not in text and "bodies.py: move_one" in text and "move_back" not in text
+    assert "move_back" in str(found.source_map())
+    assert all(sign in text.splitlines()[0] for sign in ("!!", "!", ".", "blank"))
+    lines = [line for line in text.splitlines()[1:] if re.match(r" *(!!|!|\.) ", line)]
+    assert len(lines) == 4 and any(line.split()[0] in ("!!", "!") for line in lines)
+
+
+def test_the_source_map_as_html_has_legend_and_every_line() -> None:
+    found = PROGRAMS["check then act"].explore()
+    shown = Shown(found.source_map()._repr_html_())
+    assert "went wrong" in shown.text and "none did" in shown.text
+    for line in str(found.source_map()).splitlines():
+        assert line in shown.text
+
+
+def test_lines_that_ran_but_were_not_switched_at_are_blank() -> None:
+    found = PROGRAMS["counter"].explore(preemptions=0)
+    assert marks(found) == [("", "", "value = s.n"), ("", "", "s.n = value + 1")]
+
+
+def test_reduction_leaves_the_source_map_as_it_is() -> None:
+    for name in ("counter", "two accounts", "crossed locks", "three, one of them racy"):
+        reduced, whole = (PROGRAMS[name].explore(reduce=reduce) for reduce in (True, False))
+        blamed, all_blamed = ({t for m, _, t in marks(found) if "!" in m} for found in (reduced, whole))
+        assert blamed == all_blamed, name
+
+
+# --- comparison and picture
+
+
+def test_a_comparison_shows_zero_rows_too(racy: Found, repaired: Found) -> None:
+    both = compare(racy=racy, repaired=repaired)
+    rows = {row["outcome"]: (row["racy"], row["repaired"]) for row in both.to_dicts()}
+    assert rows[WRONG] == ("2", "0") and rows[EXCEPTION] == rows[DEADLOCK] == ("0", "0")
+    assert rows["verdict"] == ("NOT SAFE", "SAFE within the bound") and rows["every one"] == ("yes", "yes")
+    assert rows["schedules"] == (str(racy.schedules), str(repaired.schedules))
+    shown = Shown(both._repr_html_()).text
+    assert all(word in str(both) and word in shown for word in ("racy", "repaired", "NOT SAFE", DEADLOCK))
+
+
+def test_a_comparison_says_that_not_every_schedule_was_run() -> None:
+    found = PROGRAMS["condition with while"].explore(preemptions=3, budget_s=0.1)
+    rows = {row["outcome"]: row["cut"] for row in compare(cut=found).to_dicts()}
+    assert rows["every one"] == f"no, of {found.total}" and rows["verdict"] == "NOTHING FOUND"
+
+
+def test_a_picture_has_a_lane_for_each_thread_and_a_text_twin(racy: Found) -> None:
+    drawing = racy.draw()
+    assert {stretch.thread for stretch in drawing.stretches} == {"A", "B"}
+    html = drawing._repr_html_()
+    assert html.count("<rect") == len(drawing.stretches) and 'role="img"' in html
+    assert str(drawing) in Shown(html).text and WRONG in str(drawing)
+
+
+def test_a_picture_of_a_racy_schedule_shows_who_went_on_where(racy: Found) -> None:
+    stretches = racy.draw(racy.forbidden[0].schedule).stretches
+    assert [(s.thread, s.lines) for s in stretches] == [("A", 1), ("B", 2), ("A", 1)], "A stopped, B ran, A went on"
+    assert all(a.start <= a.end <= b.start for a, b in pairwise(stretches))
+
+
+def test_a_picture_of_a_deadlock_can_be_drawn() -> None:
+    drawing = PROGRAMS["crossed locks"].explore().draw()
+    assert DEADLOCK in str(drawing) and {stretch.thread for stretch in drawing.stretches} == {"A", "B"}
+
+
+def test_a_trial_as_text_names_kind_line_and_schedule(racy: Found) -> None:
+    trial = racy.forbidden[0]
+    assert str(trial).startswith("wrong result: ") and f"schedule: {trial.schedule}" in str(trial)
+    assert f"bodies.py:{trial.where.line} in bump: s.n = value + 1" in str(trial)
+
+
+def test_progress_is_told_and_reaches_the_end() -> None:
+    told: list[tuple[int, int]] = []
+    found = PROGRAMS["two accounts"].explore(progress=lambda done, known: told.append((done, known)))
+    assert told[-1] == (found.schedules, found.total)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+def test_tell_says_in_its_own_words_what_is_wrong() -> None:
+    found = PROGRAMS["counter"].explore(tell=lambda results, references: f"lost {references[0][-1] - results[-1]}")
+    assert {trial.detail for trial in found.forbidden} == {"lost 1"}

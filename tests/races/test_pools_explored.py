@@ -1,0 +1,202 @@
+"""Pools: their workers are scheduled like the bodies, and what they do between two lines is found too."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import yolothreads
+from yolothreads import detections, scenes, weights
+from yolothreads.pools import ModelPerThread, Pool, SharedModel
+from yolothreads.races import DEADLOCK, EXCEPTION, RIGHT, WRONG, Found, explore
+
+pytestmark = pytest.mark.timeout(60)
+WAIT_S = 20.0
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    left = {thread for thread in set(threading.enumerate()) - before if thread.name[:1] in "ABW" or not thread.daemon}
+    assert not left
+
+
+class Counters(ThreadPoolExecutor):
+    """An executor with a counter that its workers share."""
+
+    def __init__(self, workers: int = 2) -> None:
+        super().__init__(workers)
+        self.n, self.lock = 0, threading.Lock()
+
+    def racy(self) -> None:
+        value = self.n
+        self.n = value + 1
+
+    def locked(self) -> None:
+        with self.lock:
+            value = self.n
+            self.n = value + 1
+
+
+def submit_racy(pool: Counters) -> None:
+    pool.submit(pool.racy).result(WAIT_S)
+
+
+def submit_locked(pool: Counters) -> None:
+    pool.submit(pool.locked).result(WAIT_S)
+
+
+def started(workers: int = 2) -> Counters:
+    """An executor whose threads exist already."""
+    pool = Counters(workers)
+    meeting = threading.Barrier(workers)
+    for future in [pool.submit(meeting.wait, WAIT_S) for _ in range(workers)]:
+        future.result(WAIT_S)
+    return pool
+
+
+def counted(body: Any, setup: Any, **options: Any) -> Found:
+    return explore(body, body, setup=setup, watch=[Counters], observe=lambda pool: pool.n, budget_s=20, **options)
+
+
+def reset(pool: Counters) -> None:
+    pool.n = 0
+
+
+@pytest.mark.parametrize("setup", [Counters, started])
+def test_the_race_of_two_workers_is_found(setup: Any) -> None:
+    found = counted(submit_racy, setup)
+    assert {trial.kind for trial in found.forbidden} == {WRONG} and found.exhausted
+    assert found.uncontrolled == () and found.notes == ()
+    assert any(trial.schedule.startswith(("A", "B")) and "W" in trial.schedule for trial in found.forbidden)
+
+
+@pytest.mark.parametrize("setup", [Counters, started])
+def test_the_same_under_a_lock_is_safe(setup: Any) -> None:
+    found = counted(submit_locked, setup)
+    assert found.safe and found.exhausted, f"{found}\n{found.forbidden[:1]}"
+
+
+def test_an_executor_that_is_kept_is_restored_between_schedules() -> None:
+    made: list[Counters] = []
+
+    def setup() -> Counters:
+        made.append(started())
+        return made[-1]
+
+    found = counted(submit_racy, setup, restore=reset)
+    assert {trial.kind for trial in found.forbidden} == {WRONG} and found.exhausted and len(made) == 1
+    assert counted(submit_locked, started, restore=reset).safe
+
+
+def test_one_worker_is_safe_without_a_lock() -> None:
+    assert counted(submit_racy, lambda: started(1), restore=reset).safe
+
+
+def test_every_schedule_of_a_pool_can_be_replayed() -> None:
+    found = counted(submit_racy, started)
+    for trial in found.trials[:: max(1, found.schedules // 20)]:
+        assert found.replay(trial.schedule).kind == trial.kind
+
+
+def for_ever(pool: Counters) -> Any:
+    """A task that waits for a task of its own pool."""
+    return pool.submit(lambda: pool.submit(pool.locked).result()).result()
+
+
+def test_tasks_that_wait_for_tasks_of_their_own_pool_fill_it(caplog: pytest.LogCaptureFixture) -> None:
+    found = explore(for_ever, for_ever, setup=Counters, watch=[Counters, for_ever], preemptions=0, budget_s=20)
+    assert any(trial.kind == DEADLOCK for trial in found.forbidden)
+    assert found.notes == () and caplog.records == [] and found.seconds < 10
+    assert counted(submit_locked, Counters).safe, "the next exploration works"
+
+
+def fail(pool: Counters) -> None:
+    pool.submit(pool.racy).result(WAIT_S)
+    pool.submit([].pop).result(WAIT_S)
+
+
+def test_an_exception_in_a_worker_comes_to_the_body_and_is_no_fault_if_it_always_comes() -> None:
+    found = explore(fail, submit_locked, setup=started, watch=[Counters], budget_s=20)
+    assert EXCEPTION not in {trial.kind for trial in found.trials}
+
+
+class Handed(SimpleNamespace):
+    """A future that a worker started in setup answers."""
+
+    def __enter__(self) -> "Handed":
+        self.asked, self.answer, self.n = threading.Event(), Future(), 0
+        self.thread = threading.Thread(target=self.serve)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.asked.set()
+        self.thread.join(WAIT_S)
+
+    def serve(self) -> None:
+        self.asked.wait(WAIT_S)
+        self.n = self.n + 1
+        self.answer.set_result(self.n)
+
+
+def ask(s: Handed) -> int:
+    s.asked.set()
+    return s.answer.result(WAIT_S)
+
+
+def look(s: Handed) -> bool:
+    first = s.n
+    return s.n != first
+
+
+def test_a_thread_that_setup_starts_is_scheduled_too() -> None:
+    found = explore(ask, look, setup=Handed, watch=[Handed, ask, look])
+    assert found.uncontrolled == () and found.notes == ()
+    assert {trial.kind for trial in found.trials} <= {RIGHT, WRONG} and found.exhausted
+
+
+# --- the pools of this package, on the bundled model
+
+
+def exploration(pool: type[Pool], budget_s: float) -> Found:
+    """Two calls that differ in max_det; the first wrong result ends the search, as Ctrl-C would."""
+    image = scenes.scene(3, (160, 160)).image
+    told: list[str] = []
+
+    def tell(results: Any, references: Any) -> str:
+        told.append(detections.tell(results, references))
+        return told[-1]
+
+    def progress(done: int, known: int) -> None:
+        if told:
+            raise KeyboardInterrupt
+
+    return yolothreads.explore(
+        lambda pool: pool.submit(image, max_det=1).result(timeout=WAIT_S),
+        lambda pool: pool.submit(image, max_det=300).result(timeout=WAIT_S),
+        setup=lambda: pool(weights.bundled(), workers=2, imgsz=160, device="cpu"),
+        restore=lambda pool: None,
+        watch=["ultralytics.engine.model"],
+        budget_s=budget_s,
+        tell=tell,
+        progress=progress,
+    )
+
+
+def test_a_shared_model_mixes_up_the_settings_of_two_calls() -> None:
+    found = exploration(SharedModel, budget_s=40)
+    (trial,) = found.forbidden
+    assert trial.kind == WRONG and "gave" in trial.detail and "box" in trial.detail
+    assert found.uncontrolled == () and "interrupted" in str(found)
+    assert trial.where.file.endswith("model.py") or "@" in trial.schedule
+    assert found.replay(trial.schedule).kind == WRONG
+
+
+def test_a_model_per_thread_does_not() -> None:
+    found = exploration(ModelPerThread, budget_s=3)
+    assert not found.forbidden and found.uncontrolled == () and found.run > 5

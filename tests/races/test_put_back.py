@@ -1,0 +1,134 @@
+"""What an exploration exchanges in Python's types is as before afterwards: after an error and after Ctrl-C too."""
+
+import _queue
+import _thread
+import gc
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from threading import Condition, Event, Lock, Thread
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from programs import PROGRAMS, kinds
+
+from yolothreads.races import WRONG, Found, explore
+
+pytestmark = pytest.mark.timeout(30)
+State = Any
+
+
+def everything() -> dict[str, Any]:
+    """What an exploration exchanges."""
+    types = {kind: gc.get_referents(kind.__dict__)[0] for kind in (_thread.LockType, _thread.RLock, _queue.SimpleQueue)}
+    return {
+        **{f"{kind}.{name}": names.get(name) for kind, names in types.items() for name in names},
+        **{f"Condition.{name}": thing for name, thing in vars(Condition).items()},
+        **{f"Thread.{name}": thing for name, thing in vars(Thread).items()},
+        **{f"time.{name}": thing for name, thing in vars(time).items()},
+    }
+
+
+@pytest.fixture(autouse=True)
+def is_put_back() -> Iterator[None]:
+    before, threads = everything(), set(threading.enumerate())
+    yield
+    after = everything()
+    assert before.keys() == after.keys() and all(before[name] is after[name] for name in before)
+    assert set(threading.enumerate()) == threads
+
+
+class SetupError(Exception):
+    """What the setup of a test raises."""
+
+
+def test_everything_is_put_back_after_an_exception_in_setup() -> None:
+    def setup(calls: list[int] = []) -> State:  # noqa: B006 - it counts over all calls
+        calls.append(1)
+        if len(calls) == 6:
+            raise SetupError
+        return SimpleNamespace(n=0)
+
+    counter = PROGRAMS["counter"]
+    with pytest.raises(SetupError):
+        counter.explore(setup=setup)
+    assert kinds(counter.explore()) == {WRONG}
+
+
+def interrupted_at(call: int, where: str) -> Found:
+    """Explore the counter; at so many calls of its setup, or of a body, there is a Ctrl-C."""
+    calls = 0
+
+    def count() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            signal.raise_signal(signal.SIGINT)
+
+    def setup() -> State:
+        if where == "setup":
+            count()
+        return SimpleNamespace(n=0)
+
+    def body(s: State) -> None:
+        if where == "body":
+            count()
+        value = s.n
+        s.n = value + 1
+
+    return explore(body, body, setup=setup, watch=[body], observe=lambda s: s.n, preemptions=2)
+
+
+@pytest.mark.parametrize(("where", "call"), [("setup", 12), ("body", 24)])
+def test_ctrl_c_returns_what_was_found_so_far(where: str, call: int) -> None:
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        found = interrupted_at(call, where)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert 0 < found.schedules < interrupted_at(0, where).schedules
+    assert not found.exhausted and not found.safe and "interrupted" in str(found)
+
+
+def test_ctrl_c_ends_a_body_that_computes_without_end() -> None:
+    calls = 0
+
+    def body(s: State) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 14:
+            endless()
+        value = s.n
+        s.n = value + 1
+
+    def endless() -> None:
+        signal.raise_signal(signal.SIGINT)
+        while True:
+            pass
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        found = explore(body, body, setup=lambda: SimpleNamespace(n=0), watch=[body], preemptions=2)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert "interrupted" in str(found) and found.schedules > 0
+
+
+def test_threads_that_take_no_part_wait_as_ever_meanwhile() -> None:
+    lock, seen, stop = Lock(), [], Event()
+
+    def bystander() -> None:
+        while not stop.wait(0.001):
+            with lock:
+                seen.append(1)
+
+    thread = Thread(target=bystander)
+    thread.start()
+    try:
+        found = PROGRAMS["condition with while"].explore()
+    finally:
+        stop.set()
+        thread.join()
+    assert found.safe and seen

@@ -1,0 +1,47 @@
+"""Schedules that cannot differ are left out, and nothing else: kinds, verdicts and counts stay right."""
+
+import pytest
+from programs import PROGRAMS, kinds
+
+from yolothreads.races import RIGHT
+
+pytestmark = pytest.mark.timeout(30)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_reduction_changes_neither_kinds_nor_verdict(name: str) -> None:
+    program = PROGRAMS[name]
+    for preemptions in range(len(program.bad)):
+        reduced, whole = (program.explore(preemptions=preemptions, reduce=reduce) for reduce in (True, False))
+        assert kinds(reduced) == kinds(whole)
+        assert (reduced.safe, reduced.exhausted) == (whole.safe, whole.exhausted)
+        assert reduced.verdict.split(":")[0] == whole.verdict.split(":")[0]
+        assert reduced.run <= whole.run and whole.covered == 0
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_counts_add_up(name: str) -> None:
+    found = PROGRAMS[name].explore()
+    assert found.schedules == found.run + found.covered == sum(outcome.count for outcome in found.outcomes)
+    assert found.total == found.schedules, "exhausted: every schedule that is known has an outcome"
+    assert sum(outcome.share for outcome in found.outcomes) == pytest.approx(1)
+    assert len({trial.schedule for trial in found.trials}) == found.schedules, "no schedule is counted twice"
+    assert len(found.forbidden) == sum(outcome.count for outcome in found.outcomes if outcome.kind != RIGHT)
+
+
+@pytest.mark.parametrize("name", ["counter under a lock", "three under a lock", "condition with while"])
+def test_a_locked_program_is_covered_in_part_without_being_run(name: str) -> None:
+    found = PROGRAMS[name].explore()
+    assert found.safe and found.covered > 0
+    assert f"{found.run} run, {found.covered} more shown to be equal" in str(found)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_an_exploration_is_the_same_every_time(name: str) -> None:
+    first, again = (PROGRAMS[name].explore() for _ in range(2))
+    assert [(t.schedule, t.kind) for t in first.trials] == [(t.schedule, t.kind) for t in again.trials]
+
+
+def test_the_seed_changes_the_order_of_trying_only() -> None:
+    one, other = (PROGRAMS["check then act"].explore(seed=seed) for seed in (0, 5))
+    assert [(t.schedule, t.kind) for t in one.trials] == [(t.schedule, t.kind) for t in other.trials]

@@ -1,0 +1,197 @@
+"""Where threads are stopped, on every Python that is found here; what watching costs; other tools that trace."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import bodies
+import pytest
+from bodies import state
+from programs import PROGRAMS, kinds
+
+from yolothreads.races import explore
+from yolothreads.races.switch import MONITORING
+
+pytestmark = pytest.mark.timeout(120)
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+VERSIONS = ("3.12", "3.13")
+
+
+def interpreter(version: str) -> str:
+    """The path of a Python of this version; skips the test where none is found that starts."""
+    folder = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    found = [str(path / "bin" / "python") for path in sorted(folder.glob(f"{version}.*"), reverse=True)]
+    for path in [*found, shutil.which(f"python{version}")]:
+        if path and subprocess.run([path, "-c", ""], capture_output=True, timeout=20).returncode == 0:
+            return path
+    pytest.skip(f"no Python {version} on this machine")
+
+
+def run(python: str, script: str, *arguments: str) -> dict[str, object]:
+    """What a script of this folder prints as JSON, run by another interpreter that has no package but this one."""
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}"}
+    done = subprocess.run(
+        [python, str(HERE / script), *arguments], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_same_programs_have_the_same_outcomes_elsewhere(version: str) -> None:
+    told = run(interpreter(version), "programs.py")
+    assert told.pop("counter in one line, by instruction") == [["wrong result"]]
+    assert told == {name: [sorted(kinds) for kinds in program.bad] for name, program in PROGRAMS.items()}
+
+
+@pytest.mark.parametrize("version", ["", *VERSIONS])
+def test_watched_code_is_less_than_30_times_slower(version: str) -> None:
+    python = interpreter(version) if version else sys.executable
+    for _ in range(3):  # the machine is shared: one quiet moment is enough
+        slower = float(run(python, "costs.py")["watched"])  # type: ignore[arg-type]
+        if slower < 30:
+            return
+    pytest.fail(f"{slower:.1f} times slower")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_unwatched_code_is_less_than_2_percent_slower(version: str) -> None:
+    python = interpreter(version)
+    ratios = []
+    for _ in range(4):  # the machine is shared: one quiet moment is enough
+        ratios.append(float(run(python, "costs.py")["unwatched"]))  # type: ignore[arg-type]
+        if ratios[-1] < 1.02:
+            return
+    pytest.fail(f"ratios {ratios}")
+
+
+# --- which lines
+
+
+def nested(s: bodies.State) -> int:
+    def inner() -> int:
+        return s.n + 1
+
+    return inner()
+
+
+class Watched:
+    """A class that is watched as a whole."""
+
+    def __init__(self) -> None:
+        self.n = 0
+
+    def method(self) -> None:
+        self.n = 1
+        self.n = self.prop
+
+    @property
+    def prop(self) -> int:
+        return self.n + 1
+
+    @staticmethod
+    def static() -> int:
+        return 1
+
+    @classmethod
+    def of_class(cls) -> int:
+        return 2
+
+
+def use_all(s: Watched) -> None:
+    s.method()
+    s.static()
+    s.of_class()
+
+
+def functions(found: object) -> set[str]:
+    return {place.function for place in found.executed}  # type: ignore[attr-defined]
+
+
+def test_a_class_is_watched_with_its_methods_properties_and_statics() -> None:
+    found = explore(use_all, use_all, setup=Watched, watch=[Watched, use_all])
+    assert functions(found) == {"use_all", "method", "prop", "static", "of_class"}, "__init__ runs in setup"
+
+
+def test_a_function_is_watched_with_what_is_defined_inside() -> None:
+    assert functions(explore(nested, nested, setup=state(n=0), watch=[nested])) == {"nested", "inner"}
+
+
+def test_only_the_functions_named_are_watched() -> None:
+    def both(s: bodies.State) -> None:
+        bodies.bump(s)
+        bodies.read_only(s)
+
+    found = explore(both, both, setup=state(n=0), watch=[bodies.bump])
+    assert functions(found) == {"bump"}
+
+
+def test_a_package_is_watched_with_all_its_modules() -> None:
+    import json.decoder
+
+    def load(s: bodies.State) -> object:
+        return json.loads("[1, 2]")
+
+    found = explore(load, load, setup=state(n=0), watch=["json"])
+    assert {Path(place.file).name for place in found.executed} == {"__init__.py", "decoder.py"} and found.safe
+
+
+def test_an_exploration_from_another_thread_than_the_main_one_works() -> None:
+    got: list[object] = []
+    thread = threading.Thread(target=lambda: got.append(kinds(PROGRAMS["counter"].explore())))
+    thread.start()
+    thread.join(20)
+    assert got == [{"wrong result"}]
+
+
+# --- other tools
+
+
+def test_a_debugger_that_traces_too_is_said_and_left_alone() -> None:
+    def debugger(frame: object, kind: str, value: object) -> None:
+        return None
+
+    before = sys.gettrace()
+    sys.settrace(debugger)
+    try:
+        found = PROGRAMS["counter"].explore()
+        assert sys.gettrace() is debugger
+    finally:
+        sys.settrace(before)
+    assert kinds(found) == {"wrong result"} and any("Also traces this process" in note for note in found.notes)
+
+
+@pytest.mark.skipif(not MONITORING, reason="sys.monitoring came with Python 3.12")
+def test_the_tool_of_sys_monitoring_is_given_back() -> None:
+    taken = [sys.monitoring.get_tool(i) for i in range(6)]
+    PROGRAMS["counter"].explore()
+    assert [sys.monitoring.get_tool(i) for i in range(6)] == taken
+
+
+def test_the_traced_thread_is_traced_no_longer_afterwards() -> None:
+    before = sys.gettrace(), threading.gettrace()
+    PROGRAMS["counter"].explore()
+    PROGRAMS["crossed locks"].explore()
+    assert (sys.gettrace(), threading.gettrace()) == before
+
+
+def test_thread_locals_and_context_variables_are_new_in_every_schedule() -> None:
+    """Threads are used again from run to run; the code that they run must not notice."""
+    import contextvars
+
+    local, variable = threading.local(), contextvars.ContextVar("variable", default=0)
+
+    def count(s: bodies.State) -> tuple[int, int]:
+        local.n = getattr(local, "n", 0) + 1
+        variable.set(variable.get() + 1)
+        return local.n, variable.get()
+
+    found = explore(count, count, setup=state(n=0), watch=[count])
+    assert found.safe and not found.forbidden

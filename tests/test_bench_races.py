@@ -1,0 +1,152 @@
+"""The bench of the explorer: who finds what, how the ratios are made, and what the command does with it."""
+
+import json
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from yolothreads import bench_races, cli
+from yolothreads.bench_races import BenchRaces, Search, Speed, costs, explorers
+from yolothreads.bench_races.explorers import FRONTRUN, INSTRUCTIONS, LINES, on_one_core
+from yolothreads.bench_races.programs import PROGRAMS
+from yolothreads.errors import ArgumentError
+from yolothreads.measure import Spread
+
+MADE_UP = BenchRaces(
+    {
+        p.name: {
+            LINES: [Search(p.bug, 3 * p.bug, 1.5 * p.bug, 8, ms) for ms in (2.0, 8.0, 1.0)],
+            FRONTRUN: [Search(p.bug, 2 * p.bug, 5.0 * p.bug, 4, ms) for ms in (4.0, 4.0, 4.0)],
+        }
+        for p in PROGRAMS
+    },
+    [Speed("two predict() calls", True, 100, 500, 90, 5.0)],
+    {"watched": Spread(3.0, 2.0, 4.0)},
+    "here, today",
+)
+has_frontrun = pytest.mark.skipif(explorers.find_spec("frontrun") is None, reason="has no wheel for this machine")
+
+
+def judged(explorer: str) -> dict[str, bool]:
+    """Which programs an explorer says to have a bug."""
+    return {program.name: explorers.search(program, explorer).bug for program in PROGRAMS}
+
+
+def test_every_bug_is_seen_by_instruction_and_no_other() -> None:
+    assert judged(INSTRUCTIONS) == {p.name: p.bug for p in PROGRAMS}
+
+
+def test_by_line_only_the_race_inside_a_line_is_missed_and_it_is_a_doubt() -> None:
+    missed = [p for p in PROGRAMS if judged(LINES)[p.name] != p.bug]
+    assert [p.name for p in missed] == ["x += 1 on one line"]
+    assert explorers.search(missed[0], LINES).doubt
+
+
+@has_frontrun
+def test_frontrun_sees_the_same_bugs_and_is_left_as_it_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FRONTRUN_ACTIVE", raising=False)
+    lock = threading.Lock
+    assert judged(FRONTRUN) == {p.name: p.bug for p in PROGRAMS}
+    assert "FRONTRUN_ACTIVE" not in os.environ
+    assert threading.Lock is lock
+
+
+@pytest.mark.parametrize("explorer", [LINES, INSTRUCTIONS, pytest.param(FRONTRUN, marks=has_frontrun)])
+def test_the_first_bug_comes_before_the_end(explorer: str) -> None:
+    program = next(p for p in PROGRAMS if p.name == "lazy init")
+    found = explorers.search(program, explorer)
+    assert 1 < found.first < found.schedules
+    assert found.first_ms > 0 and found.end_ms > 0
+
+
+def test_a_program_that_needs_two_preemptions_needs_them() -> None:
+    (program,) = (p for p in PROGRAMS if p.preemptions == 2)
+    assert explorers.explored(program, "line").forbidden
+    assert not any(explorers.explored(replace(program, preemptions=n), "line").forbidden for n in (0, 1))
+
+
+def test_rounds_are_interleaved_and_the_first_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str, int]] = []
+    monkeypatch.setattr(explorers, "search", lambda p, e, seed: asked.append((p.name, e, seed)) or seed)
+    monkeypatch.setattr(explorers, "find_spec", lambda name: None)
+    done = explorers.searches(2)
+    assert done == {p.name: {LINES: [1, 2], INSTRUCTIONS: [1, 2]} for p in PROGRAMS}
+    assert [e for _, e, seed in asked if seed == 1][:2] == [e for _, e, seed in asked if seed == 2][1::-1]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system cannot keep a thread on a core")
+def test_the_cores_are_given_back() -> None:
+    before = os.sched_getaffinity(0)
+    with on_one_core():
+        assert len(os.sched_getaffinity(0)) == 1
+    assert os.sched_getaffinity(0) == before
+
+
+def test_ratios_are_taken_in_each_round_and_then_their_median() -> None:
+    row = MADE_UP.tables()[0].to_dicts()[0]
+    assert (row["explorer"], row["bug at schedule"], row["schedules"]) == (LINES, "3", "8")
+    assert row["ms to the end"] == "2.0 (1.0 to 8.0)"
+    assert row["times frontrun's"] == "0.50"
+
+
+def test_what_is_misjudged_is_named_whether_missed_or_made_up() -> None:
+    assert MADE_UP.misjudged == [] and "Misjudged: nothing" in str(MADE_UP)
+    wrong = BenchRaces({p.name: {LINES: [Search(not p.bug, 1, 1.0, 2, 4.0)]} for p in PROGRAMS}, [], {}, "")
+    assert wrong.misjudged == [f"{LINES}: {p.name}" for p in PROGRAMS]
+    assert "frontrun is not installed" in str(wrong) and "frontrun is not installed" not in str(MADE_UP)
+
+
+def test_the_tables_carry_speed_cost_and_machine() -> None:
+    text = str(MADE_UP)
+    assert "here, today" in text
+    assert MADE_UP.tables()[1].to_dicts()[0]["schedules/s"] == "20"
+    assert MADE_UP.tables()[2].to_dicts() == [{"code": "watched", "times slower (range)": "3 (2 to 4)"}]
+
+
+def test_watched_code_is_slower_than_the_same_code_unwatched() -> None:
+    ratios = costs.slowdowns(lambda max_det: sum(range(1000)), rounds=1)
+    assert len(ratios) == 5
+    assert ratios["watched: a loop of additions"].median > 3
+    assert ratios["watched: a loop of additions"].median > ratios["not watched: a loop of additions"].median
+
+
+def test_two_real_calls_are_explored_with_and_without_reduction() -> None:
+    with costs.warm_predict() as predict:
+        done = costs.speeds(predict, budget_s=3)
+    assert [(s.what, s.reduce) for s in done[1::2]] == [("two predict() calls", r) for r in (True, False)]
+    assert all(0 < s.run <= s.schedules <= s.total and s.seconds > 0 for s in done)
+    assert done[2].run == done[2].schedules == done[0].schedules > done[0].run, "reduction runs fewer of the same"
+
+
+def test_no_rounds_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="rounds"):
+        bench_races.bench_races(rounds=0)
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        (["races"], [5, 20.0]),
+        (["races", "--rounds", "2", "--budget", "3"], [2, 3.0]),
+        (["--rounds", "2", "races"], [2, 20.0]),
+    ],
+)
+def test_the_command_hands_its_numbers_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str], asked: list[float]
+) -> None:
+    monkeypatch.setattr(bench_races, "bench_races", lambda *given: SimpleNamespace(to_dict=lambda: {"asked": given}))
+    file = tmp_path / "races.json"
+    assert cli.main(["bench", *words, "--json", str(file)]) == 0
+    assert json.loads(file.read_text()) == {"asked": asked}
+
+
+def test_json_holds_everything(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(bench_races, "bench_races", lambda *given: MADE_UP)
+    assert cli.main(["bench", "races", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["searches"]["lazy init"][FRONTRUN][0]["end_ms"] == 4.0
+    assert said["misjudged"] == [] and said["slowdowns"]["watched"]["median"] == 3.0

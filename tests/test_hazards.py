@@ -1,0 +1,265 @@
+"""The catalogue of hazards: its entries, what they show on this version, and the matrix. Nothing is left behind."""
+
+import json
+import os
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ultralytics.utils
+from fakes import FakeModels
+from ultralytics.engine.model import Model
+
+from yolothreads import cli, hazards, replay
+from yolothreads.errors import ArgumentError
+from yolothreads.hazards import (
+    CATALOGUE,
+    NOT_APPLICABLE,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    Evidence,
+    Hazard,
+    Matrix,
+    Try,
+    entry,
+    sharing,
+    surroundings,
+)
+from yolothreads.pools import POOLS, LockedModel, ModelPerThread, Sequential, SharedModel
+from yolothreads.races import EXCEPTION, RIGHT, WRONG, Rate
+
+pytestmark = pytest.mark.timeout(240)
+IDS = [
+    "argument-leak",
+    "first-call",
+    "setup-keys",
+    "anchor-cache",
+    "stream-holds-lock",
+    "lock-scope",
+    "tracker-mix",
+    "run-directory",
+    "fork",
+    "thread-count",
+    "nms-clock",
+    "aliasing",
+    "shutdown",
+    "prompts",
+    "cuda-default-stream",
+]
+QUICK = [
+    "setup-keys",
+    "anchor-cache",
+    "stream-holds-lock",
+    "lock-scope",
+    "tracker-mix",
+    "thread-count",
+    "nms-clock",
+    "aliasing",
+]
+
+
+@pytest.fixture
+def predict_under_a_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version of ultralytics in which two calls of one model never overlap."""
+    monkeypatch.setattr(Model, "predict", ultralytics.utils.ThreadingLocked()(Model.predict))
+
+
+def test_the_catalogue_holds_every_hazard_known() -> None:
+    assert list(CATALOGUE) == IDS
+
+
+@pytest.mark.parametrize("hazard", CATALOGUE.values(), ids=lambda h: h.id)
+def test_every_entry_is_complete(hazard: Hazard) -> None:
+    assert hazard.title and hazard.versions and hazard.forcing
+    assert hazard.symptom.count(". ") == 0 and hazard.symptom.endswith(".") and hazard.remedy.endswith(".")
+    assert set(hazard.touches) <= {pool.__name__ for pool in POOLS}
+    assert (hazard.force is None, hazard.meet is None) == ((hazard.status == "read"),) * 2
+    assert hazard.status in ("seen", "seen in part", "read")
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_forced_it_comes_on_this_version(name: str) -> None:
+    evidence = CATALOGUE[name].forced()
+    assert evidence.reproduced, evidence
+    assert evidence.detail
+
+
+def test_a_schedule_that_leaked_arguments_leaks_them_again() -> None:
+    evidence = CATALOGUE["argument-leak"].forced()
+    assert evidence.reproduced, evidence
+    bodies = [lambda m, ask=ask: m.predict(ask[0], **ask[1])[0] for ask in sharing._asks()]
+    with entry.tidy():
+        model = entry.warm()
+        again = replay(evidence.schedule, *bodies, setup=lambda: model, watch=[Model.predict])
+    assert again.kind == WRONG
+
+
+@pytest.mark.parametrize("name", ["first-call", "anchor-cache", "run-directory"])
+def test_natural_trials_are_counted(name: str) -> None:
+    counted = CATALOGUE[name].natural(3)
+    assert counted is not None
+    assert counted.trials == 3 == sum(counted.counts.values())
+    assert set(counted.counts) <= {RIGHT, WRONG, EXCEPTION}
+
+
+def test_where_chance_plays_no_part_there_is_no_rate() -> None:
+    assert CATALOGUE["aliasing"].natural(3) is None
+
+
+def test_what_is_known_from_the_source_alone_says_so() -> None:
+    assert "source alone" in str(CATALOGUE["prompts"].forced())
+    assert CATALOGUE["cuda-default-stream"].against(Sequential).word == NOT_APPLICABLE
+
+
+# --- where a hazard is gone ---
+
+
+@pytest.mark.usefixtures("predict_under_a_lock")
+def test_a_leak_that_is_gone_says_so() -> None:
+    evidence = CATALOGUE["argument-leak"].forced()
+    assert (evidence.reproduced, evidence.word) == (False, "gone here"), evidence
+    assert "SAFE" in evidence.detail and ultralytics.__version__ in str(evidence)
+
+
+@pytest.mark.usefixtures("predict_under_a_lock")
+def test_a_search_that_the_time_ended_does_not_say_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "_FORCE_S", 0.0)
+    assert CATALOGUE["argument-leak"].forced().word == "not found so far"
+
+
+def test_a_thread_count_that_is_kept_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ultralytics.utils.torch_utils.NUM_THREADS", ultralytics.utils.NUM_THREADS + 1)
+    assert CATALOGUE["thread-count"].forced().word == "gone here"
+
+
+def test_a_hazard_whose_parts_are_missing_is_not_called_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(ultralytics.utils, "ThreadingLocked")
+    evidence = CATALOGUE["lock-scope"].forced()
+    assert evidence.word == "not tried" and "ThreadingLocked" in evidence.detail
+
+
+# --- processes and files ---
+
+
+@pytest.mark.parametrize("name", ["fork", "shutdown"])
+def test_what_needs_a_process_comes_on_this_version(name: str) -> None:
+    assert CATALOGUE[name].forced().reproduced
+
+
+def test_a_pool_used_after_a_fork_hangs_and_its_process_is_gone() -> None:
+    assert CATALOGUE["fork"].against(SharedModel).word == REPRODUCED
+
+
+def test_a_process_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[str]] = []
+    start = subprocess.Popen
+
+    def noting(*args: Any, **kwargs: Any) -> subprocess.Popen[str]:
+        started.append(start(*args, **kwargs))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", noting)
+    monkeypatch.setattr(surroundings, "_CHILD_S", 0.05)
+    evidence = CATALOGUE["shutdown"].forced()
+    assert evidence.word == "not tried" and "did not end" in evidence.detail
+    with pytest.raises(ProcessLookupError):
+        os.kill(started[0].pid, 0)
+
+
+@pytest.mark.parametrize("pool", [SharedModel, ModelPerThread])
+def test_saving_leaves_no_file(pool: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def saved() -> set[Path]:
+        return set(Path(ultralytics.utils.SETTINGS["runs_dir"]).rglob("*.jpg"))
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = saved()
+    assert CATALOGUE["run-directory"].against(pool).word == REPRODUCED
+    assert saved() == before and list(tmp_path.iterdir()) == []
+
+
+def test_a_try_gives_logging_and_threads_back() -> None:
+    was, threads = ultralytics.utils.LOGGER.disabled, set(threading.enumerate())
+    CATALOGUE["stream-holds-lock"].forced()
+    left = [thread for thread in set(threading.enumerate()) - threads if "tqdm" not in thread.name]
+    assert (ultralytics.utils.LOGGER.disabled, left) == (was, [])
+
+
+# --- the matrix ---
+
+
+def test_two_pools_are_told_apart_by_exploring_them() -> None:
+    done = hazards.matrix([SharedModel, LockedModel], 6.0, hazards=["argument-leak"], trials=2)
+    shared, locked = (done.tries["argument-leak", pool] for pool in ("SharedModel", "LockedModel"))
+    assert (shared.word, locked.word) == (REPRODUCED, NOT_REPRODUCED), done
+    assert 0 < shared.bad < shared.count and shared.unit == locked.unit == "schedule"
+    assert CATALOGUE["argument-leak"].touches == ("SharedModel",)
+
+
+def test_a_pool_whose_lines_are_out_of_reach_gets_natural_trials(fakes: FakeModels) -> None:
+    tried = CATALOGUE["argument-leak"].against(LockedModel, 1.0)
+    assert (tried.word, tried.unit, tried.count) == (NOT_REPRODUCED, "trial", 30), tried
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_pools_keep_their_thread_count_and_lose_no_box_to_the_clock(pool: type) -> None:
+    for name in ("thread-count", "nms-clock", "stream-holds-lock"):
+        assert CATALOGUE[name].against(pool).word == NOT_REPRODUCED
+
+
+def test_a_pool_that_refuses_gives_the_reason() -> None:
+    tried = CATALOGUE["setup-keys"].against(Sequential)
+    assert tried.word == NOT_APPLICABLE and '"tracker" cannot be set' in tried.reason
+    assert "takes weights" in CATALOGUE["aliasing"].against(Sequential).reason
+
+
+def test_a_try_that_fails_is_no_verdict() -> None:
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("no room")
+
+    tried = CATALOGUE["setup-keys"].against(broken)  # type: ignore[arg-type]
+    assert tried.word == NOT_APPLICABLE and "no room" in tried.reason
+
+
+def test_what_makes_no_matrix_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="argument-lek"):
+        hazards.matrix(hazards=["argument-lek"])
+    with pytest.raises(ArgumentError, match="0 pools"):
+        hazards.matrix([])
+
+
+def small_matrix() -> Matrix:
+    tries = {
+        ("a", "Sequential"): Try(NOT_REPRODUCED, 0, 30, "schedule", 90),
+        ("a", "SharedModel"): Try(REPRODUCED, 2, 30, "schedule", 90, "lost <b>"),
+        ("b", "Sequential"): Try(NOT_APPLICABLE, reason="it refuses"),
+        ("b", "SharedModel"): Try(NOT_REPRODUCED, 0, 1),
+    }
+    forced = {"a": Evidence(True, "it came", "A@f:1#1>B"), "b": Evidence(False, "clean")}
+    return Matrix(forced, {"a": Rate({RIGHT: 3, WRONG: 1}, 4, 0.005)}, tries, "cpu, 2 cores")
+
+
+def test_a_matrix_shows_verdicts_reasons_and_the_machine() -> None:
+    text = str(small_matrix())
+    assert "cpu, 2 cores" in text and "b, Sequential: not applicable: it refuses" in text
+    assert "1 of 4 wrong result" in text and "gone here" in text
+    rows = small_matrix().table().rows
+    assert rows[0] == ["a", "reproduced", "not reproduced within 30 of 90 schedules", "reproduced (2 of 30 schedules)"]
+    assert rows[1][2:] == ["not applicable", "not reproduced within 1 trial"]
+    assert "lost &lt;b&gt;" in small_matrix()._repr_html_()
+
+
+def test_the_command_prints_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(hazards, "matrix", lambda **kwargs: given.append(kwargs) or small_matrix())
+    assert cli.main(["hazards", "--json", "--budget", "9"]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert done["stamp"] == "cpu, 2 cores" and given[0]["budget_s"] == 9
+    assert done["cells"][0] == {
+        "hazard": "a", "pool": None, "word": "reproduced", "reason": "it came", "schedule": "A@f:1#1>B",
+        "natural": {RIGHT: 3, WRONG: 1},
+    }  # fmt: skip
+    assert SimpleNamespace(**done["cells"][3]).reason == "lost <b>"
