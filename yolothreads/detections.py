@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ultralytics.engine.results import Results
 
 PIXELS, SCORE = 1.0, 0.01
-_BAR_AFTER_S = 2.0
+_BAR_AFTER_S = 5.0
 
 
 def rows_of(result: Any) -> np.ndarray | None:
@@ -143,7 +143,7 @@ class _Bar:
 
     def __init__(self) -> None:
         self._began = perf_counter()
-        self._people = sys.stderr.isatty() or "ipykernel" in sys.modules
+        self._people = sys.stdout.isatty() or "ipykernel" in sys.modules
         self._bar: Any = None
 
     def __call__(self, done: int, known: int) -> None:
@@ -153,7 +153,7 @@ class _Bar:
             from tqdm import tqdm
 
             # A class of our own, because tqdm otherwise starts a thread that never ends.
-            self._bar = type("Bar", (tqdm,), {"monitor_interval": 0})(desc="schedules", leave=False)
+            self._bar = type("Bar", (tqdm,), {"monitor_interval": 0})(desc="schedules", leave=False, file=sys.stdout)
         self._bar.total = known
         self._bar.update(done - self._bar.n)
 

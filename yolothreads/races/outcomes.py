@@ -45,7 +45,7 @@ class Trial:
     """One schedule and its outcome.
 
     `where` is the line at which the (last) thread was stopped: it was about to run. `results` are what the bodies gave,
-    or their exceptions. `steps` are kept by `replay` only.
+    or their exceptions. `steps`, and when the run ended (s of `perf_counter`), are kept by `replay` only.
     """
 
     schedule: str
@@ -55,6 +55,7 @@ class Trial:
     results: tuple[Any, ...] = field(default=(), repr=False)
     switches: tuple[Where, ...] = ()
     steps: tuple[Step, ...] = field(default=(), repr=False)
+    ended_s: float = 0.0
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.detail}\n  stopped before {self.where}\n  schedule: {self.schedule}"

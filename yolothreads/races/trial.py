@@ -207,13 +207,14 @@ class Trials:
     def replay(self, schedule: Schedule, look: Callable[[Any], Any] | None) -> Trial:
         """One trial with its steps."""
         run, results = self.run(schedule, look=lambda state: (perf_counter(), _seen(look, state)))
+        ended = perf_counter()
         if run.diverged or run.unfollowed:
             raise ExploreError(
                 f"The schedule cannot be followed: {run.diverged or self._missed(run.unfollowed[0], run)}."
             )
         steps = tuple(self._steps(run))
         judged = self.trial(schedule, run, results)
-        return Trial(judged.schedule, judged.kind, judged.detail, judged.where, results, judged.switches, steps)
+        return Trial(judged.schedule, judged.kind, judged.detail, judged.where, results, judged.switches, steps, ended)
 
     def _steps(self, run: Run) -> Iterator[Step]:
         """The watched lines in the order in which they ran: one before which a thread was stopped, when it went on."""

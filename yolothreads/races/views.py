@@ -98,7 +98,7 @@ class SourceMap:
             colour = colour if line[:2].strip() in ("!!", "!", ".") else "transparent"
             dark = "" if colour == "transparent" else ";color:#111"
             out.append(f'<span style="background:{colour}{dark}">{escape(line)}</span>')
-        return f'<div>{escape(self.LEGEND)}</div><pre style="line-height:1.3">{chr(10).join(out)}</pre>'
+        return f'<div>{escape(self.LEGEND)}</div><pre style="{_PRE}">{chr(10).join(out)}</pre>'
 
 
 class Stretch(NamedTuple):
@@ -132,6 +132,8 @@ class Drawing:
                 if out:
                     out[-1] = out[-1]._replace(end=step.at_s)
                 out.append(Stretch(step.thread, "turn", step.at_s, step.at_s, step.where, 1))
+        if out and self.trial.ended_s > out[-1].end:
+            out[-1] = out[-1]._replace(end=self.trial.ended_s)
         return out
 
     def __str__(self) -> str:
@@ -163,7 +165,7 @@ class Drawing:
             f'<svg role="img" aria-label="{escape(str(self))}" viewBox="0 0 680 {bottom + 8}" '
             f'style="max-width:680px;font:13px sans-serif">{"".join(parts)}</svg>'
         )
-        return f"{svg}<pre>{escape(str(self))}</pre>"
+        return f'{svg}<pre style="{_PRE}">{escape(str(self))}</pre>'
 
 
 _FILLS = (
@@ -171,7 +173,8 @@ _FILLS = (
     "#e69f00",
     "#009e73",
     "#cc79a7",
-)  # Okabe and Ito's palette, which colour-blind readers can tell apart
+)  # Okabe and Ito\'s palette, which colour-blind readers can tell apart
+_PRE = "font-family:monospace;line-height:1.3;white-space:pre;overflow-x:auto"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
