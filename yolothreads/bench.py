@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from yolothreads.errors import ArgumentError
 from yolothreads.measure import Spread, stamp, turns
 from yolothreads.pools import POOLS, ModelPerThread, Pool
-from yolothreads.pools.base import Predict, at_least_one
+from yolothreads.pools.arguments import at_least_one
+from yolothreads.pools.model import Predict
+from yolothreads.pools.threads import ThreadPool
 from yolothreads.scenes import scene
 from yolothreads.tables import Table
 
@@ -69,7 +71,7 @@ class Bench:
         return self.table()._repr_html_()
 
 
-class _BareForward(Pool):
+class _BareForward(ThreadPool):
     """The network inside a `ModelPerThread`, called with a ready tensor and nothing before or after it."""
 
     def _predictor(self, index: int) -> Predict:

@@ -6,12 +6,19 @@
     ├── ImageError        one image that cannot be read, or no images at all
     ├── WeightsError      weights that are missing, damaged, unsafe or made for another task
     ├── ExploreError      an exploration that cannot be run, or a schedule that cannot be replayed (also a ValueError)
+    ├── ExtraError        a library that a pool needs is not installed
     ├── PoolClosedError   submit() before `with pool:` or after it (also a RuntimeError)
+    ├── OutOfMemoryError  the memory of a device was full during a prediction (also a MemoryError)
+    ├── WorkerDiedError   a worker process ended unasked, and the image it was doing could not be done again
+    ├── QueueFullError    a bounded queue has no room, and was told to refuse (also a queue.Full)
+    ├── DeadlineError     a call was not answered in the time it was given (also a TimeoutError)
     ├── NotebookError     a notebook or a notebook parameter that does not exist, or a notebook that failed
     └── OutputError       a file that could not be written
 
 Each message names the thing, what is wrong with it, and what to do, in at most two sentences.
 """
+
+import queue
 
 
 class YoloThreadsError(Exception):
@@ -40,6 +47,26 @@ class ExploreError(YoloThreadsError, ValueError):
 
 class PoolClosedError(YoloThreadsError, RuntimeError):
     """Work was given to a pool that is not open."""
+
+
+class ExtraError(YoloThreadsError):
+    """A library that belongs to an extra of this package is not installed."""
+
+
+class OutOfMemoryError(YoloThreadsError, MemoryError):
+    """The memory of a device was full during a prediction; the pool goes on."""
+
+
+class WorkerDiedError(YoloThreadsError):
+    """A worker process ended unasked, and doing its work again did not help."""
+
+
+class QueueFullError(YoloThreadsError, queue.Full):
+    """A bounded queue has no room for another call, and was told to refuse."""
+
+
+class DeadlineError(YoloThreadsError, TimeoutError):
+    """A call was not answered within its deadline."""
 
 
 class NotebookError(YoloThreadsError):

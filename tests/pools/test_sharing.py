@@ -1,6 +1,8 @@
 """Who uses whose model at once: facts about each strategy, by forced schedules of fake models."""
 
+import gc
 import threading
+import weakref
 
 import pytest
 from fakes import WAIT_S, FakeModel, FakeModels, picture
@@ -95,7 +97,10 @@ def test_sequential_has_one_worker_whatever_is_asked(fakes: FakeModels) -> None:
 @pytest.mark.parametrize("kind", [SharedModel, LockedModel, ModelsBuiltOutside])
 def test_a_closed_pool_lets_go_of_what_it_built(kind: type[Pool], fakes: FakeModels) -> None:
     pool = kind(workers=2, device="cpu")
-    empty = set(vars(pool))
     with pool:
         list(pool.map([picture(1)] * 4))
-    assert set(vars(pool)) == empty
+        models = [weakref.ref(model) for model in fakes.built]
+        fakes.built.clear()
+        assert all(model() for model in models)
+    gc.collect()
+    assert not any(model() for model in models)

@@ -16,7 +16,7 @@ from yolothreads import weights as weights_module
 from yolothreads.errors import ArgumentError, ImageError, YoloThreadsError
 from yolothreads.measure import stamp
 from yolothreads.pools import device as devices
-from yolothreads.pools.base import at_least_one
+from yolothreads.pools.arguments import at_least_one
 from yolothreads.pools.image import read_image
 from yolothreads.scenes import Pictures, pictures
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from yolothreads.errors import DeviceError
+from yolothreads.errors import DeviceError, OutOfMemoryError
 
 
 def cores() -> int:
@@ -35,3 +37,32 @@ def resolve(device: str) -> str:
     if wanted not in here:
         raise DeviceError(f'There is no device "{device}" here; use "auto" or one of: {", ".join(here)}.')
     return wanted
+
+
+@contextmanager
+def memory_errors_named(device: str) -> Iterator[None]:
+    """Turn torch's errors of a full memory into an `OutOfMemoryError` that names the remedy.
+
+    What torch had set aside and does not use is given back first, so that the next image finds room.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+        if device.startswith("cuda"):
+            import torch
+
+            torch.cuda.empty_cache()
+        raise OutOfMemoryError(
+            f"The memory of {device} was full during a prediction; use a smaller imgsz, fewer workers, "
+            "smaller batches, or a pool that shares its weights (Replicas)."
+        ) from error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    import torch
+
+    # On the CPU torch raises a plain RuntimeError, and OpenCV an error of its own.
+    words = ("can't allocate memory", "not enough memory", "Insufficient memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)

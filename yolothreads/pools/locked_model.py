@@ -1,10 +1,11 @@
 """One YOLO object with ultralytics' own `ThreadingLocked` around predict."""
 
-from yolothreads.pools.base import Pool, Predict
+from yolothreads.pools.model import Predict
+from yolothreads.pools.threads import ThreadPool
 from yolothreads.trace import TracedLock
 
 
-class LockedModel(Pool):
+class LockedModel(ThreadPool):
     """Every worker uses the same YOLO object, one at a time: the memory of one model, the speed of one thread."""
 
     def _prepare(self) -> None:

@@ -1,9 +1,10 @@
 """A YOLO object a thread, built in that thread: the guide's thread-safe example, with the model kept."""
 
-from yolothreads.pools.base import Pool, Predict
+from yolothreads.pools.model import Predict
+from yolothreads.pools.threads import ThreadPool
 
 
-class ModelPerThread(Pool):
+class ModelPerThread(ThreadPool):
     """Each worker loads a YOLO object of its own, once, and keeps it: nothing is shared between the threads."""
 
     def _predictor(self, index: int) -> Predict:

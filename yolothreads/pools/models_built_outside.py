@@ -1,9 +1,10 @@
 """A YOLO object a thread, all built by the caller's thread: what the guide still calls unsafe."""
 
-from yolothreads.pools.base import Pool, Predict
+from yolothreads.pools.model import Predict
+from yolothreads.pools.threads import ThreadPool
 
 
-class ModelsBuiltOutside(Pool):
+class ModelsBuiltOutside(ThreadPool):
     """Each worker has a YOLO object of its own, but the caller's thread has loaded them all, one after another."""
 
     def _prepare(self) -> None:

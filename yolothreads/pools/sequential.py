@@ -3,10 +3,12 @@
 import os
 from typing import Any
 
-from yolothreads.pools.base import Pool, Predict, at_least_one
+from yolothreads.pools.arguments import at_least_one
+from yolothreads.pools.model import Predict
+from yolothreads.pools.threads import ThreadPool
 
 
-class Sequential(Pool):
+class Sequential(ThreadPool):
     """One YOLO object, used by one thread: nothing is concurrent, so nothing can race.
 
     `workers` is taken so that every pool can be made the same way; there is always one.

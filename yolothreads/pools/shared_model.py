@@ -1,9 +1,10 @@
 """Many threads, one YOLO object, no lock: what the guide warns of."""
 
-from yolothreads.pools.base import Pool, Predict
+from yolothreads.pools.model import Predict
+from yolothreads.pools.threads import ThreadPool
 
 
-class SharedModel(Pool):
+class SharedModel(ThreadPool):
     """Every worker calls `predict` of the same YOLO object. Calls that ask for different things mix them up."""
 
     def _prepare(self) -> None:

@@ -1,0 +1,141 @@
+"""Pools of worker threads: start them, give each its predict function, take an image through, and join them."""
+
+from __future__ import annotations
+
+import threading
+from abc import abstractmethod
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any
+
+from yolothreads.errors import PoolClosedError
+from yolothreads.pools.base import Pool
+from yolothreads.pools.device import memory_errors_named
+from yolothreads.pools.image import Image, read_image
+from yolothreads.pools.model import Predict, load
+
+if TYPE_CHECKING:
+    from ultralytics import YOLO
+    from ultralytics.engine.results import Results
+
+_START_S = 300.0  # until every worker thread has started; more than enough even on a crowded machine
+
+
+class ThreadPool(Pool):
+    """A pool whose workers are threads. A strategy says where a model is built, and who may use it."""
+
+    streams = False
+    """Whether each worker has a CUDA stream of its own; without effect on other devices."""
+
+    _executor: ThreadPoolExecutor | None = None
+    _torch_threads: int | None = None
+
+    def _prepare(self) -> None:
+        """Build, in the caller's thread, what the workers share. By default nothing."""
+
+    @abstractmethod
+    def _predictor(self, index: int) -> Predict:
+        """Give worker number `index` its predict function; called once, in the worker's own thread."""
+
+    def _forget(self) -> None:
+        """Drop what `_prepare` and `_predictor` built."""
+
+    def _load(self) -> YOLO:
+        return load(self.weights, self.imgsz, self.device, self.settings)
+
+    def _start(self) -> None:
+        import torch
+
+        self._own = threading.local()  # what belongs to one worker thread
+        self._under_way: set[Future[Results]] = set()
+        self._torch_threads = torch.get_num_threads()
+        self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix=type(self).__name__)
+        # The executor starts a thread per task only while none is idle: the barrier keeps each busy until all run.
+        everyone = threading.Barrier(self.workers + 1)
+        try:
+            try:
+                self._prepare()
+            finally:
+                # Setting a model up has changed torch's thread count in this thread, which is the caller's.
+                torch.set_num_threads(self._torch_threads)
+            started = [self._executor.submit(self._start_worker, everyone, i) for i in range(self.workers)]
+            everyone.wait(_START_S)
+            for worker in started:
+                worker.result()
+        except BaseException:
+            everyone.abort()
+            raise
+
+    def _start_worker(self, everyone: threading.Barrier, index: int) -> None:
+        import torch
+
+        everyone.wait(_START_S)
+        own_stream = self.streams and self.device.startswith("cuda")
+        self._own.stream = torch.cuda.Stream(self.device) if own_stream else None  # type: ignore[no-untyped-call]
+        with self._on_stream():
+            self._own.predict = self._predictor(index)
+        if own_stream:  # other streams may use what was just loaded
+            torch.cuda.synchronize(self.device)
+        # Last, because ultralytics sets torch's thread count itself each time it sets up a model on the CPU.
+        torch.set_num_threads(self.threads)
+
+    def _on_stream(self) -> AbstractContextManager[Any]:
+        """Queue the calling worker's work on its own CUDA stream, if it has one."""
+        import torch
+
+        return nullcontext() if self._own.stream is None else torch.cuda.stream(self._own.stream)
+
+    def _submit(self, image: Image, settings: dict[str, Any]) -> Future[Results]:
+        try:
+            if (executor := self._executor) is None:
+                raise RuntimeError
+            future = executor.submit(self._detect, image, settings)
+        except RuntimeError as error:  # shut down by another thread, just now
+            raise PoolClosedError(f"This {type(self).__name__} has been shut down; open it again.") from error
+        self._under_way.add(future)
+        future.add_done_callback(self._under_way.discard)
+        return future
+
+    def _detect(self, image: Image, settings: dict[str, Any]) -> Results:
+        pixels, name = read_image(image)
+        with self._on_stream(), memory_errors_named(self.device):
+            result = self._own.predict(pixels, **{**self.settings, **settings})[0].cpu()
+        if name:
+            result.path = name
+        return result
+
+    def _stop(self, *, cancel: bool, wait: bool) -> None:
+        import torch
+
+        if (executor := self._executor) is None:
+            return
+        try:
+            executor.shutdown(wait=False, cancel_futures=cancel)
+            if wait:
+                self._join(executor)
+        finally:
+            if wait:
+                self._executor = None
+                self._forget()
+            if self._torch_threads is not None:
+                torch.set_num_threads(self._torch_threads)
+
+    def _join(self, executor: ThreadPoolExecutor) -> None:
+        """Wait for the work, then for the threads; Ctrl-C meanwhile drops the work that has not begun.
+
+        The work is waited for first because before Python 3.13 a `Thread.join` that Ctrl-C interrupts takes the thread
+        for ended, and could not be repeated.
+        """
+        try:
+            self._wait_for_work()
+        except BaseException:
+            executor.shutdown(wait=False, cancel_futures=True)
+            self._wait_for_work()
+            raise
+        finally:
+            executor.shutdown()
+
+    def _wait_for_work(self) -> None:
+        for future in self._under_way.copy():
+            with suppress(CancelledError):
+                future.exception()
