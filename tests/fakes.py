@@ -5,9 +5,11 @@ It has the flaw of the real one too: a call stores its settings in the model, an
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -67,9 +69,20 @@ class FakeModel:
         self.settings: dict[str, Any] = {}
         self.torch_threads: set[int] = set()  # what torch.get_num_threads() was in each call after the warm-up
         self.warm = False
+        self.tensor = torch.zeros(1)  # stands for the weights
+        network = SimpleNamespace(parameters=lambda: [self.tensor], buffers=list)
+        self.predictor = SimpleNamespace(model=SimpleNamespace(backend=SimpleNamespace(model=network)), _lock=None)
         self.most_at_once = 0
         self._now = 0
         self._lock = threading.Lock()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FakeModel:
+        """A model with a state of its own around the same tensor, if the memo says so."""
+        twin = FakeModel(self.owner, self.weights)
+        twin.overrides, twin.warm, twin.tensor = dict(self.overrides), self.warm, copy.deepcopy(self.tensor, memo)
+        with self.owner._lock:
+            self.owner.built.append(twin)
+        return twin
 
     def predict(self, source: np.ndarray, **settings: Any) -> list[Results]:
         """Give Results with one box of score 0.9 and one of 0.3, those of at least `conf`, as real ones have."""

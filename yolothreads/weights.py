@@ -27,7 +27,7 @@ def bundled() -> Path:
     return _BUNDLED
 
 
-def check(weights: str | os.PathLike[str] = "bundled", task: str = "detect") -> Path:
+def check(weights: str | os.PathLike[str] = "bundled", task: str | None = "detect") -> Path:
     """Find weights and make sure that loading them is safe and useful.
 
     The file is read with `torch.load(weights_only=True)` through ultralytics' list of model classes, so a pickle that
@@ -36,7 +36,7 @@ def check(weights: str | os.PathLike[str] = "bundled", task: str = "detect") -> 
     Args:
         weights: "bundled", the path of a .pt file, or an official name such as "yolo11n.pt", which ultralytics
             downloads where there is a network.
-        task: the task that the model must have been made for.
+        task: the task that the model must have been made for; None for any.
 
     Returns:
         The path of the file.
@@ -46,7 +46,7 @@ def check(weights: str | os.PathLike[str] = "bundled", task: str = "detect") -> 
     """
     path = bundled() if str(weights) == "bundled" else _locate(Path(weights).expanduser())
     found = _task_of(path, path.stat().st_mtime_ns)
-    if found != task:
+    if task is not None and found != task:
         raise WeightsError(f'"{path}" was made for the task "{found}"; give weights made for "{task}".')
     return path
 

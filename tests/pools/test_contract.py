@@ -11,7 +11,14 @@ import pytest
 import torch
 from fakes import WAIT_S, FakeError, FakeModels, picture, tag_of
 
-from yolothreads.errors import ArgumentError, DeviceError, ImageError, PoolClosedError, WeightsError
+from yolothreads.errors import (
+    ArgumentError,
+    DeviceError,
+    ImageError,
+    OutOfMemoryError,
+    PoolClosedError,
+    WeightsError,
+)
 from yolothreads.pools import POOLS, Pool
 from yolothreads.pools.device import cores
 
@@ -288,3 +295,18 @@ def test_a_result_carries_the_name_of_its_file(kind: type[Pool], fakes: FakeMode
         results = list(pool.map([tmp_path / "a.png", str(tmp_path / "grün.png")]))
     assert [r.path for r in results] == [str(tmp_path / "a.png"), str(tmp_path / "grün.png")]
     assert [tag_of(r) for r in results] == [9, 9]
+
+
+def test_a_full_memory_fails_the_call_with_its_remedy_and_the_pool_goes_on(kind: type[Pool], fakes: FakeModels) -> None:
+    def full(model: object, tag: int) -> None:
+        if tag == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        if tag == 3:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+
+    fakes.inside = full
+    with kind(workers=2, device="cpu") as pool:
+        one, two, three, four = pool.map(map(picture, [1, 2, 3, 4]), errors="return")
+    assert (tag_of(one), tag_of(four)) == (1, 4)
+    for error in (two, three):
+        assert isinstance(error, OutOfMemoryError) and "imgsz" in str(error)

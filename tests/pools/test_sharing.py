@@ -7,7 +7,7 @@ import weakref
 import pytest
 from fakes import WAIT_S, FakeModel, FakeModels, picture
 
-from yolothreads.pools import LockedModel, ModelPerThread, ModelsBuiltOutside, Pool, Sequential, SharedModel
+from yolothreads.pools import LockedModel, ModelPerThread, ModelsBuiltOutside, Pool, Replicas, Sequential, SharedModel
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -80,6 +80,16 @@ def test_a_model_a_thread_is_never_shared(kind: type[Pool], in_the_worker: bool,
         assert all(model.built_by is here for model in fakes.built)
 
 
+def test_replicas_share_the_tensors_of_one_model_and_nothing_else(fakes: FakeModels) -> None:
+    meet(3, fakes)
+    with Replicas(workers=3, device="cpu") as pool:
+        list(pool.map(map(picture, range(1, 10))))
+    loaded, *twins = fakes.built
+    assert loaded.built_by is threading.current_thread() and loaded.used_by == []
+    assert [model.most_at_once for model in twins] == [1, 1, 1]
+    assert all(len(set(model.used_by)) == 1 and model.tensor is loaded.tensor for model in twins)
+
+
 def test_shared_and_locked_models_are_built_by_the_caller(fakes: FakeModels) -> None:
     for kind in (SharedModel, LockedModel):
         with kind(workers=2, device="cpu"):
@@ -94,7 +104,7 @@ def test_sequential_has_one_worker_whatever_is_asked(fakes: FakeModels) -> None:
     assert len(fakes.built) == 1 and len(set(fakes.built[0].used_by)) == 1
 
 
-@pytest.mark.parametrize("kind", [SharedModel, LockedModel, ModelsBuiltOutside])
+@pytest.mark.parametrize("kind", [SharedModel, LockedModel, ModelsBuiltOutside, Replicas])
 def test_a_closed_pool_lets_go_of_what_it_built(kind: type[Pool], fakes: FakeModels) -> None:
     pool = kind(workers=2, device="cpu")
     with pool:

@@ -4,10 +4,18 @@ from yolothreads.pools.base import Pool
 from yolothreads.pools.locked_model import LockedModel
 from yolothreads.pools.model_per_thread import ModelPerThread
 from yolothreads.pools.models_built_outside import ModelsBuiltOutside
+from yolothreads.pools.replicas import Replicas
 from yolothreads.pools.sequential import Sequential
 from yolothreads.pools.shared_model import SharedModel
 
-POOLS: tuple[type[Pool], ...] = (Sequential, SharedModel, ModelsBuiltOutside, ModelPerThread, LockedModel)
+POOLS: tuple[type[Pool], ...] = (
+    Sequential,
+    SharedModel,
+    ModelsBuiltOutside,
+    ModelPerThread,
+    LockedModel,
+    Replicas,
+)
 """Every pool, in the order in which the lessons meet them."""
 
 __all__ = [
@@ -16,6 +24,7 @@ __all__ = [
     "ModelPerThread",
     "ModelsBuiltOutside",
     "Pool",
+    "Replicas",
     "Sequential",
     "SharedModel",
 ]

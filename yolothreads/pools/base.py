@@ -58,7 +58,7 @@ class Pool(ABC):
         self.threads = max(1, devices.cores() // self.workers) if threads is None else at_least_one("threads", threads)
         check_settings(settings, of_pool=True)
         self.device = devices.resolve(device)
-        self.weights = check(weights)
+        self.weights = check(weights, task=None)
         self.settings = settings
         self.start_up_s = 0.0  # seconds that the last opening took: loading and warming up
         self._is_open = False

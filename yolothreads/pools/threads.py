@@ -24,9 +24,6 @@ _START_S = 300.0  # until every worker thread has started; more than enough even
 class ThreadPool(Pool):
     """A pool whose workers are threads. A strategy says where a model is built, and who may use it."""
 
-    streams = False
-    """Whether each worker has a CUDA stream of its own; without effect on other devices."""
-
     _executor: ThreadPoolExecutor | None = None
     _torch_threads: int | None = None
 
@@ -39,6 +36,10 @@ class ThreadPool(Pool):
 
     def _forget(self) -> None:
         """Drop what `_prepare` and `_predictor` built."""
+
+    def _worker_context(self) -> AbstractContextManager[Any]:
+        """What surrounds everything that the calling worker does. By default nothing."""
+        return nullcontext()
 
     def _load(self) -> YOLO:
         return load(self.weights, self.imgsz, self.device, self.settings)
@@ -70,20 +71,10 @@ class ThreadPool(Pool):
         import torch
 
         everyone.wait(_START_S)
-        own_stream = self.streams and self.device.startswith("cuda")
-        self._own.stream = torch.cuda.Stream(self.device) if own_stream else None  # type: ignore[no-untyped-call]
-        with self._on_stream():
+        with self._worker_context():
             self._own.predict = self._predictor(index)
-        if own_stream:  # other streams may use what was just loaded
-            torch.cuda.synchronize(self.device)
         # Last, because ultralytics sets torch's thread count itself each time it sets up a model on the CPU.
         torch.set_num_threads(self.threads)
-
-    def _on_stream(self) -> AbstractContextManager[Any]:
-        """Queue the calling worker's work on its own CUDA stream, if it has one."""
-        import torch
-
-        return nullcontext() if self._own.stream is None else torch.cuda.stream(self._own.stream)
 
     def _submit(self, image: Image, settings: dict[str, Any]) -> Future[Results]:
         try:
@@ -98,7 +89,7 @@ class ThreadPool(Pool):
 
     def _detect(self, image: Image, settings: dict[str, Any]) -> Results:
         pixels, name = read_image(image)
-        with self._on_stream(), memory_errors_named(self.device):
+        with self._worker_context(), memory_errors_named(self.device):
             result = self._own.predict(pixels, **{**self.settings, **settings})[0].cpu()
         if name:
             result.path = name

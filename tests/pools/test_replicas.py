@@ -1,0 +1,81 @@
+"""Replicas with real networks: one set of weights, bit-equal results for every task, a stream for each worker."""
+
+import contextlib
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from fakes import FakeModels, picture
+from ultralytics import YOLO
+
+from yolothreads.pools import ModelPerThread, Pool, Replicas, Sequential
+from yolothreads.pools.replicas import replica
+from yolothreads.scenes import scene
+from yolothreads.weights import bundled
+
+IMAGES = [scene(seed, (96, 64 + 32 * (seed % 2))).image for seed in range(6)]
+PARTS = ("boxes", "masks", "keypoints", "probs", "obb")
+
+
+def pointers(model: YOLO) -> list[int]:
+    network = model.predictor.model.backend.model
+    return [tensor.data_ptr() for tensor in [*network.parameters(), *network.buffers()]]
+
+
+def test_a_replica_has_the_tensors_of_the_original_and_all_else_of_its_own() -> None:
+    with Replicas(bundled(), device="cpu", imgsz=96) as pool:
+        model, twin = pool._model, replica(pool._model)
+    assert pointers(twin) == pointers(model) and len(pointers(twin)) > 100
+    theirs, ours = model.predictor, twin.predictor
+    assert ours is not theirs and ours._lock is not theirs._lock and ours.args is not theirs.args
+    head, twin_head = (p.model.backend.model.model[-1] for p in (theirs, ours))
+    assert twin_head is not head and twin_head.anchors.data_ptr() != head.anchors.data_ptr()
+
+
+@pytest.mark.parametrize("task", ["", "-seg", "-pose", "-cls", "-obb"])
+def test_results_of_every_task_are_those_of_sequential_bit_for_bit(task: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    file = tmp_path / "random.pt"
+    YOLO(f"yolo11n{task}.yaml").save(file)  # random weights: boxes come with a very low confidence only
+    made = {"weights": file, "device": "cpu", "imgsz": 96, "conf": 1e-6, "max_det": 5, "threads": 1}
+    with Sequential(**made) as alone, Replicas(workers=3, **made) as pool:
+        for expected, got in zip(alone.map(IMAGES), pool.map(IMAGES), strict=True):
+            parts = [name for name in PARTS if getattr(expected, name) is not None]
+            assert parts and parts == [name for name in PARTS if getattr(got, name) is not None]
+            for name in parts:
+                assert torch.equal(getattr(expected, name).data, getattr(got, name).data), name
+
+
+@pytest.mark.parametrize("kind", [ModelPerThread, Replicas])
+@pytest.mark.parametrize("streams", [True, False])
+def test_each_worker_has_a_cuda_stream_of_its_own_if_wanted(
+    kind: type[Pool], streams: bool, fakes: FakeModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, now = [], threading.local()
+
+    @contextlib.contextmanager
+    def enter(stream: object):
+        now.stream = stream
+        yield
+        now.stream = None
+
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: SimpleNamespace(device=device))
+    monkeypatch.setattr(torch.cuda, "stream", enter)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    everyone = threading.Barrier(2)
+
+    def inside(model: object, tag: int) -> None:
+        entered.append(getattr(now, "stream", None))
+        everyone.wait(20)
+
+    fakes.inside = inside
+    pool = kind(workers=2, device="cpu", streams=streams)
+    pool.device = "cuda:1"  # no GPU is needed to see which stream a worker asks for
+    with pool:
+        list(pool.map([picture(1)] * 4))
+    if streams:
+        assert len({id(stream) for stream in entered}) == 2 and {s.device for s in entered} == {"cuda:1"}
+    else:
+        assert entered == [None] * 4
