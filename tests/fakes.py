@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from ultralytics.engine.results import Results
 
+from yolothreads.pools import POOLS, BatchingWorker, Pool
+
 WAIT_S = 20.0  # deadline of every wait in the tests
 
 
@@ -71,7 +73,8 @@ class FakeModel:
         self.warm = False
         self.tensor = torch.zeros(1)  # stands for the weights
         network = SimpleNamespace(parameters=lambda: [self.tensor], buffers=list)
-        self.predictor = SimpleNamespace(model=SimpleNamespace(backend=SimpleNamespace(model=network)), _lock=None)
+        self.predictor = FakePredictor(network)
+        self.batches: list[int] = []  # how many images each predict had
         self.most_at_once = 0
         self._now = 0
         self._lock = threading.Lock()
@@ -84,31 +87,60 @@ class FakeModel:
             self.owner.built.append(twin)
         return twin
 
-    def predict(self, source: np.ndarray, **settings: Any) -> list[Results]:
+    def predict(self, source: np.ndarray | list[np.ndarray], **settings: Any) -> list[Results]:
         """Give Results with one box of score 0.9 and one of 0.3, those of at least `conf`, as real ones have."""
+        images = source if isinstance(source, list) else [source]
         self.settings = {"conf": 0.25, **self.overrides, **settings}
         if not self.warm:
             torch.set_num_threads(torch.get_num_threads() + 3)  # ultralytics, too, sets it when it sets a model up
             self.warm = True
-            return [_results(source, self.settings)]
+            return self._results(images)
         with self._lock:
             self._now += 1
             self.most_at_once = max(self.most_at_once, self._now)
             self.used_by.append(threading.current_thread())
             self.torch_threads.add(torch.get_num_threads())
         try:
-            tag = int(source[0, 0, 0])
-            self.owner.done.append(tag)
-            self.owner.inside(self, tag)
-            if tag in self.owner.refuse:
-                raise FakeError(f"picture {tag} is refused")
-            return [_results(source, self.settings)]
+            self.batches.append(len(images))
+            for image in images:
+                tag = int(image[0, 0, 0])
+                self.owner.done.append(tag)
+                self.owner.inside(self, tag)
+                if tag in self.owner.refuse:
+                    raise FakeError(f"picture {tag} is refused")
+            return self._results(images)
         finally:
             with self._lock:
                 self._now -= 1
 
+    def _results(self, images: list[np.ndarray]) -> list[Results]:
+        self.predictor.args = SimpleNamespace(**{"conf": 0.25, "iou": 0.7, "max_det": 300, **self.settings})
+        boxes = torch.tensor([[2.0, 2, 12, 12, 0.9, 0], [15, 15, 30, 30, 0.3, 1]])
+        return self.predictor.postprocess(boxes.repeat(len(images), 1, 1), torch.zeros(len(images), 1), images)
 
-def _results(source: np.ndarray, settings: dict[str, Any]) -> Results:
-    boxes = torch.tensor([[2.0, 2, 12, 12, 0.9, 0], [15, 15, 30, 30, 0.3, 1]])
-    boxes = boxes[boxes[:, 4] >= settings["conf"]]
-    return Results(source, path="image0.jpg", names={0: "disc", 1: "ring"}, boxes=boxes)
+
+class FakePredictor:
+    """What pools use of a predictor."""
+
+    def __init__(self, network: object) -> None:
+        self.model = SimpleNamespace(backend=SimpleNamespace(model=network))
+        self._lock = None
+        self.args = SimpleNamespace()
+
+    def postprocess(self, preds: torch.Tensor, img: torch.Tensor, orig_imgs: list[np.ndarray]) -> list[Results]:
+        """Keep the boxes of at least `args.conf`."""
+        assert len(preds) == len(img) == len(orig_imgs)
+        kept = [boxes[boxes[:, 4] >= self.args.conf] for boxes in preds]
+        names = {0: "disc", 1: "ring"}
+        return [Results(o, path="image0.jpg", names=names, boxes=b) for o, b in zip(orig_imgs, kept, strict=True)]
+
+
+class OneAtATime(BatchingWorker):
+    """Batches of one and a long queue: so it must keep what every pool promises."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"max_batch": 1, "queue_size": 500, "max_wait_ms": 0, **kwargs})
+
+
+KINDS: list[type[Pool]] = [OneAtATime if kind is BatchingWorker else kind for kind in POOLS]
+"""Every pool, in a form that an executor's promises fit."""

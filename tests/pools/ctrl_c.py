@@ -7,9 +7,7 @@ import threading
 
 import torch
 import ultralytics
-from fakes import WAIT_S, FakeModels, picture
-
-from yolothreads.pools import POOLS
+from fakes import KINDS, WAIT_S, FakeModels, picture
 
 MAIN = threading.main_thread().ident
 
@@ -44,7 +42,7 @@ def loads_slowly(weights: object) -> object:
 
 signal.signal(signal.SIGINT, once)
 pause = threading.Event()  # never set
-for kind, where in itertools.product(POOLS, ("start", "map", "leaving")):
+for kind, where in itertools.product(KINDS, ("start", "map", "leaving")):
     fakes, there, noticed, futures = FakeModels(), threading.Event(), threading.Event(), []
     fakes.inside, before, interrupted = interrupt_main, torch.get_num_threads(), False
     ultralytics.YOLO = loads_slowly if where == "start" else fakes

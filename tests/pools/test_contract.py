@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from fakes import WAIT_S, FakeError, FakeModels, picture, tag_of
+from fakes import KINDS, WAIT_S, FakeError, FakeModels, picture, tag_of
 
 from yolothreads.errors import (
     ArgumentError,
@@ -19,10 +19,10 @@ from yolothreads.errors import (
     PoolClosedError,
     WeightsError,
 )
-from yolothreads.pools import POOLS, Pool
+from yolothreads.pools import Pool
 from yolothreads.pools.device import cores
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.parametrize("kind", POOLS)]
+pytestmark = [pytest.mark.timeout(120), pytest.mark.parametrize("kind", KINDS)]
 
 
 def hold(fakes: FakeModels) -> threading.Event:
@@ -94,7 +94,7 @@ def test_map_takes_no_more_than_two_images_a_worker_ahead(kind: type[Pool], fake
         results = pool.map(endless())
         assert taken == []  # lazy: nothing before the first result is asked for
         for given, _ in enumerate(itertools.islice(results, 30)):
-            assert len(taken) - given <= 2 * pool.workers
+            assert len(taken) - given <= 2 * pool.at_once
         results.close()
 
 

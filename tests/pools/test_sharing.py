@@ -7,7 +7,16 @@ import weakref
 import pytest
 from fakes import WAIT_S, FakeModel, FakeModels, picture
 
-from yolothreads.pools import LockedModel, ModelPerThread, ModelsBuiltOutside, Pool, Replicas, Sequential, SharedModel
+from yolothreads.pools import (
+    BatchingWorker,
+    LockedModel,
+    ModelPerThread,
+    ModelsBuiltOutside,
+    Pool,
+    Replicas,
+    Sequential,
+    SharedModel,
+)
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -104,7 +113,7 @@ def test_sequential_has_one_worker_whatever_is_asked(fakes: FakeModels) -> None:
     assert len(fakes.built) == 1 and len(set(fakes.built[0].used_by)) == 1
 
 
-@pytest.mark.parametrize("kind", [SharedModel, LockedModel, ModelsBuiltOutside, Replicas])
+@pytest.mark.parametrize("kind", [SharedModel, LockedModel, ModelsBuiltOutside, Replicas, BatchingWorker])
 def test_a_closed_pool_lets_go_of_what_it_built(kind: type[Pool], fakes: FakeModels) -> None:
     pool = kind(workers=2, device="cpu")
     with pool:

@@ -1,6 +1,7 @@
 """Pools run YOLO concurrently: one file a strategy, all with the same four verbs (open, submit, map, shutdown)."""
 
 from yolothreads.pools.base import Pool
+from yolothreads.pools.batching_worker import BatchingWorker
 from yolothreads.pools.locked_model import LockedModel
 from yolothreads.pools.model_per_thread import ModelPerThread
 from yolothreads.pools.models_built_outside import ModelsBuiltOutside
@@ -15,11 +16,13 @@ POOLS: tuple[type[Pool], ...] = (
     ModelPerThread,
     LockedModel,
     Replicas,
+    BatchingWorker,
 )
 """Every pool, in the order in which the lessons meet them."""
 
 __all__ = [
     "POOLS",
+    "BatchingWorker",
     "LockedModel",
     "ModelPerThread",
     "ModelsBuiltOutside",

@@ -1,0 +1,91 @@
+"""Several images in one forward pass, although their callers ask for different things."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+    from ultralytics import YOLO
+    from ultralytics.engine.results import Results
+
+_AFTER = frozenset({"conf", "iou", "classes", "agnostic_nms", "max_det"})
+_IN_HEAD = frozenset({"agnostic_nms", "max_det"})  # an end-to-end head uses them inside the network
+
+
+class BatchModel:
+    """A YOLO object whose batches are taken apart after the network: settings used only there are each call's own.
+
+    Whatever else a setting is, the images of a batch must have it in common, and their shape: ultralytics pads a
+    batch of one shape to a rectangle, and a batch of several shapes to a square, and that changes boxes.
+
+    Args:
+        model: loaded and warmed up; belongs to this object from now on.
+    """
+
+    def __init__(self, model: YOLO) -> None:
+        self._model: YOLO | None = model
+        end2end = getattr(model.predictor.model, "end2end", False)
+        self._after = _AFTER - _IN_HEAD if end2end else _AFTER
+        self._asks: Sequence[Mapping[str, Any]] = ()  # of the batch under way, what each image asks of postprocessing
+
+    def together(self, pixels: NDArray[np.uint8], settings: Mapping[str, Any]) -> Hashable:
+        """Images may share a batch if this is equal for both."""
+        before = sorted((name, repr(value)) for name, value in settings.items() if name not in self._after)
+        return pixels.shape, tuple(before)
+
+    def predict(self, images: Sequence[NDArray[np.uint8]], settings: Sequence[Mapping[str, Any]]) -> list[Results]:
+        """Do images of (H, W, 3) uint8, BGR, with the settings of each, all of them equal in `together`."""
+        before = {name: value for name, value in settings[0].items() if name not in self._after}
+        self._asks = [{n: v for n, v in ask.items() if n in self._after} for ask in settings]
+        assert self._model is not None
+        self._model.predictor.postprocess = self._postprocess
+        try:
+            return self._model.predict(list(images), **before)
+        finally:
+            del self._model.predictor.postprocess
+
+    def release(self) -> None:
+        """Let the model go; `together` can still be asked."""
+        self._model = None
+
+    def _postprocess(self, preds: Any, img: torch.Tensor, orig_imgs: list[NDArray[np.uint8]]) -> list[Results]:
+        from ultralytics.cfg import get_cfg
+
+        assert self._model is not None
+        predictor = self._model.predictor
+        common = predictor.args
+        results: dict[int, Results] = {}
+        for ask, members in _grouped(self._asks):
+            predictor.args = get_cfg(common, dict(ask)) if ask else common
+            some = _rows(preds, members, len(orig_imgs))
+            # The class's own; each result gets the path of another image of the batch, which only names it.
+            done = type(predictor).postprocess(predictor, some, img[members], [orig_imgs[i] for i in members])
+            results.update(zip(members, done, strict=True))
+        predictor.args = common
+        return [results[i] for i in range(len(orig_imgs))]
+
+
+def _grouped(asks: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], list[int]]]:
+    """Each different ask, with the places where it stands."""
+    groups: list[tuple[Mapping[str, Any], list[int]]] = []
+    for place, ask in enumerate(asks):
+        members = next((members for other, members in groups if other == ask), None)
+        if members is None:
+            groups.append((ask, [place]))
+        else:
+            members.append(place)
+    return groups
+
+
+def _rows(preds: Any, members: list[int], count: int) -> Any:
+    """What the network gave for some images: it comes as tensors of (count, ...), in lists, tuples and dicts."""
+    if isinstance(preds, dict):
+        return {name: _rows(value, members, count) for name, value in preds.items()}
+    if isinstance(preds, list | tuple):
+        return type(preds)(_rows(value, members, count) for value in preds)
+    return preds[members] if getattr(preds, "ndim", 0) and len(preds) == count else preds

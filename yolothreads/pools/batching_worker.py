@@ -1,0 +1,247 @@
+"""A bounded queue and one worker that gathers images into batches: many callers, one model."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter, deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from yolothreads.errors import ArgumentError, DeadlineError, ImageError, QueueFullError
+from yolothreads.pools.arguments import at_least_one, check_settings
+from yolothreads.pools.base import Pool
+from yolothreads.pools.batch_model import BatchModel
+from yolothreads.pools.call_queue import Call, CallQueue
+from yolothreads.pools.device import memory_errors_named
+from yolothreads.pools.image import Image, read_image
+from yolothreads.pools.model import load
+
+if TYPE_CHECKING:
+    from ultralytics.engine.results import Results
+
+_START_S = 60.0  # until two threads have started
+_KEPT = 10_000  # batches whose records are kept, so that a pool that runs for weeks does not grow
+
+
+class Batch(NamedTuple):
+    """One batch as it was: begin and end (`time.monotonic`, s), how long its calls had waited, calls left behind."""
+
+    start: float
+    end: float
+    waits_s: tuple[float, ...]
+    left_waiting: int
+
+    @property
+    def size(self) -> int:
+        """How many images it had."""
+        return len(self.waits_s)
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What became of the calls so far, and how many wait now."""
+
+    waiting: int = 0
+    answered: int = 0
+    failed: int = 0
+    refused: int = 0
+    late: int = 0
+    cancelled: int = 0
+
+
+class BatchingWorker(Pool):
+    """Many callers put images into a bounded queue; one worker takes several at a time and does them in one pass.
+
+    A batch starts when `max_batch` images wait that may share it, or when the oldest has waited for `max_wait_ms`.
+    Images share a batch if they have one shape and the settings that the network itself sees; `conf`, `iou`, `classes`,
+    `max_det` and `agnostic_nms` are applied to each image alone. An image that makes a batch fail fails alone.
+    The caller's thread reads the file; `workers` is taken so that every pool can be made the same way.
+
+    Args:
+        max_batch: most images in one pass.
+        max_wait_ms: longest time in milliseconds that the oldest image waits for others, 0 or more.
+        queue_size: how many images may wait. `map` waits for room.
+        when_full: "block" has `submit` wait for room; "refuse" has it raise `QueueFullError`.
+        deadline_s: seconds in which a call must be answered; after that its future has a `DeadlineError`.
+    """
+
+    def __init__(
+        self,
+        weights: str | os.PathLike[str] = "bundled",
+        *,
+        workers: int = 1,
+        max_batch: int = 8,
+        max_wait_ms: float = 5.0,
+        queue_size: int = 64,
+        when_full: Literal["block", "refuse"] = "block",
+        deadline_s: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        at_least_one("workers", workers)
+        super().__init__(weights, workers=1, **kwargs)
+        self.max_batch = at_least_one("max_batch", max_batch)
+        self.max_wait_ms = _not_negative("max_wait_ms", max_wait_ms)
+        self.queue_size = at_least_one("queue_size", queue_size)
+        if when_full not in ("block", "refuse"):
+            raise ArgumentError(f'when_full="{when_full}" is not known; use "block" or "refuse".')
+        self.when_full = when_full
+        self.deadline_s = None if deadline_s is None else _not_negative("deadline_s", deadline_s)
+        self.history: deque[Batch] = deque(maxlen=_KEPT)  # the latest batches, oldest first
+        self._counts: Counter[str] = Counter()
+        self._counting = threading.Lock()
+        self._executor: ThreadPoolExecutor | None = None
+
+    @property
+    def at_once(self) -> int:
+        """How many images it works on at the same time."""
+        return self.max_batch
+
+    @property
+    def counters(self) -> Counters:
+        """What became of the calls so far, and how many wait now. `history` has the latest batches one by one."""
+        with self._counting:
+            return Counters(waiting=0 if self._executor is None else len(self._queue), **self._counts)
+
+    def submit(self, image: Image, *, deadline_s: float | None = None, **settings: Any) -> Future[Results]:
+        """Ask for one image to be done; gives a future of its `Results`.
+
+        Args:
+            image: a path, or an (H, W, 3) uint8 BGR array.
+            deadline_s: seconds in which it must be answered, also the time it waits for room in the queue.
+            settings: of `YOLO.predict`, for this image.
+
+        Raises:
+            ArgumentError, PoolClosedError: as in every pool.
+            QueueFullError: there is no room, and the pool was made with `when_full="refuse"`.
+        """
+        check_settings(settings)
+        self._check_open()
+        given_s = self.deadline_s if deadline_s is None else _not_negative("deadline_s", deadline_s)
+        return self._enqueue(image, settings, given_s, block=self.when_full == "block")
+
+    def _submit(self, image: Image, settings: dict[str, Any]) -> Future[Results]:
+        return self._enqueue(image, settings, self.deadline_s, block=True)
+
+    def _enqueue(self, image: Image, own: dict[str, Any], deadline_s: float | None, *, block: bool) -> Future[Results]:
+        now = monotonic()
+        future: Future[Results] = Future()
+        future.add_done_callback(self._count_outcome)
+        try:
+            pixels, name = read_image(image)
+            settings = {**self.settings, **own}
+            due = None if deadline_s is None else now + deadline_s
+            call = Call(pixels, name, settings, self._model.together(pixels, settings), now, due, future)
+            self._queue.put(call, block=block)
+        except (ImageError, DeadlineError) as error:
+            future.set_exception(error)
+        except QueueFullError:
+            self._count("refused")
+            raise
+        return future
+
+    def _start(self) -> None:
+        import torch
+
+        self._torch_threads = torch.get_num_threads()
+        self._queue = CallQueue(self.queue_size)
+        self._work_done: Future[None] = Future()  # replaced at once; Ctrl-C in between finds nothing to wait for
+        self._work_done.set_result(None)
+        self._executor = ThreadPoolExecutor(2, thread_name_prefix=type(self).__name__)
+        # Both threads run before they get work: Ctrl-C while a thread starts would leave it unknown to the executor.
+        both = threading.Barrier(3)
+        try:
+            for _ in range(2):
+                self._executor.submit(both.wait, _START_S)
+            both.wait(_START_S)
+        except BaseException:
+            both.abort()
+            raise
+        loaded: Future[None] = Future()
+        self._work_done = self._executor.submit(self._work, loaded)
+        self._executor.submit(self._queue.keep_deadlines)
+        loaded.result()
+
+    def _work(self, loaded: Future[None]) -> None:
+        """What the worker's thread does, from loading to the last call."""
+        import torch
+
+        try:
+            self._model = BatchModel(load(self.weights, self.imgsz, self.device, self.settings))
+            # After the first prediction, because setting up a model on the CPU sets it, too.
+            torch.set_num_threads(self.threads)
+            loaded.set_result(None)
+        except BaseException as error:
+            loaded.set_exception(error)
+            return
+        while batch := self._queue.gather(self.max_batch, self.max_wait_ms / 1000):
+            start = monotonic()
+            self._answer(batch)
+            waits_s = tuple(start - call.asked for call in batch)
+            self.history.append(Batch(start, monotonic(), waits_s, len(self._queue)))
+            del batch  # while it waits for the next one, it must not hold on to these pixels
+        self._model.release()
+
+    def _answer(self, calls: list[Call]) -> None:
+        """Give each call its result; where the batch fails, do its halves, until the image to blame is alone."""
+        try:
+            with memory_errors_named(self.device):
+                results = self._model.predict([call.pixels for call in calls], [call.settings for call in calls])
+                outcomes: list[Results | Exception] = [result.cpu() for result in results]
+        except Exception as error:
+            if len(calls) > 1:
+                half = len(calls) // 2
+                self._answer(calls[:half])
+                self._answer(calls[half:])
+                return
+            outcomes = [error]
+        for call, outcome in zip(calls, outcomes, strict=True):
+            if not isinstance(outcome, Exception):
+                outcome.path = call.name or "image0.jpg"  # as in a prediction of its own, not its place in the batch
+            self._queue.settle(call, outcome)
+
+    def _count_outcome(self, future: Future[Results]) -> None:
+        if future.cancelled():
+            self._count("cancelled")
+        elif (error := future.exception()) is None:
+            self._count("answered")
+        else:
+            self._count("late" if isinstance(error, DeadlineError) else "failed")
+
+    def _count(self, what: str) -> None:
+        with self._counting:
+            self._counts[what] += 1
+
+    def _stop(self, *, cancel: bool, wait: bool) -> None:
+        import torch
+
+        if (executor := self._executor) is None:
+            return
+        try:
+            self._queue.close(cancel=cancel)
+            if wait:
+                self._join(executor)
+        finally:
+            if wait:
+                self._executor = None
+            torch.set_num_threads(self._torch_threads)
+
+    def _join(self, executor: ThreadPoolExecutor) -> None:
+        """Wait for the calls taken, then for the threads; Ctrl-C meanwhile drops those that have not begun."""
+        try:
+            self._work_done.result()
+        except BaseException:
+            self._queue.close(cancel=True)
+            self._work_done.exception()
+            raise
+        finally:
+            self._queue.end()
+            executor.shutdown()
+
+
+def _not_negative(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise ArgumentError(f"{name}={value!r} makes no sense; give a number, 0 or more.")
+    return value

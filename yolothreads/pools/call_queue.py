@@ -1,0 +1,150 @@
+"""A bounded queue of calls, from which batches of calls that belong together are taken."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Hashable
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolothreads.errors import DeadlineError, PoolClosedError, QueueFullError
+
+if TYPE_CHECKING:
+    from ultralytics.engine.results import Results
+
+
+@dataclass(eq=False)
+class Call:
+    """One image that somebody waits for. Times in seconds of `time.monotonic`.
+
+    pixels: (H, W, 3) uint8, BGR. together: calls may share a batch if these are equal. due: the deadline, or None.
+    """
+
+    pixels: NDArray[np.uint8]
+    name: str
+    settings: dict[str, Any]
+    together: Hashable
+    asked: float
+    due: float | None = None
+    future: Future[Results] = field(default_factory=Future)
+
+
+class CallQueue:
+    """Callers put, one worker gathers, and deadlines are kept by the thread that runs `keep_deadlines`.
+
+    Args:
+        size: how many calls may wait.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._waiting: deque[Call] = deque()
+        self._timed: set[Call] = set()  # calls with a deadline, waiting or in the worker's hands
+        self._changed = threading.Condition()
+        self._closed = self._ended = False
+
+    def __len__(self) -> int:
+        return sum(not call.future.done() for call in self._waiting.copy())
+
+    def put(self, call: Call, *, block: bool) -> None:
+        """Add a call; where there is no room, wait for it (at most until the call is due), or refuse.
+
+        Raises:
+            QueueFullError, PoolClosedError, DeadlineError: the call was not taken.
+        """
+        with self._changed:
+            if not (block or self._closed or self._has_room()):
+                raise QueueFullError(f"{len(self)} calls wait already; ask again later, or make queue_size larger.")
+            wait_s = None if call.due is None else max(0.0, call.due - monotonic())
+            if not self._changed.wait_for(lambda: self._closed or self._has_room(), wait_s):
+                raise _too_late(call)
+            if self._closed:
+                raise PoolClosedError("This BatchingWorker has been shut down; open it again.")
+            self._waiting.append(call)
+            if call.due is not None:
+                self._timed.add(call)
+            self._changed.notify_all()
+
+    def gather(self, most: int, wait_s: float) -> list[Call]:
+        """Take up to `most` calls that may share a batch with the oldest; an empty list once it is closed and empty.
+
+        Waits until there are so many, or until the oldest has waited for `wait_s` seconds. Where the queue is full or
+        closed, nobody else can come, and it does not wait.
+        """
+        with self._changed:
+            while True:
+                self._waiting = deque(call for call in self._waiting if not call.future.done())
+                if not self._waiting and self._closed:
+                    return []
+                if not self._waiting:
+                    self._changed.wait()
+                    continue
+                oldest = self._waiting[0]
+                batch = [call for call in self._waiting if call.together == oldest.together][:most]
+                left_s = oldest.asked + wait_s - monotonic()
+                if len(batch) == most or left_s <= 0 or self._closed or not self._has_room():
+                    if taken := self._take(batch):
+                        return taken
+                else:
+                    self._changed.wait(left_s)
+
+    def settle(self, call: Call, outcome: Results | Exception) -> None:
+        """Give the caller a result or an error, unless the deadline came before."""
+        with self._changed:
+            self._timed.discard(call)
+        with suppress(InvalidStateError):
+            if isinstance(outcome, Exception):
+                call.future.set_exception(outcome)
+            else:
+                call.future.set_result(outcome)
+
+    def keep_deadlines(self) -> None:
+        """Fail each call at the moment when it is due and has no answer yet; returns after `end`."""
+        while not self._ended:
+            with self._changed:
+                now = monotonic()
+                late = [call for call in self._timed if call.due is not None and call.due <= now]
+                # The worker must not take what is about to fail.
+                self._waiting = deque(call for call in self._waiting if call not in late)
+                if not late and not self._ended:
+                    due = min((call.due for call in self._timed if call.due is not None), default=None)
+                    self._changed.wait(None if due is None else due - now)
+            for call in late:  # without the lock: a callback of the future may well ask again
+                self.settle(call, _too_late(call))
+
+    def close(self, *, cancel: bool) -> None:
+        """Take no more calls; drop those that wait if `cancel`."""
+        with self._changed:
+            self._closed = True
+            dropped = list(self._waiting) if cancel else []
+            self._changed.notify_all()
+        for call in dropped:
+            call.future.cancel()
+
+    def end(self) -> None:
+        """Let `keep_deadlines` return."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def _has_room(self) -> bool:
+        return len(self) < self.size
+
+    def _take(self, batch: list[Call]) -> list[Call]:
+        """Those calls of a batch that nobody has cancelled; from now on nobody can."""
+        for call in batch:
+            self._waiting.remove(call)
+        self._changed.notify_all()
+        return [call for call in batch if call.future.set_running_or_notify_cancel()]
+
+
+def _too_late(call: Call) -> DeadlineError:
+    given_s = 0.0 if call.due is None else call.due - call.asked
+    return DeadlineError(f"No answer within the deadline of {given_s:.3g} s; give it more, or send less at a time.")
