@@ -190,5 +190,10 @@ def _claims(args: argparse.Namespace) -> int:
     from yolothreads.lessons.claims import CLAIMS
     from yolothreads.tables import Table
 
-    print(Table(("claim", "what the guide says", "notebook"), [(c.id, c.says, c.notebook) for c in CLAIMS.values()]))
+    print(
+        Table(
+            ("claim", "what is said", "by", "notebook"),
+            [(c.id, c.says, c.by, ", ".join(c.notebooks)) for c in CLAIMS.values()],
+        )
+    )
     return 0

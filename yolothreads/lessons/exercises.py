@@ -1,7 +1,7 @@
 """Exercises: a task, a stub, `check()`, staged hints, and a folded solution.
 
 A check runs the reader's function and answers in one of three ways: correct, not yet (with what was seen, never the
-answer), or not started. The exercises themselves stand in `tasks.py`.
+answer), or not started. The exercises themselves stand in `tasks/`.
 """
 
 from __future__ import annotations
