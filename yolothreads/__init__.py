@@ -26,9 +26,11 @@ from yolothreads.errors import YoloThreadsError
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BatchingWorker": "pools",
     "LockedModel": "pools",
     "ModelPerThread": "pools",
     "ModelsBuiltOutside": "pools",
+    "Replicas": "pools",
     "Sequential": "pools",
     "SharedModel": "pools",
     "compare": "measure",
@@ -41,9 +43,11 @@ _HOMES = {
 }
 
 __all__ = [
+    "BatchingWorker",
     "LockedModel",
     "ModelPerThread",
     "ModelsBuiltOutside",
+    "Replicas",
     "Sequential",
     "SharedModel",
     "YoloThreadsError",

@@ -58,34 +58,22 @@ class BatchModel:
 
         assert self._model is not None
         predictor = self._model.predictor
-        common = predictor.args
-        results: dict[int, Results] = {}
-        for ask, members in _grouped(self._asks):
+        common, results = predictor.args, []
+        for place, ask in enumerate(self._asks):
             predictor.args = get_cfg(common, dict(ask)) if ask else common
-            some = _rows(preds, members, len(orig_imgs))
-            # The class's own; each result gets the path of another image of the batch, which only names it.
-            done = type(predictor).postprocess(predictor, some, img[members], [orig_imgs[i] for i in members])
-            results.update(zip(members, done, strict=True))
+            one = slice(place, place + 1)
+            # One by one for another reason, too: NMS gives a whole call a time, and would leave out the last images.
+            results += type(predictor).postprocess(
+                predictor, _rows(preds, one, len(orig_imgs)), img[one], orig_imgs[one]
+            )
         predictor.args = common
-        return [results[i] for i in range(len(orig_imgs))]
+        return results
 
 
-def _grouped(asks: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], list[int]]]:
-    """Each different ask, with the places where it stands."""
-    groups: list[tuple[Mapping[str, Any], list[int]]] = []
-    for place, ask in enumerate(asks):
-        members = next((members for other, members in groups if other == ask), None)
-        if members is None:
-            groups.append((ask, [place]))
-        else:
-            members.append(place)
-    return groups
-
-
-def _rows(preds: Any, members: list[int], count: int) -> Any:
+def _rows(preds: Any, part: slice, count: int) -> Any:
     """What the network gave for some images: it comes as tensors of (count, ...), in lists, tuples and dicts."""
     if isinstance(preds, dict):
-        return {name: _rows(value, members, count) for name, value in preds.items()}
+        return {name: _rows(value, part, count) for name, value in preds.items()}
     if isinstance(preds, list | tuple):
-        return type(preds)(_rows(value, members, count) for value in preds)
-    return preds[members] if getattr(preds, "ndim", 0) and len(preds) == count else preds
+        return type(preds)(_rows(value, part, count) for value in preds)
+    return preds[part] if getattr(preds, "ndim", 0) and len(preds) == count else preds

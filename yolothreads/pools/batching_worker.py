@@ -10,19 +10,18 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from yolothreads.errors import ArgumentError, DeadlineError, ImageError, QueueFullError
+from yolothreads.errors import ArgumentError, DeadlineError, ImageError, PoolClosedError, QueueFullError
 from yolothreads.pools.arguments import at_least_one, check_settings
-from yolothreads.pools.base import Pool
 from yolothreads.pools.batch_model import BatchModel
 from yolothreads.pools.call_queue import Call, CallQueue
 from yolothreads.pools.device import memory_errors_named
 from yolothreads.pools.image import Image, read_image
-from yolothreads.pools.model import load
+from yolothreads.pools.model import Predict
+from yolothreads.pools.threads import ThreadPool
 
 if TYPE_CHECKING:
     from ultralytics.engine.results import Results
 
-_START_S = 60.0  # until two threads have started
 _KEPT = 10_000  # batches whose records are kept, so that a pool that runs for weeks does not grow
 
 
@@ -52,7 +51,7 @@ class Counters:
     cancelled: int = 0
 
 
-class BatchingWorker(Pool):
+class BatchingWorker(ThreadPool):
     """Many callers put images into a bounded queue; one worker takes several at a time and does them in one pass.
 
     A batch starts when `max_batch` images wait that may share it, or when the oldest has waited for `max_wait_ms`.
@@ -92,7 +91,7 @@ class BatchingWorker(Pool):
         self.history: deque[Batch] = deque(maxlen=_KEPT)  # the latest batches, oldest first
         self._counts: Counter[str] = Counter()
         self._counting = threading.Lock()
-        self._executor: ThreadPoolExecutor | None = None
+        self._queue = CallQueue(self.queue_size)
 
     @property
     def at_once(self) -> int:
@@ -103,7 +102,7 @@ class BatchingWorker(Pool):
     def counters(self) -> Counters:
         """What became of the calls so far, and how many wait now. `history` has the latest batches one by one."""
         with self._counting:
-            return Counters(waiting=0 if self._executor is None else len(self._queue), **self._counts)
+            return Counters(waiting=len(self._queue), **self._counts)
 
     def submit(self, image: Image, *, deadline_s: float | None = None, **settings: Any) -> Future[Results]:
         """Ask for one image to be done; gives a future of its `Results`.
@@ -137,70 +136,56 @@ class BatchingWorker(Pool):
             self._queue.put(call, block=block)
         except (ImageError, DeadlineError) as error:
             future.set_exception(error)
+            return future
         except QueueFullError:
             self._count("refused")
             raise
+        # As many tasks as calls, so that no call is left; a task whose call went with another's batch finds nothing.
+        self._track(future)
+        try:
+            self._hand_over(self._next_batch)
+        except PoolClosedError:
+            future.cancel()
+            raise
         return future
 
-    def _start(self) -> None:
-        import torch
-
-        self._torch_threads = torch.get_num_threads()
+    def _prepare(self) -> None:
         self._queue = CallQueue(self.queue_size)
-        self._work_done: Future[None] = Future()  # replaced at once; Ctrl-C in between finds nothing to wait for
-        self._work_done.set_result(None)
-        self._executor = ThreadPoolExecutor(2, thread_name_prefix=type(self).__name__)
-        # Both threads run before they get work: Ctrl-C while a thread starts would leave it unknown to the executor.
-        both = threading.Barrier(3)
-        try:
-            for _ in range(2):
-                self._executor.submit(both.wait, _START_S)
-            both.wait(_START_S)
-        except BaseException:
-            both.abort()
-            raise
-        loaded: Future[None] = Future()
-        self._work_done = self._executor.submit(self._work, loaded)
-        self._executor.submit(self._queue.keep_deadlines)
-        loaded.result()
 
-    def _work(self, loaded: Future[None]) -> None:
-        """What the worker's thread does, from loading to the last call."""
-        import torch
+    def _predictor(self, index: int) -> Predict:
+        self._model = BatchModel(self._load())
+        return self._model.predict
 
-        try:
-            self._model = BatchModel(load(self.weights, self.imgsz, self.device, self.settings))
-            # After the first prediction, because setting up a model on the CPU sets it, too.
-            torch.set_num_threads(self.threads)
-            loaded.set_result(None)
-        except BaseException as error:
-            loaded.set_exception(error)
-            return
-        while batch := self._queue.gather(self.max_batch, self.max_wait_ms / 1000):
+    def _forget(self) -> None:
+        self._queue.end()
+        if hasattr(self, "_model"):
+            self._model.release()
+
+    def _next_batch(self) -> None:
+        batch = self._queue.gather(self.max_batch, self.max_wait_ms / 1000)
+        if batch:
             start = monotonic()
             self._answer(batch)
             waits_s = tuple(start - call.asked for call in batch)
             self.history.append(Batch(start, monotonic(), waits_s, len(self._queue)))
-            del batch  # while it waits for the next one, it must not hold on to these pixels
-        self._model.release()
 
     def _answer(self, calls: list[Call]) -> None:
         """Give each call its result; where the batch fails, do its halves, until the image to blame is alone."""
         try:
             with memory_errors_named(self.device):
                 results = self._model.predict([call.pixels for call in calls], [call.settings for call in calls])
-                outcomes: list[Results | Exception] = [result.cpu() for result in results]
+                answers = [(call, result.cpu()) for call, result in zip(calls, results, strict=True)]
         except Exception as error:
             if len(calls) > 1:
                 half = len(calls) // 2
                 self._answer(calls[:half])
                 self._answer(calls[half:])
-                return
-            outcomes = [error]
-        for call, outcome in zip(calls, outcomes, strict=True):
-            if not isinstance(outcome, Exception):
-                outcome.path = call.name or "image0.jpg"  # as in a prediction of its own, not its place in the batch
-            self._queue.settle(call, outcome)
+            else:
+                self._queue.settle(calls[0], error)
+            return
+        for call, result in answers:
+            result.path = call.name or "image0.jpg"  # as in a prediction of its own, not its place in the batch
+            self._queue.settle(call, result)
 
     def _count_outcome(self, future: Future[Results]) -> None:
         if future.cancelled():
@@ -214,31 +199,12 @@ class BatchingWorker(Pool):
         with self._counting:
             self._counts[what] += 1
 
+    def _drop_waiting(self, executor: ThreadPoolExecutor) -> None:
+        self._queue.close(cancel=True)
+
     def _stop(self, *, cancel: bool, wait: bool) -> None:
-        import torch
-
-        if (executor := self._executor) is None:
-            return
-        try:
-            self._queue.close(cancel=cancel)
-            if wait:
-                self._join(executor)
-        finally:
-            if wait:
-                self._executor = None
-            torch.set_num_threads(self._torch_threads)
-
-    def _join(self, executor: ThreadPoolExecutor) -> None:
-        """Wait for the calls taken, then for the threads; Ctrl-C meanwhile drops those that have not begun."""
-        try:
-            self._work_done.result()
-        except BaseException:
-            self._queue.close(cancel=True)
-            self._work_done.exception()
-            raise
-        finally:
-            self._queue.end()
-            executor.shutdown()
+        self._queue.close(cancel=False)  # wakes those who wait for room, or for others to share a batch with
+        super()._stop(cancel=cancel, wait=wait)
 
 
 def _not_negative(name: str, value: float) -> float:

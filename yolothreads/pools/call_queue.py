@@ -1,4 +1,4 @@
-"""A bounded queue of calls, from which batches of calls that belong together are taken."""
+"""A bounded queue of calls with deadlines, from which batches of calls that belong together are taken."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Call:
 
 
 class CallQueue:
-    """Callers put, one worker gathers, and deadlines are kept by the thread that runs `keep_deadlines`.
+    """Callers put, one worker gathers. A thread of its own keeps the deadlines, once there is one to keep.
 
     Args:
         size: how many calls may wait.
@@ -48,7 +48,9 @@ class CallQueue:
         self._waiting: deque[Call] = deque()
         self._timed: set[Call] = set()  # calls with a deadline, waiting or in the worker's hands
         self._changed = threading.Condition()
-        self._closed = self._ended = False
+        self._closed = False
+        self._clock: threading.Thread | None = None
+        self._clock_ends = False
 
     def __len__(self) -> int:
         return sum(not call.future.done() for call in self._waiting.copy())
@@ -70,30 +72,27 @@ class CallQueue:
             self._waiting.append(call)
             if call.due is not None:
                 self._timed.add(call)
+                self._start_clock()
             self._changed.notify_all()
 
     def gather(self, most: int, wait_s: float) -> list[Call]:
-        """Take up to `most` calls that may share a batch with the oldest; an empty list once it is closed and empty.
+        """Take up to `most` calls that may share a batch with the oldest; an empty list if no call waits.
 
         Waits until there are so many, or until the oldest has waited for `wait_s` seconds. Where the queue is full or
         closed, nobody else can come, and it does not wait.
         """
         with self._changed:
-            while True:
-                self._waiting = deque(call for call in self._waiting if not call.future.done())
-                if not self._waiting and self._closed:
-                    return []
-                if not self._waiting:
-                    self._changed.wait()
-                    continue
-                oldest = self._waiting[0]
-                batch = [call for call in self._waiting if call.together == oldest.together][:most]
+            while waiting := [call for call in self._waiting if not call.future.done()]:
+                oldest = waiting[0]
+                batch = [call for call in waiting if call.together == oldest.together][:most]
                 left_s = oldest.asked + wait_s - monotonic()
                 if len(batch) == most or left_s <= 0 or self._closed or not self._has_room():
                     if taken := self._take(batch):
                         return taken
                 else:
                     self._changed.wait(left_s)
+            self._waiting.clear()
+            return []
 
     def settle(self, call: Call, outcome: Results | Exception) -> None:
         """Give the caller a result or an error, unless the deadline came before."""
@@ -105,20 +104,6 @@ class CallQueue:
             else:
                 call.future.set_result(outcome)
 
-    def keep_deadlines(self) -> None:
-        """Fail each call at the moment when it is due and has no answer yet; returns after `end`."""
-        while not self._ended:
-            with self._changed:
-                now = monotonic()
-                late = [call for call in self._timed if call.due is not None and call.due <= now]
-                # The worker must not take what is about to fail.
-                self._waiting = deque(call for call in self._waiting if call not in late)
-                if not late and not self._ended:
-                    due = min((call.due for call in self._timed if call.due is not None), default=None)
-                    self._changed.wait(None if due is None else due - now)
-            for call in late:  # without the lock: a callback of the future may well ask again
-                self.settle(call, _too_late(call))
-
     def close(self, *, cancel: bool) -> None:
         """Take no more calls; drop those that wait if `cancel`."""
         with self._changed:
@@ -129,10 +114,32 @@ class CallQueue:
             call.future.cancel()
 
     def end(self) -> None:
-        """Let `keep_deadlines` return."""
+        """Join the thread that keeps the deadlines; call it when every call has been answered."""
         with self._changed:
-            self._ended = True
+            self._clock_ends = True
             self._changed.notify_all()
+        if self._clock is not None:
+            self._clock.join()
+
+    def _start_clock(self) -> None:
+        if self._clock is None:
+            # A daemon: at the end of the interpreter it has nothing to lose, and must not keep it alive.
+            self._clock = threading.Thread(target=self._keep_deadlines, name="BatchingWorker deadlines", daemon=True)
+            self._clock.start()
+
+    def _keep_deadlines(self) -> None:
+        """Fail each call at the moment when it is due and has no answer yet."""
+        while not self._clock_ends:
+            with self._changed:
+                now = monotonic()
+                late = [call for call in self._timed if call.due is not None and call.due <= now]
+                # The worker must not take what is about to fail.
+                self._waiting = deque(call for call in self._waiting if call not in late)
+                if not late and not self._clock_ends:
+                    due = min((call.due for call in self._timed if call.due is not None), default=None)
+                    self._changed.wait(None if due is None else due - now)
+            for call in late:  # without the lock: a callback of the future may well ask again
+                self.settle(call, _too_late(call))
 
     def _has_room(self) -> bool:
         return len(self) < self.size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
@@ -77,15 +78,23 @@ class ThreadPool(Pool):
         torch.set_num_threads(self.threads)
 
     def _submit(self, image: Image, settings: dict[str, Any]) -> Future[Results]:
+        future = self._hand_over(self._detect, image, settings)
+        self._track(future)
+        return future
+
+    def _hand_over(self, work: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Have a worker do something."""
         try:
             if (executor := self._executor) is None:
                 raise RuntimeError
-            future = executor.submit(self._detect, image, settings)
+            return executor.submit(work, *args)
         except RuntimeError as error:  # shut down by another thread, just now
             raise PoolClosedError(f"This {type(self).__name__} has been shut down; open it again.") from error
+
+    def _track(self, future: Future[Results]) -> None:
+        """Have the pool wait for a future before it ends."""
         self._under_way.add(future)
         future.add_done_callback(self._under_way.discard)
-        return future
 
     def _detect(self, image: Image, settings: dict[str, Any]) -> Results:
         pixels, name = read_image(image)
@@ -101,7 +110,9 @@ class ThreadPool(Pool):
         if (executor := self._executor) is None:
             return
         try:
-            executor.shutdown(wait=False, cancel_futures=cancel)
+            if cancel:
+                self._drop_waiting(executor)
+            executor.shutdown(wait=False)
             if wait:
                 self._join(executor)
         finally:
@@ -120,11 +131,15 @@ class ThreadPool(Pool):
         try:
             self._wait_for_work()
         except BaseException:
-            executor.shutdown(wait=False, cancel_futures=True)
+            self._drop_waiting(executor)
             self._wait_for_work()
             raise
         finally:
             executor.shutdown()
+
+    def _drop_waiting(self, executor: ThreadPoolExecutor) -> None:
+        """Cancel the work that has not begun."""
+        executor.shutdown(wait=False, cancel_futures=True)
 
     def _wait_for_work(self) -> None:
         for future in self._under_way.copy():
