@@ -26,7 +26,7 @@ class Judge:
         """Whether two runs gave the same: results, exceptions by type and text, and what was observed."""
         for a, b in zip(got, wanted, strict=True):
             if isinstance(a, BaseException) or isinstance(b, BaseException):
-                if type(a) is not type(b) or str(a) != str(b):
+                if not _same_error(a, b):
                     return False
                 continue
             try:
@@ -50,13 +50,17 @@ class Judge:
             return RIGHT, "as some order gives"
         for i, result in enumerate(results):
             if isinstance(result, BaseException) and not any(
-                type(wanted[i]) is type(result) and str(wanted[i]) == str(result) for wanted in self.references
+                _same_error(wanted[i], result) for wanted in self.references
             ):
                 return EXCEPTION, f"{_name(i, len(run.bodies))} raised {type(result).__name__}: {result}"
         if self.tell is not None and (told := self.tell(results, self.references)):
             return WRONG, told
         orders = " or ".join(dict.fromkeys(short(wanted) for wanted in self.references[:3]))
         return WRONG, f"gave {short(results)}; one after the other they give {orders}"
+
+
+def _same_error(a: Any, b: Any) -> bool:
+    return type(a) is type(b) and str(a) == str(b)
 
 
 def _name(i: int, bodies: int) -> str:

@@ -77,6 +77,11 @@ class Task:
     naps: int = 0  # sleeps since another thread last ran
     cleaning: int = 0
 
+    @property
+    def under_way(self) -> bool:
+        """Whether it has begun and not ended."""
+        return self.state not in (State.NEW, State.DONE)
+
     def can_run(self) -> bool:
         """Whether it would go on if it had the turn."""
         state = self.state

@@ -21,6 +21,7 @@ from yolothreads.races.switch import MONITORING, other_tracers
 from yolothreads.races.task import Run
 from yolothreads.races.trials import RIGHT
 from yolothreads.races.watch import Watch
+from yolothreads.races.watchdog import STALL_S
 
 FIRST_LIMIT_S = 10.0
 SLOW_S = 0.02
@@ -70,8 +71,6 @@ class Trials:
         finally:
             self.scheduler.__exit__()
 
-    # --- state -----------------------------------------------------------------------------------------------------
-
     def _fresh_state(self) -> Any:
         if self._stack is not None and self.restore is not None:
             self.restore(self._state)
@@ -91,8 +90,6 @@ class Trials:
         stack, self._stack, self._state = self._stack, None, None
         if stack is not None:
             stack.close()
-
-    # --- running ---------------------------------------------------------------------------------------------------
 
     def run(
         self,
@@ -176,8 +173,6 @@ class Trials:
                 f"{short(third)}; let setup= or restore= renew everything they change, or pass same=."
             )
 
-    # --- outcomes --------------------------------------------------------------------------------------------------
-
     def trial(self, schedule: Schedule, run: Run, results: tuple[Any, ...]) -> Trial:
         """The trial that a run was."""
         switches = tuple(self._switches(run))
@@ -245,7 +240,7 @@ class Trials:
 
     def notes(self) -> list[str]:
         """What a report has to mention."""
-        said = [f"Stalled for {0.5} s, by something that is no lock of Python's: {stall}" for stall in self.stalls]
+        said = [f"Stalled for {STALL_S} s, by something that is no lock of Python's: {stall}" for stall in self.stalls]
         said += [f"Also traces this process, and does not see the bodies: {other}" for other in other_tracers()]
         said += [f"Could not be ended, and is still running: {name}" for name in self.scheduler.watchdog.leaked]
         return said

@@ -46,7 +46,7 @@ class Watchdog:
 
     def fail(self, failure: str, endless: bool = False) -> None:
         """The run is given up."""
-        bodies = [t for t in self.scheduler.crowd.bodies if t.state not in (State.NEW, State.DONE)]
+        bodies = [t for t in self.scheduler.crowd.bodies if t.under_way]
         self.failure, self.endless = failure, endless
         self.stacks = "\n".join(f"{t.label} {t.place()}\n{t.stack()}" for t in bodies)
 
@@ -62,7 +62,7 @@ class Watchdog:
                 continue
             now, running = time.monotonic(), scheduler.current
             if now - began > self.limit_s:
-                late = ", ".join(t.label for t in scheduler.crowd.bodies if t.state not in (State.NEW, State.DONE))
+                late = ", ".join(t.label for t in scheduler.crowd.bodies if t.under_way)
                 self.fail(f"{late} had still not ended after {self.limit_s:.3g} s", endless=True)
                 return
             if running is None or len(scheduler.log) != last:
@@ -125,7 +125,7 @@ class Watchdog:
         """Leave no body behind: what is still running is ended by an exception; then nobody is controlled."""
         scheduler = self.scheduler
         scheduler.undisturbed = None
-        scheduler.abandoning = any(t.state not in (State.NEW, State.DONE) for t in scheduler.crowd.bodies)
+        scheduler.abandoning = any(t.under_way for t in scheduler.crowd.bodies)
         if scheduler.abandoning:
             stuck = [
                 w
@@ -133,7 +133,7 @@ class Watchdog:
                 if w.state in (State.BLOCKED, State.READY, State.RUNNING) and not w.idle
             ]
             for task in [*scheduler.crowd.bodies, *stuck]:
-                if task.state not in (State.NEW, State.DONE):
+                if task.under_way:
                     self._end_task(task)
         scheduler.on = False
         scheduler.workers.release()
