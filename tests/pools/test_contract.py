@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+import weakref
 from concurrent.futures import CancelledError
 from pathlib import Path
 
@@ -310,3 +311,23 @@ def test_a_full_memory_fails_the_call_with_its_remedy_and_the_pool_goes_on(kind:
     assert (tag_of(one), tag_of(four)) == (1, 4)
     for error in (two, three):
         assert isinstance(error, OutOfMemoryError) and "imgsz" in str(error)
+
+
+def test_mapping_many_images_holds_few_of_them(kind: type[Pool], fakes: FakeModels) -> None:
+    alive = most = 0
+
+    def images():
+        nonlocal alive, most
+        for tag in range(1000):
+            image = picture(tag % 200)
+            alive, most = alive + 1, max(most, alive + 1)
+            weakref.finalize(image, died)
+            yield image
+
+    def died() -> None:
+        nonlocal alive
+        alive -= 1
+
+    with kind(workers=2, device="cpu") as pool:
+        assert sum(1 for _ in pool.map(images())) == 1000
+    assert most <= 2 * pool.at_once + pool.workers + 3  # under way, in a worker's hands, and in this loop's

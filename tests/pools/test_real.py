@@ -85,6 +85,19 @@ def test_bad_images_fail_alone(pool: Pool, alone: list, tmp_path: Path) -> None:
     assert all(same(a, b) for a, b in zip(results[::2], alone, strict=False))
 
 
+def test_a_picture_of_20000_pixels_is_done_like_any_other(pool: Pool, alone: list) -> None:
+    wide = np.tile(IMAGES[1], (1, 20_000 // IMAGES[1].shape[1] + 1, 1))[:, :20_000]
+    model = ultralytics.YOLO(pool.weights)
+    before = torch.get_num_threads()
+    expected = model.predict(wide, imgsz=640, device="cpu", verbose=False, **SETTINGS)[0]
+    torch.set_num_threads(before)
+    huge, after = pool.map([wide, IMAGES[0]], imgsz=640, **SETTINGS), alone[0]
+    result = next(huge)
+    assert same(result, expected) and len(expected.boxes) and result.orig_shape == wide.shape[:2]
+    huge.close()
+    assert same(pool.submit(IMAGES[0], **SETTINGS).result(60), after)
+
+
 def test_a_setting_out_of_range_fails_that_call_only(pool: Pool, alone: list) -> None:
     with pytest.raises(ValueError, match="conf"):
         pool.submit(IMAGES[0], conf=7.0).result(60)
