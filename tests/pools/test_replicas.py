@@ -10,6 +10,7 @@ import torch
 from fakes import FakeModels, picture
 from ultralytics import YOLO
 
+from yolothreads.detections import explore
 from yolothreads.pools import ModelPerThread, Pool, Replicas, Sequential
 from yolothreads.pools.replicas import replica
 from yolothreads.scenes import scene
@@ -79,3 +80,26 @@ def test_each_worker_has_a_cuda_stream_of_its_own_if_wanted(
         assert len({id(stream) for stream in entered}) == 2 and {s.device for s in entered} == {"cuda:1"}
     else:
         assert entered == [None] * 4
+
+
+def test_under_every_schedule_two_replicas_give_what_they_give_alone() -> None:
+    from ultralytics.engine.model import Model
+    from ultralytics.nn.modules.head import Detect
+
+    image = scene(3, (96, 96)).image
+    with Replicas(bundled(), device="cpu", imgsz=96) as pool:
+        both = replica(pool._model), replica(pool._model)
+        found = explore(
+            lambda state: state[0].predict(image, max_det=1),
+            lambda state: state[1].predict(image[:64], conf=0.1),
+            setup=lambda: both,
+            restore=lambda state: None,
+            watch=[Model.predict, Detect],
+            same=exactly,
+        )
+    assert found.safe and found.schedules > 50
+
+
+def exactly(a: list, b: list) -> bool:
+    """Whether two lists of results have the same boxes, bit for bit."""
+    return all(torch.equal(x.boxes.data, y.boxes.data) for x, y in zip(a, b, strict=True))
