@@ -16,7 +16,9 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
-NEEDED = [Requirement(r) for r in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]]
+EXTRAS = PROJECT["optional-dependencies"]
+OURS = "yolothreads[onnx,ray]"  # the tests need every extra
+NEEDED = [Requirement(r) for r in [*PROJECT["dependencies"], *sum(EXTRAS.values(), [])] if r != OURS]
 
 
 def pins() -> dict[str, Version]:
@@ -30,6 +32,10 @@ def pins() -> dict[str, Version]:
 def test_each_dependency_is_pinned_within_its_bound(needed: Requirement) -> None:
     assert str(needed.specifier).startswith(">=")
     assert needed.specifier.contains(pins()[canonicalize_name(needed.name)])
+
+
+def test_the_tests_install_every_extra() -> None:
+    assert OURS in EXTRAS["test"] and Requirement(OURS).extras == set(EXTRAS) - {"test"}
 
 
 def test_the_kit_itself_is_not_pinned() -> None:
