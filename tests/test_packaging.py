@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
 EXTRAS = PROJECT["optional-dependencies"]
 OURS = "yolothreads[onnx,ray]"  # the tests need every extra
-NEEDED = [Requirement(r) for r in [*PROJECT["dependencies"], *sum(EXTRAS.values(), [])] if r != OURS]
+NEEDED = [Requirement(r) for r in [*PROJECT["dependencies"], *chain(*EXTRAS.values())] if r != OURS]
 
 
 def pins() -> dict[str, Version]:
