@@ -1,0 +1,74 @@
+"""The queue of the batching worker under every schedule: no call is lost, answered twice, or left waiting."""
+
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from time import monotonic
+
+import numpy as np
+import pytest
+
+from yolothreads.errors import PoolClosedError
+from yolothreads.pools import call_queue
+from yolothreads.pools.call_queue import Call, CallQueue
+from yolothreads.races import explore
+
+pytestmark = pytest.mark.timeout(120)
+
+
+class Desk:
+    """A queue, two calls, and how often each was in a worker's hands."""
+
+    def __init__(self, size: int = 2) -> None:
+        self.queue = CallQueue(size)
+        self.calls = [Call(np.zeros((1, 1, 3), np.uint8), name, {}, "same", monotonic()) for name in "ab"]
+        self.taken: list[str] = []
+
+    def ask(self, which: int) -> None:
+        """What a caller's thread and the worker's task for this call do."""
+        try:
+            self.queue.put(self.calls[which], block=True)
+        except PoolClosedError:
+            self.calls[which].future.cancel()
+        for call in self.queue.gather(2, 0):
+            self.taken.append(call.name)
+            self.queue.settle(call, call.name)
+
+    def cancel(self) -> None:
+        self.calls[0].future.cancel()
+
+    def outcome(self) -> list[str]:
+        """Of each call, whether its caller is told the truth, once."""
+        return [self._of(call) for call in self.calls]
+
+    def _of(self, call: Call) -> str:
+        taken = self.taken.count(call.name)
+        if not call.future.done():
+            return "lost"
+        try:
+            right = call.future.result(0) == call.name and taken == 1
+        except CancelledError:
+            right = taken <= 1
+        return "told once" if right else f"wrong, taken {taken} times"
+
+
+def settled(desk: Desk) -> list[str]:
+    desk.queue.end()
+    return desk.outcome()
+
+
+@pytest.mark.parametrize(
+    ("third", "size"),
+    [
+        (None, 1),
+        (Desk.cancel, 2),
+        (lambda desk: desk.queue.close(cancel=True), 2),
+        (lambda desk: desk.queue.close(cancel=False), 1),
+    ],
+    ids=["room for one", "cancelled", "closed and dropped", "closed while one waits for room"],
+)
+def test_under_every_schedule_each_caller_is_told_once(third: Callable[[Desk], None] | None, size: int) -> None:
+    bodies = [lambda desk: desk.ask(0), lambda desk: desk.ask(1), *([third] if third else [])]
+    watch = [call_queue, Desk.cancel]
+    found = explore(*bodies, setup=lambda: Desk(size), watch=watch, observe=settled, preemptions=2, budget_s=20)
+    assert not found.forbidden, str(found)
+    assert found.schedules > 500
