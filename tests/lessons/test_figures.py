@@ -5,8 +5,9 @@ import io
 import numpy as np
 import pytest
 
-from yolothreads.errors import OutputError
+from yolothreads.errors import ArgumentError, OutputError
 from yolothreads.lessons import figures
+from yolothreads.pools.batching_worker import Batch
 from yolothreads.trace import STAGES, Span
 
 SPANS = [Span("a", "infer", 0.0, 2.0), Span("b", "wait", 0.0, 1.0), Span("b", "infer", 1.0, 3.0)]
@@ -42,6 +43,30 @@ def test_every_stage_has_a_look_of_its_own_without_colour():
 def test_bars_show_median_and_range():
     figure = figures.bars({"one": (2.0, 1.0, 3.0), "two": (4.0, 4.0, 4.0)}, "Speed", "images/s")
     assert figure.text == "images/s\none: 2 (1 to 3)\ntwo: 4 (4 to 4)"
+
+
+BATCHES = [Batch(10.0, 10.5, (0.1,), 3), Batch(10.5, 11.5, (0.2, 0.3, 0.4), 0)]
+LENGTHS = [(10.0, 1), (10.1, 3), (10.5, 0), (11.0, 0)]
+
+
+def test_a_queue_says_in_text_what_it_draws():
+    figure = figures.queue(BATCHES, LENGTHS, size=4, refused=[10.2, 10.3])
+    assert figure.text.splitlines() == [
+        "4 images in 2 batches of 1 to 3; 2 refused",
+        "images waiting: 1.0 on average, 3 at most",
+        "waited: 300 ms in the middle, 400 ms at most",
+    ]
+
+
+def test_a_queue_shows_where_calls_were_refused():
+    plain, refusing = (figures.queue(BATCHES, LENGTHS, size=4, refused=r) for r in ([], [10.2]))
+    assert plain.png.startswith(b"\x89PNG") and plain.png != refusing.png
+
+
+@pytest.mark.parametrize(("batches", "lengths"), [([], LENGTHS), (BATCHES, LENGTHS[:1])], ids=["batches", "lengths"])
+def test_a_queue_without_batches_or_lengths_is_no_picture(batches, lengths):
+    with pytest.raises(ArgumentError, match=f"{len(batches)} batches and {len(lengths)} lengths"):
+        figures.queue(batches, lengths)
 
 
 def test_a_gallery_holds_more_pictures_than_one_row():

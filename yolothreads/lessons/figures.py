@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolothreads.errors import OutputError
+from yolothreads.errors import ArgumentError, OutputError
 from yolothreads.trace import STAGES, Span
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
     from numpy.typing import NDArray
     from ultralytics.engine.results import Results
+
+    from yolothreads.pools.batching_worker import Batch
 
 LOOKS = {  # colour (Okabe and Ito's colour-blind safe palette) and hatch of each stage
     "wait": ("#ffffff", "////"),
@@ -132,6 +134,64 @@ def bars(values: Mapping[str, tuple[float, float, float]], title: str, unit: str
     return Figure(_png(canvas), f"{title}: bars for {', '.join(values)}.", f"{unit}\n" + "\n".join(lines))
 
 
+def queue(
+    history: Iterable[Batch],
+    lengths: Sequence[tuple[float, int]],
+    title: str = "A queue, its batches, and how long images waited",
+    *,
+    size: int | None = None,
+    refused: Sequence[float] = (),
+) -> Figure:
+    """Draw what went on in a `BatchingWorker`: queue length, batch sizes and waiting times above one another.
+
+    Args:
+        history: the pool's batches, of which there must be one or more.
+        lengths: moments (s of `time.monotonic`) and how many images waited then, in order, two or more.
+        title: what the figure shows.
+        size: how many may wait, drawn as a dashed line.
+        refused: moments (s) at which a call was refused.
+
+    Raises:
+        ArgumentError: no batches, or fewer than two lengths.
+    """
+    batches = list(history)
+    if not batches or len(lengths) < 2:
+        raise ArgumentError(f"{len(batches)} batches and {len(lengths)} lengths are no picture; let the pool work.")
+    canvas, (first, second, third) = _stacked(title, 3)
+    moments, waiting = zip(*lengths, strict=True)
+    zero = min(moments[0], batches[0].start)
+    x = [moment - zero for moment in moments]
+    first.fill_between(x, waiting, step="post", color="#56b4e9", alpha=0.5)
+    first.step(x, waiting, where="post", color="#0072b2")
+    if size is not None:
+        first.axhline(size, color="#333333", linestyle="--", linewidth=1)
+        first.text(1.0, size, f" room for {size}", va="center", transform=first.get_yaxis_transform())
+    top = max(waiting) if size is None else size
+    first.plot([r - zero for r in refused], [1.12 * top] * len(refused), "x", color="#d55e00", clip_on=False)
+    if refused:
+        first.text(1.0, 1.12 * top, " x refused", va="bottom", color="#a34700", transform=first.get_yaxis_transform())
+    for b in batches:
+        second.bar(b.start - zero, b.size, b.end - b.start, align="edge", color="#e69f00", edgecolor="#333333")
+        third.plot([b.start - zero] * b.size, [1000 * w for w in b.waits_s], "o", color="#009e73", mfc="none", ms=4)
+    for axes, label in zip(
+        (first, second, third), ("images waiting", "images in the batch", "waited (ms)"), strict=True
+    ):
+        axes.set_ylabel(label)
+        axes.set_ylim(bottom=0)
+    third.set_xlabel("time (s)")
+    alt = f"{title}: line of the images that wait, bars of the batches, dots of the waiting times, one above the other."
+    return Figure(_png(canvas), alt, _queue_text(batches, waiting, len(refused)))
+
+
+def _queue_text(batches: Sequence[Batch], waiting: Sequence[int], refused: int) -> str:
+    sizes, waits_ms = [b.size for b in batches], sorted(1000 * w for b in batches for w in b.waits_s)
+    return (
+        f"{sum(sizes)} images in {len(sizes)} batches of {min(sizes)} to {max(sizes)}; {refused} refused\n"
+        f"images waiting: {sum(waiting) / len(waiting):.1f} on average, {max(waiting)} at most\n"
+        f"waited: {waits_ms[len(waits_ms) // 2]:.0f} ms in the middle, {waits_ms[-1]:.0f} ms at most"
+    )
+
+
 def detections(results: Sequence[Results], titles: Sequence[str], title: str = "What was detected") -> Figure:
     """Draw results side by side, with boxes, classes and scores, as ultralytics plots them."""
     shown = [r.plot(line_width=3, font_size=14)[:, :, ::-1] for r in results]
@@ -170,6 +230,18 @@ def _canvas(title: str, height: float) -> tuple[Canvas, Axes]:
     axes.set_title(title, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     return canvas, axes
+
+
+def _stacked(title: str, rows: int) -> tuple[Canvas, Sequence[Axes]]:
+    """A figure with `rows` axes above one another that share their x-axis."""
+    from matplotlib.figure import Figure as Canvas
+
+    canvas = Canvas(figsize=(9, 1.7 * rows), layout="constrained")
+    several: Sequence[Axes] = list(canvas.subplots(rows, 1, sharex=True))
+    several[0].set_title(title, loc="left")
+    for axes in several:
+        axes.spines[["top", "right"]].set_visible(False)
+    return canvas, several
 
 
 def _legend(axes: Axes, stages: Sequence[str]) -> None:
