@@ -1,4 +1,4 @@
-"""The queue of the batching worker under every schedule with one preemption: no call is lost, answered twice, or left waiting."""
+"""The batching queue under every schedule with one preemption: no call is lost, answered twice, or left waiting."""
 
 from collections.abc import Callable
 from concurrent.futures import CancelledError
