@@ -10,7 +10,13 @@ from collections.abc import Iterator
 import pytest
 import torch
 import ultralytics
-from fakes import FakeModels
+from fakes import REMOTE, FakeModels, hire_here
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Exported models are kept for one test run only, not among the user's."""
+    os.environ["YOLOTHREADS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(autouse=True)
@@ -30,4 +36,6 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> FakeModels:
     """Fake models in place of ultralytics.YOLO, for the length of a test."""
     models = FakeModels()
     monkeypatch.setattr(ultralytics, "YOLO", models)
+    for kind in REMOTE:
+        monkeypatch.setattr(kind, "_hire", hire_here)
     return models

@@ -17,6 +17,8 @@ import torch
 from ultralytics.engine.results import Results
 
 from yolothreads.pools import POOLS, BatchingWorker, Pool
+from yolothreads.pools.model import load
+from yolothreads.pools.remote import RemotePool
 
 WAIT_S = 20.0  # deadline of every wait in the tests
 
@@ -144,3 +146,29 @@ class OneAtATime(BatchingWorker):
 
 KINDS: list[type[Pool]] = [OneAtATime if kind is BatchingWorker else kind for kind in POOLS]
 """Every pool, in a form that an executor's promises fit."""
+
+REMOTE = [kind for kind in KINDS if issubclass(kind, RemotePool)]
+
+
+class WorkerHere:
+    """In place of a worker process: a fake model in this process, so that the caller's side can be tried."""
+
+    def __init__(self, pool: RemotePool, index: int) -> None:
+        self._model = load(pool.weights, pool.imgsz, pool.device, pool.settings)
+
+    def is_alive(self) -> bool:
+        return True
+
+    def predict(self, pixels: np.ndarray, **settings: Any) -> list[Results]:
+        return self._model.predict(pixels, **settings)
+
+    def end(self) -> None:
+        pass
+
+    def join(self) -> None:
+        pass
+
+
+def hire_here(pool: RemotePool, index: int) -> WorkerHere:
+    """In place of `RemotePool._hire`: fakes cannot live in another process."""
+    return WorkerHere(pool, index)

@@ -7,7 +7,7 @@ import threading
 
 import torch
 import ultralytics
-from fakes import KINDS, WAIT_S, FakeModels, picture
+from fakes import KINDS, REMOTE, WAIT_S, FakeModels, hire_here, picture
 
 MAIN = threading.main_thread().ident
 
@@ -41,6 +41,8 @@ def loads_slowly(weights: object) -> object:
 
 
 signal.signal(signal.SIGINT, once)
+for kind in REMOTE:
+    kind._hire = hire_here
 pause = threading.Event()  # never set
 for kind, where in itertools.product(KINDS, ("start", "map", "leaving")):
     fakes, there, noticed, futures = FakeModels(), threading.Event(), threading.Event(), []

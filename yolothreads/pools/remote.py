@@ -47,6 +47,16 @@ class RemotePool(ThreadPool):
         Raises WorkerDiedError, which says how it ended, or what loading raised there. Nothing is left of it then.
         """
 
+    def _abandon(self) -> None:
+        """The opening has failed: end the workers that still load, so that nobody waits for it. By default nothing."""
+
+    def _start(self) -> None:
+        try:
+            super()._start()
+        except BaseException:
+            self._abandon()
+            raise
+
     def _prepare(self) -> None:
         self._staff: dict[int, RemoteWorker] = {}
 

@@ -1,0 +1,393 @@
+"""Worker processes, for real: killed at each stage, interrupted, orphaned; nothing is lost, doubled or left behind."""
+
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.connection import wait
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+import ultralytics
+from light_models import Light
+
+from yolothreads.errors import ArgumentError, OutOfMemoryError, WorkerDiedError, YoloThreadsError
+from yolothreads.pools import ModelPerProcess, Sequential, model_per_process
+from yolothreads.pools.worker_process import load_predict
+from yolothreads.scenes import scene
+
+pytestmark = pytest.mark.timeout(120)
+HERE = Path(__file__).parent
+WAIT_S = 40.0
+SHARED = Path("/dev/shm")
+
+
+def picture(tag: int, shape: tuple[int, int] = (32, 32)) -> np.ndarray:
+    return np.full((*shape, 3), tag, np.uint8)
+
+
+def tags(results: Any) -> list[int]:
+    return [result.speed["tag"] for result in results]
+
+
+def blocks() -> set[str]:
+    return {file.name for file in SHARED.glob("psm_*")}
+
+
+def open_files() -> list[str]:
+    """What this process has open, whatever its number."""
+    found = []
+    for file in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            found.append(str(file.readlink()))
+    return sorted(found)
+
+
+def blocks_of(pid: int) -> list[Any]:
+    """The shared memory that a process has open."""
+    return [block for block in psutil.Process(pid).memory_maps(grouped=False) if "psm_" in block.path]
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Poll what no event tells, with a deadline."""
+    end, pause = monotonic() + WAIT_S, threading.Event()
+    while not holds():
+        assert monotonic() < end, "it did not come true"
+        pause.wait(0.02)
+
+
+@pytest.fixture(autouse=True)
+def leaves_no_process_file_or_memory() -> Iterator[None]:
+    resource_tracker.ensure_running()  # stays until Python ends, as does the server below
+    forkserver.ensure_running()
+    files, memory = open_files(), blocks()
+    yield
+    assert not multiprocessing.active_children()
+    assert open_files() == files
+    wait_until(lambda: blocks() <= memory)  # another program may have one now and then
+
+
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., ModelPerProcess]:
+    """Makes a pool whose workers have light models."""
+
+    def make(workers: int = 2, start_method: str = "spawn", **given: Any) -> ModelPerProcess:
+        monkeypatch.setattr(ModelPerProcess, "_make_predict", Light(tmp_path, **given))
+        return ModelPerProcess(workers=workers, device="cpu", start_method=start_method)
+
+    return make
+
+
+def begun(folder: Path) -> Counter[int]:
+    return Counter(int(line) for line in (folder / "begun").read_text().split())
+
+
+@pytest.mark.parametrize("stage", ["start", "load", "image", "answer"])
+def test_a_worker_killed_once_is_replaced_and_no_image_is_lost_or_done_twice(
+    stage: str, light: Callable[..., ModelPerProcess], tmp_path: Path
+) -> None:
+    with light(stage=stage) as pool:
+        results = list(pool.map(map(picture, range(1, 13))))
+        assert tags(results) == list(range(1, 13))
+        assert all((result.orig_img == tag).all() for tag, result in enumerate(results, 1))
+        assert len(pool._staff) == 2 and all(worker.is_alive() for worker in pool._staff.values())
+    assert (tmp_path / stage).exists()  # it was killed
+    died_with = 5 if stage in ("image", "answer") else 0
+    assert begun(tmp_path) == {tag: 1 + (tag == died_with) for tag in range(1, 13)}
+
+
+@pytest.mark.parametrize(
+    ("stage", "ending", "word"),
+    [("image", signal.SIGKILL, "SIGKILL"), ("answer", signal.SIGTERM, "SIGTERM"), ("image", "exit", "exit code 3")],
+)
+def test_an_image_that_ends_its_worker_twice_gets_an_error_that_says_how(
+    stage: str, ending: int | str, word: str, light: Callable[..., ModelPerProcess], tmp_path: Path
+) -> None:
+    with light(stage=stage, ending=ending, always=True) as pool:
+        results = list(pool.map(map(picture, range(1, 9)), errors="return"))
+        error = results.pop(4)
+        assert tags(results) == [1, 2, 3, 4, 6, 7, 8]
+        assert tags([pool.submit(picture(9)).result(WAIT_S)]) == [9]
+    assert isinstance(error, WorkerDiedError) and word in str(error)
+    assert begun(tmp_path) == {tag: 1 + (tag == 5) for tag in range(1, 10)}
+
+
+def test_workers_killed_while_idle_are_replaced_at_the_next_image(light: Callable[..., ModelPerProcess]) -> None:
+    with light() as pool:
+        processes = [worker.process for worker in pool._staff.values()]
+        for process in processes:
+            os.kill(process.pid, signal.SIGKILL)
+            assert wait([process.sentinel], WAIT_S)
+        results = list(pool.map(map(picture, range(1, 9))))
+    assert tags(results) == list(range(1, 9))
+
+
+@pytest.mark.parametrize(("stage", "ending"), [("start", signal.SIGKILL), ("load", "exit")])
+def test_workers_that_never_load_fail_the_opening(
+    stage: str, ending: int | str, light: Callable[..., ModelPerProcess]
+) -> None:
+    pool = light(stage=stage, ending=ending, always=True)
+    with pytest.raises(WorkerDiedError, match=r"Worker \d ended 3 times.*(SIGKILL|exit code 3)"):
+        pool.__enter__()
+
+
+def test_one_that_fails_to_begin_ends_those_that_still_load(light: Callable[..., ModelPerProcess]) -> None:
+    pool = light(3, stage="load", ending="stop")  # the first to load goes on for ever
+    hire = pool._hire
+
+    def refuse(index: int) -> Any:
+        if index == 0:
+            wait_until(lambda: len(pool._loading) == 1 and len(pool._staff) == 1)
+            raise LookupError
+        return hire(index)
+
+    pool._hire = refuse  # type: ignore[method-assign]
+    with pytest.raises(LookupError):
+        pool.__enter__()
+    assert not pool._loading
+
+
+def test_an_error_travels_with_its_traceback_and_stays_with_its_image(light: Callable[..., ModelPerProcess]) -> None:
+    with light(1) as pool:
+        words = ["good", "refuse", "cannot travel", "good"]
+        first, refused, lost, last = [pool.submit(picture(i), conf=word) for i, word in enumerate(words)]
+        error, other = refused.exception(WAIT_S), lost.exception(WAIT_S)
+        with pytest.raises(AttributeError):
+            pool.submit(picture(4), conf=lambda: None).result(WAIT_S)  # cannot be sent at all
+        assert len({f.result(WAIT_S).speed["pid"] for f in (first, last)}) == 1  # the worker lives on
+    assert type(error) is LookupError and "light_models.py" in error.__notes__[0]
+    assert type(other) is YoloThreadsError and str(other) == "CannotTravelError: this and that"
+
+
+def test_an_answer_that_cannot_be_read_is_not_taken_for_the_next_one(
+    light: Callable[..., ModelPerProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with light(1) as pool:
+        first = pool.submit(picture(1)).result(WAIT_S)
+        with monkeypatch.context() as patch:
+
+            def fail(awaited: list[Any], deadline_s: float | None) -> Any:
+                if len(awaited) > 1:  # an answer, and not only whether it lives
+                    raise MemoryError("no room for the answer")
+                return wait(awaited, deadline_s)
+
+            patch.setattr(model_per_process, "wait", fail)
+            assert isinstance(pool.submit(picture(2)).exception(WAIT_S), OutOfMemoryError)
+        third = pool.submit(picture(3)).result(WAIT_S)
+    assert third.speed["tag"] == 3 and third.speed["pid"] != first.speed["pid"]
+
+
+def test_images_of_every_size_arrive_whole_and_huge_ones_leave_no_memory_taken(
+    light: Callable[..., ModelPerProcess],
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8)
+    huge = np.broadcast_to(np.uint8(3), (1200, 20_000, 3))
+    images = [picture(1, (1, 1)), noise, picture(2), noise[::2, ::-3], huge, noise, picture(4, (9, 7))]
+    with light(1) as pool:
+        (worker,) = pool._staff.values()
+        for image in images:
+            assert pool.submit(image).result(WAIT_S).speed["sum"] == image.sum(dtype=np.int64)
+            # A block loses its name as soon as both have it.
+            assert not any(Path(block.path).exists() for block in blocks_of(os.getpid()))
+        for owner in (os.getpid(), worker.process.pid):
+            assert [block.size < 2**20 for block in blocks_of(owner)] == [True]
+
+
+def test_no_room_in_shared_memory_fails_that_image_with_the_remedy(
+    light: Callable[..., ModelPerProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with light(1) as pool:
+        assert tags(pool.map([picture(1)])) == [1]
+        with monkeypatch.context() as patch:
+
+            def full(*_: int) -> None:
+                raise OSError(28, "No space left on device")
+
+            patch.setattr(os, "posix_fallocate", full)
+            with pytest.raises(OutOfMemoryError, match=r"shared memory.*shm-size"):
+                pool.submit(picture(2, (900, 900))).result(WAIT_S)
+        assert tags(pool.map([picture(3, (900, 900))])) == [3]
+
+
+def test_many_stopped_workers_are_killed_as_soon_as_one(
+    light: Callable[..., ModelPerProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_per_process, "_END_S", 1.5)
+    with light(6) as pool:
+        for worker in pool._staff.values():
+            os.kill(worker.process.pid, signal.SIGSTOP)
+        start = monotonic()
+    assert monotonic() - start < 2 * 1.5
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_start_methods_and_what_a_worker_is(
+    method: str, light: Callable[..., ModelPerProcess], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with light(1, method) as pool:
+        (worker,) = pool._staff.values()
+        status = Path(f"/proc/{worker.process.pid}/status").read_text()
+        assert int(re.search(r"SigIgn:\s*(\w+)", status)[1], 16) >> (signal.SIGINT - 1) & 1
+        assert pool.submit(picture(1), conf=0.5).result(WAIT_S).speed["settings"] == {"conf": 0.5}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_fork_and_unknown_start_methods_are_refused_with_the_reason() -> None:
+    with pytest.raises(ArgumentError, match=r'"fork".*locks.*"spawn"'):
+        ModelPerProcess(device="cpu", start_method="fork")
+    with pytest.raises(ArgumentError, match=r"'threads'.*spawn"):
+        ModelPerProcess(device="cpu", start_method="threads")
+
+
+def counting_threads(*given: Any) -> Callable[..., list[Any]]:
+    """In a worker process: the real model, whose results say how many threads torch may use."""
+    predict = load_predict(*given)
+
+    def predict_and_count(*args: Any, **kwargs: Any) -> list[Any]:
+        (result,) = predict(*args, **kwargs)
+        result.speed["threads"] = torch.get_num_threads()
+        return [result]
+
+    return predict_and_count
+
+
+def test_results_of_a_real_model_are_those_of_sequential_in_threads_of_its_share(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ModelPerProcess, "_make_predict", staticmethod(counting_threads))
+    torch.manual_seed(0)
+    file = tmp_path / "random.pt"
+    ultralytics.YOLO("yolo11n-seg.yaml").save(file)
+    images = [scene(seed, (96, 64 + 32 * (seed % 2))).image for seed in range(4)]
+    made = {"weights": file, "device": "cpu", "imgsz": 96, "conf": 1e-6, "max_det": 5, "threads": 1, "workers": 1}
+    with Sequential(**made) as alone:
+        expected = list(alone.map(images))
+    capfd.readouterr()
+    with ModelPerProcess(**made) as pool:
+        results = list(pool.map(images))
+        assert type(pool.submit(images[0], conf=7).exception(WAIT_S)) is ValueError
+    assert capfd.readouterr() == ("", "")
+    for one, other, image in zip(expected, results, images, strict=True):
+        assert torch.equal(one.boxes.data, other.boxes.data) and torch.equal(one.masks.data, other.masks.data)
+        assert other.orig_img is image and other.names == one.names and other.speed["threads"] == 1
+
+
+# In programs of their own.
+
+BEGIN = f"""
+import os, signal, sys, threading
+from pathlib import Path
+sys.path.insert(0, {str(HERE)!r})
+import numpy as np
+from light_models import Light
+from yolothreads.pools import ModelPerProcess
+image = np.ones((32, 32, 3), np.uint8)
+def endless():
+    while True:
+        yield image
+def pool(**given):
+    ModelPerProcess._make_predict = Light(Path(sys.argv[1]), **given)
+    return ModelPerProcess(workers=1 if "script" in sys.argv[0] else 2, device="cpu")
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a Python program, in a session of its own, with Ctrl-C switched on; ends all that is left of it."""
+    started = []
+
+    def start(*command: str, stdin: str | None = None) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, *command, str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        started.append(process)
+        if stdin is not None:
+            process.stdin.write(stdin)
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    yield start
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=WAIT_S)
+
+
+def family(leader: int) -> list[psutil.Process]:
+    """The processes of a session that run."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ProcessLookupError):
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What a program printed, and said on stderr, once all of its family has ended."""
+    said = process.communicate(timeout=WAIT_S)
+    wait_until(lambda: not family(process.pid))
+    return said[0].strip(), said[1]
+
+
+def test_ctrl_c_in_a_terminal_while_the_workers_load_ends_all_at_once(program: Callable, tmp_path: Path) -> None:
+    run = program("-c", BEGIN + "with pool(stage='load', ending='stop', always=True): pass")
+    wait_until(lambda: (tmp_path / "load").exists())
+    os.killpg(run.pid, signal.SIGINT)
+    out, err = ended(run)
+    assert out == "" and err.strip().endswith("KeyboardInterrupt") and "SpawnProcess" not in err and run.returncode != 0
+
+
+def test_ctrl_c_in_a_terminal_in_map_ends_all_and_no_worker_says_a_word(program: Callable, tmp_path: Path) -> None:
+    run = program("-c", BEGIN + "with pool() as p:\n    for _ in p.map(endless()): pass")
+    wait_until(lambda: (tmp_path / "begun").exists() and len(begun(tmp_path)) > 0)
+    os.killpg(run.pid, signal.SIGINT)
+    out, err = ended(run)
+    assert out == "" and err.count("Traceback") == err.count("KeyboardInterrupt") == 1
+
+
+def test_workers_end_by_themselves_when_the_caller_is_killed(program: Callable, tmp_path: Path) -> None:
+    run = program("-c", BEGIN + "with pool() as p:\n    for _ in p.map(endless()): pass")
+    wait_until(lambda: (tmp_path / "begun").exists())
+    wait_until(lambda: len((tmp_path / "begun").read_text()) > 40)  # the blocks have lost their names by now
+    os.kill(run.pid, signal.SIGKILL)
+    assert ended(run) == ("", "")
+
+
+@pytest.mark.parametrize("way", ["-c", "stdin", "script", "never closed"])
+def test_runs_from_everywhere_and_says_nothing(way: str, program: Callable, tmp_path: Path) -> None:
+    work = "with pool() as p: print([int(r.speed['tag']) for r in p.map([image] * 3)])"
+    if way == "script":
+        (tmp_path / "script.py").write_text(f"{BEGIN}\nif __name__ == '__main__':\n    {work}")
+        run = program(str(tmp_path / "script.py"))
+    elif way == "stdin":
+        run = program("-", stdin=BEGIN + work)
+    else:
+        unclosed = "p = pool().__enter__(); print([int(p.submit(image).result().speed['tag'])] * 3)"
+        run = program("-c", BEGIN + (work if way == "-c" else unclosed))
+    assert ended(run) == ("[1, 1, 1]", "")
+
+
+def test_a_script_without_its_main_guard_is_told_so(program: Callable, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(f"{BEGIN}\nwith pool() as p: pass")
+    out, err = ended(program(str(tmp_path / "script.py")))
+    assert out == "" and err.count("Traceback") == 1 and 'if __name__ == "__main__"' in err.splitlines()[-1]
