@@ -28,8 +28,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "BatchingWorker": "pools",
     "LockedModel": "pools",
+    "ModelPerProcess": "pools",
     "ModelPerThread": "pools",
     "ModelsBuiltOutside": "pools",
+    "OnnxSession": "pools",
+    "RayActors": "pools",
     "Replicas": "pools",
     "Sequential": "pools",
     "SharedModel": "pools",
@@ -45,8 +48,11 @@ _HOMES = {
 __all__ = [
     "BatchingWorker",
     "LockedModel",
+    "ModelPerProcess",
     "ModelPerThread",
     "ModelsBuiltOutside",
+    "OnnxSession",
+    "RayActors",
     "Replicas",
     "Sequential",
     "SharedModel",

@@ -3,8 +3,11 @@
 from yolothreads.pools.base import Pool
 from yolothreads.pools.batching_worker import BatchingWorker
 from yolothreads.pools.locked_model import LockedModel
+from yolothreads.pools.model_per_process import ModelPerProcess
 from yolothreads.pools.model_per_thread import ModelPerThread
 from yolothreads.pools.models_built_outside import ModelsBuiltOutside
+from yolothreads.pools.onnx_session import OnnxSession
+from yolothreads.pools.ray_actors import RayActors
 from yolothreads.pools.replicas import Replicas
 from yolothreads.pools.sequential import Sequential
 from yolothreads.pools.shared_model import SharedModel
@@ -16,7 +19,10 @@ POOLS: tuple[type[Pool], ...] = (
     ModelPerThread,
     LockedModel,
     Replicas,
+    ModelPerProcess,
     BatchingWorker,
+    OnnxSession,
+    RayActors,
 )
 """Every pool, in the order in which the lessons meet them."""
 
@@ -24,9 +30,12 @@ __all__ = [
     "POOLS",
     "BatchingWorker",
     "LockedModel",
+    "ModelPerProcess",
     "ModelPerThread",
     "ModelsBuiltOutside",
+    "OnnxSession",
     "Pool",
+    "RayActors",
     "Replicas",
     "Sequential",
     "SharedModel",
