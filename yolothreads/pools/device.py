@@ -48,7 +48,7 @@ def memory_errors_named(device: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _is_out_of_memory(error):
+        if isinstance(error, OutOfMemoryError) or not _is_out_of_memory(error):
             raise
         if device.startswith("cuda"):
             import torch
@@ -63,6 +63,6 @@ def memory_errors_named(device: str) -> Iterator[None]:
 def _is_out_of_memory(error: Exception) -> bool:
     import torch
 
-    # On the CPU torch raises a plain RuntimeError, and OpenCV an error of its own.
-    words = ("can't allocate memory", "not enough memory", "Insufficient memory")
+    # On the CPU torch raises a plain RuntimeError, OpenCV and ONNX Runtime errors of their own.
+    words = ("can't allocate memory", "not enough memory", "Insufficient memory", "Failed to allocate memory")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
