@@ -30,6 +30,7 @@ from yolothreads.hazards import (
     surroundings,
 )
 from yolothreads.pools import POOLS, LockedModel, ModelPerThread, Sequential, SharedModel
+from yolothreads.pools.remote import RemotePool
 from yolothreads.races import EXCEPTION, RIGHT, WRONG, Rate
 
 pytestmark = pytest.mark.timeout(240)
@@ -206,8 +207,13 @@ def test_a_pool_whose_lines_are_out_of_reach_gets_natural_trials(fakes: FakeMode
 
 @pytest.mark.parametrize("pool", POOLS)
 def test_pools_keep_their_thread_count_and_lose_no_box_to_the_clock(pool: type) -> None:
-    for name in ("thread-count", "nms-clock", "stream-holds-lock"):
-        assert CATALOGUE[name].against(pool).word == NOT_REPRODUCED
+    for name in ("thread-count", "nms-clock"):
+        tried = CATALOGUE[name].against(pool)
+        if issubclass(pool, RemotePool):  # what this process can patch and see is not where it predicts
+            assert tried.word == NOT_APPLICABLE and "process" in tried.reason
+        else:
+            assert tried.word == NOT_REPRODUCED
+    assert CATALOGUE["stream-holds-lock"].against(pool).word == NOT_REPRODUCED
 
 
 def test_a_pool_that_refuses_gives_the_reason() -> None:

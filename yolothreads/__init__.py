@@ -4,8 +4,9 @@
     races        code under every schedule, and how often something goes wrong by itself; knows nothing of YOLO
     detections   when two results are the same, and what is wrong with one; the explorer that knows it
     hazards      the catalogue: each hazard forced, met by chance, and tried against every pool
-    measure      correctness, throughput, latency and start-up of any pool; memory, in a fresh process
-    bench        the pools between a ceiling and what people do instead
+    measure      correctness, throughput, latency and start-up of any pool; `comparison` holds what was measured
+    memory       how much a pool takes, in a fresh process
+    bench        the pools beside ceilings and what people do instead; how both grow
     bench_races  the explorer beside another one, and what it costs
     lessons      shows it to people: claims and verdicts, figures, exercises
     headless     runs the lessons without people

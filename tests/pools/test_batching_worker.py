@@ -178,6 +178,19 @@ def test_a_deadline_fails_a_call_that_is_under_way_and_its_late_result_is_droppe
     assert pool.counters.late == 1
 
 
+def test_a_batch_does_not_wait_for_others_until_its_deadline_has_passed(fakes: FakeModels) -> None:
+    with BatchingWorker(device="cpu", max_wait_ms=LONG_MS, deadline_s=1.0) as pool:
+        assert tag_of(pool.submit(picture(1)).result(WAIT_S)) == 1
+
+
+def test_counters_begin_anew_with_each_opening(fakes: FakeModels) -> None:
+    pool = BatchingWorker(device="cpu")
+    for _ in range(2):
+        with pool:
+            pool.submit(picture(1))
+        assert pool.counters == Counters(answered=1) and len(pool.history) == 1
+
+
 def test_a_deadline_counts_the_time_before_a_full_queue_too(fakes: FakeModels) -> None:
     gate = Gate(fakes)
     with BatchingWorker(device="cpu", queue_size=1) as pool:
@@ -252,7 +265,7 @@ def test_real_batches_give_what_single_predictions_give() -> None:
         assert all(same(f.result(60), e) for f, e in zip(futures, expected, strict=True))
         wrong, right = pool.submit(images[0], conf=7), pool.submit(images[0])
         assert "conf" in str(wrong.exception(60)) and same(right.result(60), alone_of(images[0]))
-    assert sum(batch.size for batch in pool.history) == 10 and max(batch.size for batch in pool.history) == 4
+    assert sum(batch.size for batch in pool.history) == 9 and max(batch.size for batch in pool.history) == 4
     assert len({len(result.boxes) for result in expected}) > 1
 
 

@@ -34,7 +34,11 @@ class BatchModel:
         self._asks: Sequence[Mapping[str, Any]] = ()  # of the batch under way, what each image asks of postprocessing
 
     def together(self, pixels: NDArray[np.uint8], settings: Mapping[str, Any]) -> Hashable:
-        """Images may share a batch if this is equal for both."""
+        """Images may share a batch if this is equal for both. Raises what predict raises for a value that is wrong."""
+        from ultralytics.cfg import get_cfg
+
+        if settings:  # now, because one wrong value would have the whole batch done again
+            get_cfg(overrides=dict(settings))
         before = sorted((name, repr(value)) for name, value in settings.items() if name not in self._after)
         return pixels.shape, tuple(before)
 

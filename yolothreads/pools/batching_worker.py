@@ -100,7 +100,7 @@ class BatchingWorker(ThreadPool):
 
     @property
     def counters(self) -> Counters:
-        """What became of the calls so far, and how many wait now. `history` has the latest batches one by one."""
+        """What became of the calls since the pool was opened, and how many wait now; `history` has the batches."""
         with self._counting:
             return Counters(waiting=len(self._queue), **self._counts)
 
@@ -134,7 +134,7 @@ class BatchingWorker(ThreadPool):
             due = None if deadline_s is None else now + deadline_s
             call = Call(pixels, name, settings, self._model.together(pixels, settings), now, due, future)
             self._queue.put(call, block=block)
-        except (ImageError, DeadlineError) as error:
+        except (ImageError, DeadlineError, TypeError, ValueError) as error:  # the last two: a setting out of range
             future.set_exception(error)
             return future
         except QueueFullError:
@@ -151,6 +151,8 @@ class BatchingWorker(ThreadPool):
 
     def _prepare(self) -> None:
         self._queue = CallQueue(self.queue_size)
+        self.history.clear()
+        self._counts.clear()
 
     def _predictor(self, index: int) -> Predict:
         self._model = BatchModel(self._load())

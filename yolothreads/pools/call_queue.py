@@ -35,6 +35,10 @@ class Call:
     due: float | None = None
     future: Future[Results] = field(default_factory=Future)
 
+    def is_wanted(self, now: float) -> bool:
+        """Whether somebody still waits for it: it was not cancelled, and is not too late."""
+        return not self.future.done() and (self.due is None or self.due > now)
+
 
 class CallQueue:
     """Callers put, one worker gathers. A thread of its own keeps the deadlines, once there is one to keep.
@@ -78,14 +82,15 @@ class CallQueue:
     def gather(self, most: int, wait_s: float) -> list[Call]:
         """Take up to `most` calls that may share a batch with the oldest; an empty list if no call waits.
 
-        Waits until there are so many, or until the oldest has waited for `wait_s` seconds. Where the queue is full or
-        closed, nobody else can come, and it does not wait.
+        Waits until there are so many, or until the oldest has waited for `wait_s` seconds, or for half of the time it
+        was given. Where the queue is full or closed, nobody else can come, and it does not wait.
         """
         with self._changed:
-            while waiting := [call for call in self._waiting if not call.future.done()]:
+            while waiting := [call for call in self._waiting if call.is_wanted(monotonic())]:
                 oldest = waiting[0]
                 batch = [call for call in waiting if call.together == oldest.together][:most]
-                left_s = oldest.asked + wait_s - monotonic()
+                patience_s = wait_s if oldest.due is None else min(wait_s, (oldest.due - oldest.asked) / 2)
+                left_s = oldest.asked + patience_s - monotonic()
                 if len(batch) == most or left_s <= 0 or self._closed or not self._has_room():
                     if taken := self._take(batch):
                         return taken
