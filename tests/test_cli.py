@@ -90,18 +90,48 @@ def test_doctor_returns_1_on_a_problem(monkeypatch: pytest.MonkeyPatch, state: s
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "bench", lambda *args: SimpleNamespace(to_dict=lambda: {"asked": args}))
+    """A bench and a growth that give back what they were asked for, and have a figure."""
+
+    def note(setting: bench.Setting, **asked: Any) -> SimpleNamespace:
+        figure = SimpleNamespace(savefig=lambda path, **_: path.write_text("drawn"))
+        told = {"setting": str(setting), **asked}
+        return SimpleNamespace(to_dict=lambda: told, plots=lambda: {"speed": figure})
+
+    monkeypatch.setattr(bench, "bench", note)
+    monkeypatch.setattr(bench, "growth", note)
 
 
 def test_bench_writes_json_to_a_file(measured: None, tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
-    assert cli.main(["bench", "--rounds", "2", "--json", str(file)]) == 0
-    assert json.loads(file.read_text())["asked"] == [2, 32, 2, 640, "cpu", "bundled"]
+    assert cli.main(["bench", "--rounds", "2", "--batch", "4", "--json", str(file)]) == 0
+    asked = json.loads(file.read_text())
+    assert asked == {"setting": str(bench.Setting(batch=4)), "rounds": 2, "memory": True}
+
+
+def test_bench_is_small_where_that_is_asked(measured: None, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["bench", "--quick", "--json"])
+    asked = json.loads(capsys.readouterr().out)
+    assert asked == {"setting": str(bench.Setting(imgsz=160)), "rounds": 1, "images": 4, "memory": False}
+
+
+def test_growth_takes_its_own_options_and_those_of_bench(measured: None, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "bench --workers 3 growth --of memory sizes --counts 1 8 --pools Replicas --rounds 2 --imgsz 320 --json"
+    assert cli.main(words.split()) == 0
+    asked = json.loads(capsys.readouterr().out)
+    assert asked.pop("setting") == str(bench.Setting(workers=3, imgsz=320))
+    assert (asked.pop("of"), asked.pop("counts"), asked.pop("pools")) == (["memory", "sizes"], [1, 8], ["Replicas"])
+    assert asked == {"rounds": 2}
+
+
+@pytest.mark.parametrize("words", ["bench", "bench growth"])
+def test_figures_go_into_a_folder(words: str, measured: None, tmp_path: Path) -> None:
+    assert cli.main([*words.split(), "--plots", str(tmp_path / "here")]) == 0
+    assert (tmp_path / "here" / "speed.png").read_text() == "drawn"
 
 
 def test_bench_prints_json_instead_of_text(measured: None, capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["bench", "--json"])
-    assert json.loads(capsys.readouterr().out)["asked"]
+    assert json.loads(capsys.readouterr().out)["memory"] is True
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
@@ -113,7 +143,7 @@ def test_a_full_disk_is_an_error_that_names_the_file(measured: None, capsys: pyt
 def test_a_device_that_is_not_here_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(*args: object) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
         raise DeviceError("There is no device.")
 
     monkeypatch.setattr(bench, "bench", refuse)

@@ -8,10 +8,12 @@ import torch
 from fakes import FakeModel, FakeModels, picture
 from ultralytics.engine.results import Results
 
-from yolothreads import measure, memory
-from yolothreads.errors import ArgumentError, PoolClosedError, YoloThreadsError
-from yolothreads.pools import LockedModel, ModelPerThread, Pool, Sequential, SharedModel
-from yolothreads.scenes import Scene, scene
+from yolothreads import measure
+from yolothreads.comparison import Measurement
+from yolothreads.errors import ArgumentError, DeviceError, ExtraError, PoolClosedError
+from yolothreads.memory import Memory
+from yolothreads.pools import BatchingWorker, LockedModel, ModelPerThread, Pool, Sequential, SharedModel
+from yolothreads.scenes import Scene
 
 pytestmark = pytest.mark.timeout(120)
 ROWS = [[0, 0, 10, 10, 0.9, 0], [20, 20, 40, 40, 0.8, 1], [20, 20, 40, 40, 0.8, 2]]
@@ -111,10 +113,10 @@ def test_settings_of_the_pools_hold_for_the_reference_too(fakes: FakeModels) -> 
 def test_rounds_are_interleaved_and_turned_round(fakes: FakeModels) -> None:
     order: list[int] = []
     fakes.inside = lambda model, tag: order.append(fakes.built.index(model))
-    measure.compare(pools(SharedModel, LockedModel), [picture(1)], 4)
+    measure.compare(pools(SharedModel, LockedModel), [picture(1)], 4, latency=False)
     reference, *rest = order
     assert [n for n, _ in itertools.groupby(rest)] == [1, 2, 1, 2, 1]  # A B, B A, A B, B A
-    assert reference == 0 and rest.count(1) == rest.count(2)
+    assert reference == 0 and rest.count(1) == rest.count(2) == 4
     assert list(measure.turns(3, 3)) == [0, 1, 2, 2, 1, 0, 0, 1, 2]
 
 
@@ -167,19 +169,71 @@ def test_spread_is_median_and_range() -> None:
     assert str(spread) == "2.5 (1.0 to 9.0)"
 
 
-@pytest.mark.timeout(120)
-def test_memory_is_measured_in_a_fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    started = []
-    run = memory.subprocess.run
-    monkeypatch.setattr(memory.subprocess, "run", lambda *a, **k: started.append(a[0]) or run(*a, **k))
-    image = scene(1, (64, 64)).image
-    found = measure.measure(ModelPerThread(workers=2, device="cpu", imgsz=64), [image], 1, memory=True)
-    assert len(started) == 1 and found.memory_per_worker_mb > 1  # a further model is more than 1 MB
+def test_memory_is_measured_with_each_pool_and_with_nothing_else(
+    fakes: FakeModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "memory_of", lambda pool: Memory(1.0, 10.0 * pool.workers))
+    found = measure.compare([Beside(), *pools(Sequential, ModelPerThread)], [picture(1)], 1, memory=True)
+    assert [m.memory_per_worker_mb for m in found] == [None, 10.0, 10.0]
+    assert [row["MB opened"] for row in found.table().to_dicts()] == ["-", "1", "1"]
 
 
-def test_a_process_that_fails_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory.sys, "argv", ["x"])
-    pool = Sequential(device="cpu")
-    pool.weights = pool.weights.with_name("gone.pt")
-    with pytest.raises(YoloThreadsError, match=r"measures memory failed.*gone\.pt"):
-        memory.memory_mb(pool)
+class Beside(measure.Contender):
+    """Does one image of those that it is given, and says when it is open."""
+
+    name, workers = "something else", 1
+
+    def __init__(self) -> None:
+        self.said: list[object] = []
+
+    def __enter__(self) -> "Beside":
+        self.said.append("open")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.said.append("closed")
+
+    def run(self, images: list) -> int:
+        self.said.append(len(images))
+        return 1
+
+
+def test_what_is_no_pool_takes_its_turns_among_the_pools(fakes: FakeModels) -> None:
+    other = Beside()
+    found = measure.compare([other, *pools(Sequential)], [picture(1), picture(2)], 3)
+    assert other.said == ["open", 2, 2, 2, "closed"]
+    assert [m.pool for m in found] == ["something else", "Sequential"] and len(found[0].speeds) == 3
+    assert (found[0].judged, found[0].latency_p50_ms) == (False, None) and found[1].judged
+    row = found.table().to_dicts()[0]
+    assert (row["right"], row["p50 ms"]) == ("-", "-") and row["images/s (range)"] != "-"
+    with pytest.raises(ArgumentError, match="0 pools"):
+        measure.compare([other], [picture(1)], 1)
+
+
+def test_ratios_are_taken_in_each_round_and_then_their_median() -> None:
+    fast, slow = (Measurement(name, 1, speeds=speeds) for name, speeds in (("a", (8, 9, 5)), ("b", (2, 1, 1))))
+    assert measure.Comparison([fast, slow], 3, "").ratio("a", "b") == measure.Spread(5, 4, 9)
+
+
+def test_as_many_ask_at_once_as_images_are_worked_on(fakes: FakeModels) -> None:
+    pool = BatchingWorker(device="cpu", max_batch=3, max_wait_ms=60_000)  # a batch starts when three callers ask
+    found = measure.measure(pool, [picture(1)] * 6, 2)
+    assert found.latency_p50_ms < 60_000
+    assert {b.size for b in pool.history} == {3}
+
+
+def test_pools_that_cannot_be_made_here_are_remarks() -> None:
+    def needs(error: Exception) -> object:
+        def make(**made: object) -> Pool:
+            raise error
+
+        return make
+
+    kinds = [Sequential, needs(ExtraError("Lib is not installed.")), needs(DeviceError("Not there.")), LockedModel]
+    made, remarks = measure.pools_here(kinds, device="cpu", workers=3)
+    assert [type(pool) for pool in made] == [Sequential, LockedModel] and made[1].workers == 3
+    assert remarks == ["Not measured: Lib is not installed.", "Not measured: Not there."]
+    with pytest.raises(DeviceError, match="cuda:99"):
+        measure.pools_here(device="cuda:99")
+    with pytest.raises(ArgumentError, match="workers"):
+        measure.pools_here(device="cpu", workers=0)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from yolothreads.errors import OutputError, YoloThreadsError
 
 if TYPE_CHECKING:
+    from yolothreads.bench import Setting
     from yolothreads.headless.runner import Run
 
 # The work itself is imported where it is done: `yolothreads --help` must not wait for torch.
@@ -71,30 +72,54 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds for each notebook (600)")
     run.add_argument("--quick", action="store_true", help="fewer trials, the same checks")
     command("doctor", _doctor, "Look whether this machine has what the lessons need.")
-    bench = command("bench", _bench, "Measure every pool on this machine; takes a few minutes.")
-    for name, default, text in (
-        ("rounds", 5, "rounds"),
-        ("images", 32, "images a round"),
-        ("workers", 2, "threads"),
-        ("imgsz", 640, "side of the images in pixels"),
-    ):
-        bench.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text} ({default})")
-    bench.add_argument("--device", default="cpu", help='"cpu", "cuda", "cuda:N", "mps" or "auto" (cpu)')
-    bench.add_argument("--weights", default="bundled", help='"bundled", a path or an official name (bundled)')
-    bench.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON, to FILE or instead of text")
-    races = bench.add_subparsers(title="or", metavar="races").add_parser(
-        "races", help="measure the explorer instead, beside frontrun", description="Measure the explorer; see bench."
-    )
-    races.set_defaults(command=_bench_races)
-    kept = argparse.SUPPRESS  # else a default of `races` would replace what stands before that word
-    races.add_argument("--rounds", type=int, default=kept, metavar="N", help="rounds (5)")
-    races.add_argument("--budget", type=float, default=20.0, metavar="S", help="seconds for two predict() calls (20)")
-    races.add_argument("--json", nargs="?", const="-", default=kept, metavar="FILE", help="as for bench")
+    _add_bench(command("bench", _bench, "Measure every pool on this machine; takes some minutes."))
     hazards = command("hazards", _hazards, "Force each known hazard, and try it against every pool; takes minutes.")
     hazards.add_argument("--budget", type=float, default=4.0, metavar="S", help="seconds for each cell explored (4)")
     hazards.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON, to FILE or instead of text")
     command("claims", _claims, "List what the guide says, and the notebook that tries it.")
     return parser
+
+
+def _add_bench(bench: argparse.ArgumentParser) -> None:
+    bench.add_argument("--rounds", type=int, metavar="N", help="interleaved rounds (5; growth 3)")
+    bench.add_argument("--images", type=int, metavar="N", help="images a round (24; growth 16)")
+    for name, default, text in (
+        ("workers", 2, "threads or processes of a pool"),
+        ("imgsz", 640, "side of the images in pixels"),
+        ("batch", 8, "most images that BatchingWorker does at once"),
+    ):
+        bench.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text} ({default})")
+    bench.add_argument("--device", default="cpu", help='"cpu", "cuda", "cuda:N", "mps" or "auto" (cpu)')
+    bench.add_argument("--weights", default="bundled", help='"bundled", a path or an official name (bundled)')
+    bench.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON, to FILE or instead of text")
+    bench.add_argument("--plots", metavar="DIR", help="draw the figures, too, into this folder")
+    bench.add_argument("--quick", action="store_true", help="1 round, 4 images of 160 pixels, no memory")
+    others = bench.add_subparsers(title="or", metavar="growth | races")
+    kept = argparse.SUPPRESS  # else a default of theirs would replace what stands before the word
+    growth = others.add_parser(
+        "growth",
+        help="measure how speed and memory grow with workers, image size and images",
+        description="Measure how pools grow; all of it takes about half an hour. The options of bench hold, too, and "
+        "stand before this word.",
+    )
+    growth.set_defaults(command=_bench_growth)
+    growth.add_argument("--of", nargs="+", metavar="WHAT", help="any of workers, sizes, memory, images (all)")
+    growth.add_argument("--counts", nargs="+", type=int, metavar="N", help="numbers of workers (1 2 4 8 16)")
+    growth.add_argument("--sizes", nargs="+", type=int, metavar="N", help="sides of images in pixels (320 640 1280)")
+    growth.add_argument("--pools", nargs="+", metavar="POOL", help="the pools (all but the slow and the unsafe)")
+    growth.add_argument("--mapped", type=int, metavar="N", help="images that are mapped (10000)")
+    races = others.add_parser(
+        "races", help="measure the explorer instead, beside frontrun", description="Measure the explorer; see bench."
+    )
+    races.set_defaults(command=_bench_races)
+    races.add_argument("--budget", type=float, default=20.0, metavar="S", help="seconds for two predict() calls (20)")
+    for other in (growth, races):
+        other.add_argument("--rounds", type=int, default=kept, metavar="N", help="as for bench")
+        other.add_argument("--json", nargs="?", const="-", default=kept, metavar="FILE", help="as for bench")
+    for name in ("weights", "device", "plots"):
+        growth.add_argument(f"--{name}", default=kept, help="as for bench")
+    for name in ("images", "workers", "imgsz"):
+        growth.add_argument(f"--{name}", type=int, default=kept, metavar="N", help="as for bench")
 
 
 def _lab(args: argparse.Namespace) -> int:
@@ -159,13 +184,41 @@ def _doctor(args: argparse.Namespace) -> int:
 def _bench(args: argparse.Namespace) -> int:
     from yolothreads.bench import bench
 
-    return _show(bench(args.rounds, args.images, args.workers, args.imgsz, args.device, args.weights), args.json)
+    if args.quick:
+        args.rounds, args.images, args.imgsz = 1, 4, 160
+    done = bench(_setting(args), memory=not args.quick, **_given(args, "rounds", "images"))
+    return _show_and_draw(done, args)
+
+
+def _bench_growth(args: argparse.Namespace) -> int:
+    from yolothreads.bench import growth
+
+    given = _given(args, "rounds", "images", "of", "counts", "sizes", "pools", "mapped")
+    return _show_and_draw(growth(_setting(args), **given), args)
+
+
+def _given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
+def _setting(args: argparse.Namespace) -> Setting:
+    from yolothreads.bench import Setting
+
+    return Setting(args.weights, args.workers, args.device, args.imgsz, args.batch)
+
+
+def _show_and_draw(done: Any, args: argparse.Namespace) -> int:
+    from yolothreads.bench import plots
+
+    if args.plots is not None:
+        plots.save(done.plots(), args.plots)
+    return _show(done, args.json)
 
 
 def _bench_races(args: argparse.Namespace) -> int:
     from yolothreads.bench_races import bench_races
 
-    return _show(bench_races(args.rounds, args.budget), args.json)
+    return _show(bench_races(_given(args, "rounds").get("rounds", 5), args.budget), args.json)
 
 
 def _hazards(args: argparse.Namespace) -> int:

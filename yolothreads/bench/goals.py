@@ -1,0 +1,103 @@
+"""What the kit promises about its pools, beside what was measured.
+
+The goals are for two CPU cores, yolo11n and 640 pixels; those for CUDA for one GPU and 32 callers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+from yolothreads.bench.ceilings import BareForward, BareOnnx
+from yolothreads.bench.contenders import EveryTask, PlainThreads
+from yolothreads.comparison import Comparison, Spread
+from yolothreads.memory import Memory
+from yolothreads.tables import Table
+
+BARE, BARE_ONNX, PLAIN = BareForward.name, BareOnnx.name, PlainThreads.name
+RATIOS = (
+    ("Replicas", BARE, 0.95),
+    ("Replicas", "ModelPerThread", 1.0),
+    ("ModelPerThread", BARE, None),
+    ("ModelPerThread", EveryTask.name, None),
+    ("ModelPerThread", PLAIN, 0.97),  # what the pool itself costs: below 3 %
+    ("OnnxSession", "ModelPerThread", 1.2),
+    ("OnnxSession", BARE_ONNX, 0.9),
+    ("ModelPerProcess", BARE, 0.85),
+)
+ON_CPU = (("BatchingWorker", "LockedModel", 1.0),)
+ON_CUDA = (("BatchingWorker", "ModelPerThread", 4.0),)
+FURTHER_MB = 2.0
+OF_MODELS = 0.15
+FLAT_MB = 10.0  # a guess at what allocators may keep: 10,000 images themselves are 120 MB
+
+
+class Goal(NamedTuple):
+    """A figure, and how high it must (`least`) or may (`most`) be. Both are None for one that nobody promised."""
+
+    what: str
+    measured: Spread
+    least: float | None = None
+    most: float | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the median is as promised."""
+        if self.least is None and self.most is None:
+            return None
+        return (self.least or 0) <= self.measured.median <= (self.most or float("inf"))
+
+
+def of_speed(found: Comparison, device: str) -> Iterator[Goal]:
+    """The ratios of those that were measured."""
+    names = {measurement.pool for measurement in found}
+    for one, other, least in RATIOS + (ON_CUDA if device.startswith("cuda") else ON_CPU):
+        if {one, other} <= names:
+            yield Goal(f"{one} / {other}", found.ratio(one, other), least)
+
+
+def of_memory(found: Mapping[str, Mapping[int, Memory]]) -> Iterator[Goal]:
+    """What a further worker of `Replicas` costs, and all of them beside as many YOLO objects; MB at worker counts."""
+    replicas, models = found.get("Replicas", {}), found.get("ModelPerThread", {})
+    few, many = min(replicas, default=0), max(replicas, default=0)
+    for field, when in (("opened_mb", "opened"), ("worked_mb", "after work")):
+        if few < many:
+            grown = getattr(replicas[many], field) - getattr(replicas[few], field)
+            most = FURTHER_MB if when == "opened" else None
+            yield Goal(f"MB of a further worker of Replicas, {when}", _one(grown / (many - few)), most=most)
+        for count in (8,) if 8 in replicas and 8 in models else ():
+            share = getattr(replicas[count], field) / getattr(models[count], field)
+            yield Goal(f"Replicas / ModelPerThread, MB of {count} workers, {when}", _one(share), most=OF_MODELS)
+
+
+def of_mapping(found: Mapping[str, Mapping[int, float]]) -> Iterator[Goal]:
+    """How much more memory each pool takes after the last image of a long `map` than before the first."""
+    for pool, marks in found.items():
+        yield Goal(f"MB more after mapping {max(marks):,} images, {pool}", _one(marks[max(marks)]), most=FLAT_MB)
+
+
+def table(goals: Sequence[Goal], caption: str = "") -> Table:
+    """One row a figure."""
+    rows = [
+        (goal.what, f"{goal.measured:.2f}", _promised(goal), "-" if goal.met is None else "yes" if goal.met else "no")
+        for goal in goals
+    ]
+    return Table(("ratio or amount", "measured (range)", "goal", "met"), rows, caption)
+
+
+def to_dict(goals: Sequence[Goal]) -> dict[str, Any]:
+    """The same as plain numbers, by the name of the figure."""
+    return {
+        goal.what: {**asdict(goal.measured), "least": goal.least, "most": goal.most, "met": goal.met} for goal in goals
+    }
+
+
+def _promised(goal: Goal) -> str:
+    if goal.least is not None:
+        return f"{goal.least:g} or more"
+    return "-" if goal.most is None else f"{goal.most:g} or less"
+
+
+def _one(value: float) -> Spread:
+    return Spread.of([value])
