@@ -3,6 +3,7 @@
     pools        run YOLO concurrently, one file a strategy, all with the same four verbs
     races        code under every schedule, and how often something goes wrong by itself; knows nothing of YOLO
     detections   when two results are the same, and what is wrong with one; the explorer that knows it
+    tracking     cameras: an identity for each object, over any pool
     hazards      the catalogue: each hazard forced, met by chance, and tried against every pool
     measure      correctness, throughput, latency and start-up of any pool; `comparison` holds what was measured
     memory       how much a pool takes, in a fresh process
@@ -13,7 +14,7 @@
     cli          the command `yolothreads`
 
     scenes, weights, trace, tables, errors stand below all of these. Imports go downwards only:
-    cli -> headless -> lessons -> bench, hazards, measure -> detections -> pools, races -> scenes, weights
+    cli -> headless -> lessons -> bench, hazards, measure -> detections, tracking -> pools, races -> scenes, weights
     -> trace, tables, errors
 
 Importing this package is quick: what needs torch is imported when it is first used.
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "BatchingWorker": "pools",
+    "Camera": "tracking",
     "LockedModel": "pools",
     "ModelPerProcess": "pools",
     "ModelPerThread": "pools",
@@ -37,8 +39,10 @@ _HOMES = {
     "Replicas": "pools",
     "Sequential": "pools",
     "SharedModel": "pools",
+    "clip": "scenes",
     "compare": "measure",
     "explore": "detections",
+    "identity_switches": "tracking",
     "pictures": "scenes",
     "rate": "races",
     "recording": "trace",
@@ -48,6 +52,7 @@ _HOMES = {
 
 __all__ = [
     "BatchingWorker",
+    "Camera",
     "LockedModel",
     "ModelPerProcess",
     "ModelPerThread",
@@ -58,8 +63,10 @@ __all__ = [
     "Sequential",
     "SharedModel",
     "YoloThreadsError",
+    "clip",
     "compare",
     "explore",
+    "identity_switches",
     "pictures",
     "rate",
     "recording",

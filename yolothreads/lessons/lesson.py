@@ -6,6 +6,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -138,6 +139,12 @@ def _is_jupyters(thread: threading.Thread) -> bool:
 
 
 def _children() -> set[int]:
+    """The processes that this one has started; but for the one in which Python itself keeps book of shared memory."""
     import psutil
 
-    return {child.pid for child in psutil.Process().children(recursive=True)}
+    found = set()
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            if not any("multiprocessing.resource_tracker" in word for word in child.cmdline()):
+                found.add(child.pid)
+    return found

@@ -1,0 +1,197 @@
+"""Follow the objects of many cameras with one pool: a tracker for each camera, and how well identities were kept."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolothreads.errors import ArgumentError
+from yolothreads.pools.base import Pool
+from yolothreads.pools.image import Image
+from yolothreads.scenes import Scene
+
+if TYPE_CHECKING:
+    from ultralytics.engine.results import Results
+
+_CONF = 0.1  # what YOLO.track asks for: trackers follow by weak detections too
+
+
+class Camera:
+    """One camera that a pool detects for, with a tracker of its own.
+
+        with Replicas(workers=2) as pool:
+            cameras = [Camera(pool) for _ in clips]
+            for results in zip(*(camera.follow(clip) for camera, clip in zip(cameras, clips))):
+                ...
+
+    The pool only detects, so that its weights serve all cameras; what is known of the objects stays here. The ids of
+    a camera start at 1 and belong to it alone. (ultralytics before 8.4.176 numbers the objects of all trackers in a
+    process with one counter, and sets it back with each new tracker: a running one then gives an id out twice.)
+
+    Args:
+        pool: any pool of the kit, open when frames are followed.
+        tracker: a tracker of ultralytics by its configuration, or a path to one of your own. "tracktrack.yaml" does
+            here without the boxes that `YOLO.track` saves for it from non-maximum suppression.
+        settings: settings of `YOLO.predict` for every frame; `conf` is 0.1 by default, as in `YOLO.track`.
+
+    Raises:
+        ArgumentError: there is no such tracker, or it looks into the network, which a pool does not open to it.
+    """
+
+    def __init__(self, pool: Pool, *, tracker: str = "bytetrack.yaml", **settings: Any) -> None:
+        self.pool = pool
+        self.settings = {"conf": _CONF, **settings}
+        self._tracker = _tracker(tracker, pool.device)
+        self._turn = threading.Lock()  # held by the iteration that moves the tracker on
+
+    def follow(
+        self, frames: Iterable[Image], *, errors: Literal["raise", "return"] = "raise"
+    ) -> Iterator[Results | Exception]:
+        """Follow objects through frames; gives, in the order of the frames, the objects in each with `boxes.id` set.
+
+        Frames are detected in as `Pool.map` does, many at once, and reach the tracker one by one in their order. A
+        frame that fails is raised or given as in `Pool.map`; the tracker does not see it and goes on with the next.
+        A later call goes on with the same objects.
+
+        Raises:
+            ArgumentError: when it begins: this camera is being followed already; or the weights give no boxes.
+            PoolClosedError: at once: the pool is not open.
+        """
+        return self._in_turn(self.pool.map(frames, errors=errors, **self.settings))
+
+    def _in_turn(self, found: Iterator[Results | Exception]) -> Iterator[Results | Exception]:
+        if not self._turn.acquire(blocking=False):
+            raise ArgumentError("This camera is being followed already; end that iteration, or make a second Camera.")
+        try:
+            for result in found:
+                yield result if isinstance(result, Exception) else self._identified(result)
+        finally:
+            self._turn.release()
+
+    def _identified(self, result: Results) -> Results:
+        """The tracked ones among the detections, with their ids."""
+        import torch
+
+        name = "boxes" if result.obb is None else "obb"
+        found = getattr(result, name)
+        if found is None:
+            raise ArgumentError("These weights give no boxes to follow; use some that detect, segment or find poses.")
+        tracks = self._tracker.update(found.cpu().numpy(), result.orig_img)
+        rows = np.asarray(tracks, np.float32).reshape(-1, 8 if name == "boxes" else 9)  # box, id, score, class, index
+        tracked = result[rows[:, -1].astype(int)]
+        tracked.update(**{name: torch.as_tensor(rows[:, :-1])})
+        return tracked
+
+
+def _tracker(name: str, device: str) -> Any:
+    """Build a tracker from its configuration, as `ultralytics.trackers.track.on_predict_start` does."""
+    from ultralytics.trackers.track import TRACKER_MAP
+    from ultralytics.utils import YAML, IterableSimpleNamespace
+    from ultralytics.utils.checks import check_yaml
+
+    try:
+        config = IterableSimpleNamespace(**YAML.load(check_yaml(name)), device=device)
+    except FileNotFoundError as error:
+        raise ArgumentError(
+            f'tracker="{name}" is not known; use "bytetrack.yaml", "botsort.yaml" or a path.'
+        ) from error
+    if getattr(config, "tracker_type", None) not in TRACKER_MAP:
+        raise ArgumentError(f'tracker="{name}" has no known tracker_type; use one of {", ".join(sorted(TRACKER_MAP))}.')
+    if getattr(config, "with_reid", False) and getattr(config, "model", "auto") == "auto":
+        raise ArgumentError(
+            f'tracker="{name}" compares looks inside the network; name a model, or set with_reid: False.'
+        )
+    return TRACKER_MAP[config.tracker_type](args=config)
+
+
+@dataclass(frozen=True)
+class Identities:
+    """How well tracks keep to true identities; counted in boxes, but for the last.
+
+    matched, missed, false: true boxes with and without a track, and tracks without a true box. switches: a true object
+    has another track than when it was last matched (ID switches). transfers: a track is on another true object than
+    when it was last matched. idf1: 0 to 1, the share of boxes that are right if each object may have one track only.
+    """
+
+    matched: int
+    missed: int
+    false: int
+    switches: int
+    transfers: int
+    idf1: float
+
+
+def identity_switches(truth: Iterable[Scene], tracked: Iterable[Results | Exception], iou: float = 0.5) -> Identities:
+    """Count how often tracks change between true objects.
+
+    In each frame true and tracked boxes that overlap by `iou` or more are matched one to one: those that were a pair
+    when they were last matched stay one, and the rest are paired for the largest overlap. Missed, false and switches
+    are those of CLEAR MOT (Bernardin and Stiefelhagen 2008, doi:10.1155/2008/246309), transfers those of py-motmetrics,
+    and IDF1 is that of Ristani et al. 2016 (arXiv:1609.01775). Classes play no part.
+
+    Args:
+        truth: the frames of a clip. To count over several cameras at once, frames of clips with different `first_id`.
+        tracked: what was tracked in each of them; an exception counts as a frame without tracks.
+        iou: over 0, up to 1.
+
+    Raises:
+        ArgumentError: a frame without identities. ValueError: not as many results as frames.
+    """
+    pairs = Counter[tuple[int, int]]()
+    track_of: dict[int, int] = {}  # when last matched, as the next one
+    object_of: dict[int, int] = {}
+    real = given = switches = transfers = 0
+    for scene, result in zip(truth, tracked, strict=True):
+        if scene.ids is None:
+            raise ArgumentError("A scene that stands alone has no identities; take frames of `scenes.clip`.")
+        boxes, tracks = _tracks_in(result)
+        stay = np.array([[track_of.get(i) == t for t in tracks] for i in scene.ids.tolist()], bool)
+        for row, column in _matches(scene.boxes, boxes, stay, iou):
+            identity, track = int(scene.ids[row]), tracks[column]
+            switches += track_of.get(identity, track) != track
+            transfers += object_of.get(track, identity) != identity
+            track_of[identity], object_of[track] = track, identity
+            pairs[identity, track] += 1
+        real, given = real + len(scene.ids), given + len(tracks)
+    matched = pairs.total()
+    idf1 = 2 * _kept(pairs) / (real + given) if real + given else 1.0
+    return Identities(matched, real - matched, given - matched, switches, transfers, idf1)
+
+
+def _tracks_in(result: Results | Exception) -> tuple[NDArray[np.float32], list[int]]:
+    """Boxes (n, 4) xyxy and ids of the tracks in a result."""
+    if isinstance(result, Exception) or result.boxes.id is None:
+        return np.empty((0, 4), np.float32), []
+    return result.boxes.xyxy.cpu().numpy(), result.boxes.id.int().tolist()
+
+
+def _matches(
+    real: NDArray[np.float32], given: NDArray[np.float32], stay: NDArray[np.bool_], iou: float
+) -> Iterator[tuple[int, int]]:
+    """Rows and columns of boxes that belong together; pairs marked in `stay` come before all others."""
+    from ultralytics.utils.metrics import bbox_ioa
+
+    if len(real) and len(given):
+        overlap = bbox_ioa(real, given, iou=True)
+        yield from _best(np.where(overlap >= iou, overlap + 1000.0 * stay, -1.0))
+
+
+def _best(worth: NDArray[np.float64]) -> Iterator[tuple[int, int]]:
+    """The one-to-one assignment of rows to columns that is worth most; pairs worth nothing are left out."""
+    from ultralytics.trackers.utils.matching import linear_assignment
+
+    for row, column in linear_assignment(-worth, thresh=0.0)[0]:
+        yield int(row), int(column)
+
+
+def _kept(pairs: Counter[tuple[int, int]]) -> int:
+    """Boxes that are right if each object may have one track only, and each track one object: IDF1's true positives."""
+    objects, tracks = (sorted(set(side)) for side in zip(*pairs, strict=True)) if pairs else ([], [])
+    worth = np.array([[float(pairs[i, t]) for t in tracks] for i in objects])
+    return int(sum(worth[row, column] for row, column in _best(worth))) if pairs else 0
