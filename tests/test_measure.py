@@ -215,11 +215,11 @@ def test_ratios_are_taken_in_each_round_and_then_their_median() -> None:
     assert measure.Comparison([fast, slow], 3, "").ratio("a", "b") == measure.Spread(5, 4, 9)
 
 
-def test_as_many_ask_at_once_as_images_are_worked_on(fakes: FakeModels) -> None:
-    pool = BatchingWorker(device="cpu", max_batch=3, max_wait_ms=60_000)  # a batch starts when three callers ask
-    found = measure.measure(pool, [picture(1)] * 6, 2)
-    assert found.latency_p50_ms < 60_000
-    assert {b.size for b in pool.history} == {3}
+def test_as_many_callers_ask_each_pool_as_the_largest_has_workers(fakes: FakeModels) -> None:
+    batching = BatchingWorker(device="cpu", max_batch=3, max_wait_ms=60_000)  # a batch starts when three callers ask
+    found = measure.compare([batching, LockedModel(device="cpu", workers=3)], [picture(1)] * 6, 2)
+    assert found[0].latency_p50_ms < 60_000
+    assert {b.size for b in batching.history} == {3}
 
 
 def test_pools_that_cannot_be_made_here_are_remarks() -> None:

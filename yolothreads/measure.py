@@ -98,7 +98,8 @@ def compare(
         rounds: how many rounds, 1 or more. Loading and warm-up come before and do not count.
         asks: predict settings of the first image, the second, ...; repeated if there are fewer than images.
         truth: the scenes that the images are of, where known.
-        latency: also have as many callers ask as the pool works on images at once, in as many rounds again.
+        latency: also have as many callers ask as the pool with most workers has, in as many rounds again: so many for
+            every pool, for who serves one caller at a time is no quicker for several.
         memory: also start a fresh process a pool and see what it adds to its unique set size.
 
     Raises:
@@ -190,23 +191,24 @@ def _measure_latencies(
     rounds: int,
 ) -> None:
     seconds: list[list[float]] = [[] for _ in pools]
+    callers = max(pool.workers for pool in pools if isinstance(pool, Pool))
     for index in turns(len(pools), rounds):
         pool = pools[index]
         if isinstance(pool, Pool):
-            seconds[index] += _latencies(pool, work)
+            seconds[index] += _latencies(pool, work, callers)
     for measurement, of in zip(made, seconds, strict=True):
         if of:
             measurement.latency_p50_ms = statistics.median(of) * 1000
             measurement.latency_p99_ms = sorted(of)[math.ceil(0.99 * len(of)) - 1] * 1000
 
 
-def _latencies(pool: Pool, work: Sequence[tuple[Image, dict[str, Any]]]) -> list[float]:
-    """Seconds from asking to having; as many callers as it works on images at once, each asking again when answered."""
+def _latencies(pool: Pool, work: Sequence[tuple[Image, dict[str, Any]]], callers: int) -> list[float]:
+    """Seconds from asking to having; so many callers, each asking again when it is answered."""
 
     def ask(item: tuple[Image, dict[str, Any]]) -> float:
         start = perf_counter()
         pool.submit(item[0], **item[1]).exception()
         return perf_counter() - start
 
-    with ThreadPoolExecutor(pool.at_once, thread_name_prefix="caller") as callers:
-        return list(callers.map(ask, work))
+    with ThreadPoolExecutor(callers, thread_name_prefix="caller") as threads:
+        return list(threads.map(ask, work))

@@ -43,7 +43,7 @@ class Needs:
             raise ArgumentError(f"memory_mb={self.memory_mb} makes no sense; give a number above 0, or None.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Advice:
     """The pool to take ("" if none will do), the reason, and what speaks against each other one."""
 
@@ -54,6 +54,9 @@ class Advice:
 
     def __str__(self) -> str:
         return "\n".join([self.reason, *self.cautions, str(self.table)])
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def _repr_html_(self) -> str:
         said = "".join(f"<p>{escape(caution)}</p>" for caution in self.cautions)

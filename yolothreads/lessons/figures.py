@@ -160,16 +160,7 @@ def queue(
     canvas, (first, second, third) = _stacked(title, 3)
     moments, waiting = zip(*lengths, strict=True)
     zero = min(moments[0], batches[0].start)
-    x = [moment - zero for moment in moments]
-    first.fill_between(x, waiting, step="post", color="#56b4e9", alpha=0.5)
-    first.step(x, waiting, where="post", color="#0072b2")
-    if size is not None:
-        first.axhline(size, color="#333333", linestyle="--", linewidth=1)
-        first.text(1.0, size, f" room for {size}", va="center", transform=first.get_yaxis_transform())
-    top = max(waiting) if size is None else size
-    first.plot([r - zero for r in refused], [1.12 * top] * len(refused), "x", color="#d55e00", clip_on=False)
-    if refused:
-        first.text(1.0, 1.12 * top, " x refused", va="bottom", color="#a34700", transform=first.get_yaxis_transform())
+    _waiting_line(first, [moment - zero for moment in moments], waiting, size, [r - zero for r in refused])
     for b in batches:
         second.bar(b.start - zero, b.size, b.end - b.start, align="edge", color="#e69f00", edgecolor="#333333")
         third.plot([b.start - zero] * b.size, [1000 * w for w in b.waits_s], "o", color="#009e73", mfc="none", ms=4)
@@ -181,6 +172,20 @@ def queue(
     third.set_xlabel("time (s)")
     alt = f"{title}: line of the images that wait, bars of the batches, dots of the waiting times, one above the other."
     return Figure(_png(canvas), alt, _queue_text(batches, waiting, len(refused)))
+
+
+def _waiting_line(
+    axes: Axes, x: Sequence[float], waiting: Sequence[int], size: int | None, refused: Sequence[float]
+) -> None:
+    axes.fill_between(x, waiting, step="post", color="#56b4e9", alpha=0.5)
+    axes.step(x, waiting, where="post", color="#0072b2")
+    if size is not None:
+        axes.axhline(size, color="#333333", linestyle="--", linewidth=1, label=f"room for {size}")
+    if refused:
+        above = [1.12 * (size or max(waiting))] * len(refused)
+        axes.plot(refused, above, "x", color="#d55e00", label="refused")
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
 
 
 def _queue_text(batches: Sequence[Batch], waiting: Sequence[int], refused: int) -> str:
