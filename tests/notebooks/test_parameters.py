@@ -22,10 +22,10 @@ def own(tmp_path_factory):
     return folder
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
 def test_it_runs_with_other_settings(path, own, tmp_path):
     parameters = {"workers": 3, "images": str(own), "weights": str(own / "my weights.pt"), "quick": True}
-    (done,) = run([path], parameters, tmp_path, timeout_s=150)
+    (done,) = run([path], parameters, tmp_path, timeout_s=240)
     assert done.ok, done.error
     assert (tmp_path / path.name).exists()
