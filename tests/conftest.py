@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 import ultralytics
-from fakes import REMOTE, FakeModels, hire_here
+from fakes import REMOTE, FakeModels, recruit_here
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -37,5 +37,5 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> FakeModels:
     models = FakeModels()
     monkeypatch.setattr(ultralytics, "YOLO", models)
     for kind in REMOTE:
-        monkeypatch.setattr(kind, "_hire", hire_here)
+        monkeypatch.setattr(kind, "_recruit", recruit_here)
     return models

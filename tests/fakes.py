@@ -154,7 +154,10 @@ class WorkerHere:
     """In place of a worker process: a fake model in this process, so that the caller's side can be tried."""
 
     def __init__(self, pool: RemotePool, index: int) -> None:
-        self._model = load(pool.weights, pool.imgsz, pool.device, pool.settings)
+        self._given = pool.weights, pool.imgsz, pool.device, pool.settings
+
+    def load(self) -> None:
+        self._model = load(*self._given)
 
     def is_alive(self) -> bool:
         return True
@@ -165,10 +168,13 @@ class WorkerHere:
     def end(self) -> None:
         pass
 
+    def kill(self) -> None:
+        pass
+
     def join(self) -> None:
         pass
 
 
-def hire_here(pool: RemotePool, index: int) -> WorkerHere:
-    """In place of `RemotePool._hire`: fakes cannot live in another process."""
+def recruit_here(pool: RemotePool, index: int) -> WorkerHere:
+    """In place of `RemotePool._recruit`: fakes cannot live in another process."""
     return WorkerHere(pool, index)

@@ -13,6 +13,7 @@ import numpy as np
 from yolothreads import races
 from yolothreads.races import equality
 from yolothreads.races.outcomes import Found, Trial
+from yolothreads.races.schedule import label
 from yolothreads.races.trials import EXCEPTION, RIGHT, WRONG
 from yolothreads.scenes import Scene
 
@@ -117,7 +118,7 @@ def tell(results: Sequence[Any], references: Sequence[Sequence[Any]]) -> str:
             continue
         if not any(same(result, reference[i]) for reference in references):
             others = [rows_of(value) for j, value in enumerate(wanted) if j != i]
-            said.append(f"{chr(65 + i)} gave {_fault(rows, own, [o for o in others if o is not None])}")
+            said.append(f"{label(i)} gave {_fault(rows, own, [o for o in others if o is not None])}")
     return "; ".join(said)
 
 

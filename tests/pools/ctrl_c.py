@@ -7,7 +7,7 @@ import threading
 
 import torch
 import ultralytics
-from fakes import KINDS, REMOTE, WAIT_S, FakeModels, hire_here, picture
+from fakes import KINDS, REMOTE, WAIT_S, FakeModels, picture, recruit_here
 
 MAIN = threading.main_thread().ident
 
@@ -42,7 +42,7 @@ def loads_slowly(weights: object) -> object:
 
 signal.signal(signal.SIGINT, once)
 for kind in REMOTE:
-    kind._hire = hire_here
+    kind._recruit = recruit_here
 pause = threading.Event()  # never set
 for kind, where in itertools.product(KINDS, ("start", "map", "leaving")):
     fakes, there, noticed, futures = FakeModels(), threading.Event(), threading.Event(), []

@@ -109,7 +109,7 @@ def cluster() -> Iterator[Cluster]:
         given = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         for name, value in {"RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0", **given}.items():
             patch.setenv(name, value)
-        ray_connection._read_environment_again()
+        ray_connection.read_environment_again()
         node = {"num_cpus": 2, "object_store_memory": STORE_BYTES, "include_dashboard": False}
         both = Cluster(True, head_node_args=node)
         try:
@@ -118,7 +118,7 @@ def cluster() -> Iterator[Cluster]:
         finally:
             for each in [*both.worker_nodes, both.head_node]:
                 both.remove_node(each, allow_graceful=False)
-    ray_connection._read_environment_again()
+    ray_connection.read_environment_again()
 
 
 @pytest.fixture(scope="module")
@@ -141,22 +141,22 @@ def alone() -> list[Results]:
 def kills(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Actors are killed where the list says, in this order: "start" (before it loads), "load" or "predict"."""
     left: list[str] = []
-    place, ask = _RayWorker.place, _RayWorker._patiently
+    place, ask = _RayWorker._find_place, _RayWorker._patiently
 
     def kill(worker: _RayWorker, moment: str) -> None:
         if left[:1] == [moment]:
             left.pop(0)
             os.kill(worker.pid, signal.SIGKILL)
 
-    def placed(worker: _RayWorker, index: int) -> None:
-        place(worker, index)
+    def placed(worker: _RayWorker) -> None:
+        place(worker)
         kill(worker, "start")
 
     def asked(worker: _RayWorker, reference: object, deadline_s: float) -> object:
         kill(worker, "load" if deadline_s == _LOAD_S else "predict")
         return ask(worker, reference, deadline_s)
 
-    monkeypatch.setattr(_RayWorker, "place", placed)
+    monkeypatch.setattr(_RayWorker, "_find_place", placed)
     monkeypatch.setattr(_RayWorker, "_patiently", asked)
     return left
 

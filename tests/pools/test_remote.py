@@ -1,5 +1,6 @@
 """What a pool does with workers that die, tried with workers that are none: each dies where the test says."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ class Staff(RemotePool):
         self.dies = dies
         self.events: list[tuple[str, int]] = []
 
-    def _hire(self, index: int) -> "Worker":
+    def _recruit(self, index: int) -> "Worker":
         self.events.append(("hired", index))
         if self.dies(index, "hired"):
             raise WorkerDiedError("SIGKILL")
@@ -31,6 +32,7 @@ class Staff(RemotePool):
 
     def _abandon(self) -> None:
         self.events.append(("abandoned", 0))
+        super()._abandon()
 
 
 class Worker(WorkerHere):
@@ -113,11 +115,36 @@ def test_all_workers_are_asked_to_end_before_any_is_waited_for(fakes: FakeModels
     assert {index for _, index in pool.events} == {0, 1, 2}
 
 
-def test_an_error_of_loading_is_no_death_and_ends_those_that_have_loaded(fakes: FakeModels, tmp_path: Path) -> None:
+def test_an_error_of_loading_is_no_death_and_ends_all_workers(fakes: FakeModels, tmp_path: Path) -> None:
     fakes.refuse_to_load = {1}
     before, pool = torch.get_num_threads(), Staff(lambda *_: False, workers=2)
     with pytest.raises(RuntimeError, match="model 1 does not load"):
         pool.__enter__()
     whats = [what for what, _ in pool.events]
-    assert whats.count("hired") == 2 and whats.count("joined") == 1 and "abandoned" in whats
+    assert whats.count("hired") == 2 and whats.count("joined") == 2 and "abandoned" in whats
     assert torch.get_num_threads() == before
+
+
+def test_an_opening_that_fails_waits_for_nobody_who_still_loads(fakes: FakeModels) -> None:
+    pool = Staff(lambda *_: False, workers=2)
+    loads, killed = threading.Event(), threading.Event()
+
+    class Slow(Worker):
+        def load(self) -> None:
+            loads.set()
+            assert killed.wait(WAIT_S)
+            raise WorkerDiedError("SIGKILL")
+
+        def kill(self) -> None:
+            killed.set()
+
+    def recruit(index: int) -> Worker:
+        if index == 1:
+            return Slow(pool, index)
+        assert loads.wait(WAIT_S)
+        raise LookupError
+
+    pool._recruit = recruit  # type: ignore[method-assign]
+    with pytest.raises(LookupError):
+        pool.__enter__()
+    assert killed.is_set() and not pool._loading

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolothreads.bench.contenders import CrewContender
-from yolothreads.errors import DeviceError, ExtraError
+from yolothreads.errors import DeviceError
 from yolothreads.measure import Contender
 from yolothreads.pools import ModelPerThread
+from yolothreads.pools.arguments import need_extra
 from yolothreads.pools.image import Image
 from yolothreads.pools.onnx_export import onnx_file
 from yolothreads.pools.onnx_session import OnnxSession
@@ -78,9 +79,7 @@ class BareOpenVino(Contender):
     name = "bare OpenVINO queue"
 
     def __init__(self, like: ModelPerThread) -> None:
-        for library in ("openvino", "onnx"):
-            if importlib.util.find_spec(library) is None:
-                raise ExtraError(f"{self.name} needs {library}, which is not installed; run: pip install {library}.")
+        need_extra(self.name, "openvino", "onnx", install="openvino onnx")
         if like.device != "cpu":
             raise DeviceError(f'{self.name} is measured on the CPU only; use device="cpu".')
         self._like, self.workers = like, like.workers

@@ -61,14 +61,17 @@ def of_memory(found: Mapping[str, Mapping[int, Memory]]) -> Iterator[Goal]:
     """What a further worker of `Replicas` costs, and all of them beside as many YOLO objects; MB at worker counts."""
     replicas, models = found.get("Replicas", {}), found.get("ModelPerThread", {})
     few, many = min(replicas, default=0), max(replicas, default=0)
-    for field, when in (("opened_mb", "opened"), ("worked_mb", "after work")):
+    # After work both hold what allocators keep for each thread, which is no part of a model and has no goal.
+    for field, when, further_mb, of_models in (
+        ("opened_mb", "opened", FURTHER_MB, OF_MODELS),
+        ("worked_mb", "after work", None, None),
+    ):
         if few < many:
             grown = getattr(replicas[many], field) - getattr(replicas[few], field)
-            most = FURTHER_MB if when == "opened" else None
-            yield Goal(f"MB of a further worker of Replicas, {when}", _one(grown / (many - few)), most=most)
+            yield Goal(f"MB of a further worker of Replicas, {when}", _one(grown / (many - few)), most=further_mb)
         for count in (8,) if 8 in replicas and 8 in models else ():
             share = getattr(replicas[count], field) / getattr(models[count], field)
-            yield Goal(f"Replicas / ModelPerThread, MB of {count} workers, {when}", _one(share), most=OF_MODELS)
+            yield Goal(f"Replicas / ModelPerThread, MB of {count} workers, {when}", _one(share), most=of_models)
 
 
 def of_mapping(found: Mapping[str, Mapping[int, float]]) -> Iterator[Goal]:

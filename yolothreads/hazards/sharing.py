@@ -74,7 +74,7 @@ def _met(pool: type[Pool], asks: Sequence[Ask]) -> Try:
     return Try.of(counted.trials - counted[RIGHT], counted.trials)
 
 
-# --- argument-leak: the settings of one call overwrite those of another ---
+# argument-leak: the settings of one call overwrite those of another
 
 
 def _asks() -> list[Ask]:
@@ -107,7 +107,7 @@ def leak_in(pool: type[Pool], budget_s: float) -> Try:
     return _explored(pool, _asks(), [Model.predict], budget_s)
 
 
-# --- first-call: a predictor that others can see before it is set up ---
+# first-call: a predictor that others can see before it is set up
 
 
 def _edited() -> YOLO:
@@ -160,7 +160,7 @@ def first_in(pool: type[Pool], budget_s: float) -> Try:
     return Try.of(bad, count)
 
 
-# --- setup-keys: settings that rebuild the predictor ---
+# setup-keys: settings that rebuild the predictor
 
 
 def _set_ups(ask: Callable[..., Any]) -> int:
@@ -192,7 +192,7 @@ def setup_in(pool: type[Pool], budget_s: float) -> Try:
     return Try.of(count, 4)
 
 
-# --- anchor-cache: one network, two shapes ---
+# anchor-cache: one network, two shapes
 
 
 def _network() -> tuple[Any, list[Callable[[Any], Any]]]:
@@ -240,7 +240,7 @@ def anchors_in(pool: type[Pool], budget_s: float) -> Try:
     return _explored(pool, [(picture(5, _WIDE), {}), (picture(5, _TALL), {})], [Detect], budget_s)
 
 
-# --- tracker-mix: one model follows two cameras ---
+# tracker-mix: one model follows two cameras
 
 
 def _ids(model: YOLO, frame: NDArray[np.uint8]) -> list[int]:
@@ -268,7 +268,7 @@ def trackers_in(pool: type[Pool], budget_s: float) -> Try:
     return Try(NOT_APPLICABLE, reason="its track() is not known here" if tracks else "the pool has no track()")
 
 
-# --- aliasing: two names, one model ---
+# aliasing: two names, one model
 
 
 def force_aliases() -> Evidence:

@@ -38,7 +38,7 @@ _CHILD_S = 120.0  # of a process of its own, which takes some seconds to import 
 _MEET_S = 0.5  # a worker that is free comes within milliseconds
 
 
-# --- run-directory: two models, one folder ---
+# run-directory: two models, one folder
 
 
 class _Desk:
@@ -128,7 +128,7 @@ def directory_in(pool: type[Pool], budget_s: float) -> Try:
     )
 
 
-# --- thread-count: every set-up on the CPU sets torch's thread count ---
+# thread-count: every set-up on the CPU sets torch's thread count
 
 
 def force_threads() -> Evidence:
@@ -157,7 +157,7 @@ def threads_in(pool: type[Pool], budget_s: float) -> Try:
     return Try.of(sum(n != wanted for n in seen), len(seen), f"told {wanted}, seen {sorted(set(seen))}")
 
 
-# --- nms-clock: NMS ends after a wall time ---
+# nms-clock: NMS ends after a wall time
 
 
 @contextmanager
@@ -198,7 +198,7 @@ def _results(pool: Pool, images: list[Any]) -> list[Any]:
     return [ask.result(DEADLINE_S) for ask in [pool.submit(image) for image in images]]
 
 
-# --- fork and shutdown: what a process does to its threads ---
+# fork and shutdown: what a process does to its threads
 
 
 def _child(what: str, pool: type[Pool] | None = None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from yolothreads.errors import ArgumentError
 from yolothreads.pools.ray_actors import RayActors
-from yolothreads.pools.ray_connection import RayConnection, _environment_kept, _read_environment_again
+from yolothreads.pools.ray_connection import RayConnection, environment_kept, read_environment_again
 from yolothreads.trace import Span
 
 _NODE_S = 120  # to start or end a node, which takes 1 to 10 s on two cores
@@ -45,12 +45,12 @@ def local_cluster(cpus: int = 1, gpus: float = 0) -> Iterator[LocalCluster]:
         ArgumentError: this process is connected to Ray already.
     """
     with ExitStack() as ends:
-        with _environment_kept():  # Ray writes to it when it is imported
+        with environment_kept():  # Ray writes to it when it is imported
             import ray
         if ray.is_initialized():
             raise ArgumentError("This process is connected to Ray already; call ray.shutdown() first.")
-        ends.callback(_read_environment_again)
-        ends.enter_context(_environment_kept())
+        ends.callback(read_environment_again)
+        ends.enter_context(environment_kept())
         # All nodes must know the password, also those that are added later.
         os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from yolothreads.errors import ArgumentError, DeadlineError, ImageError, PoolClosedError, QueueFullError
-from yolothreads.pools.arguments import at_least_one, check_settings
+from yolothreads.pools.arguments import at_least_one, check_settings, not_negative
 from yolothreads.pools.batch_model import BatchModel
 from yolothreads.pools.call_queue import Call, CallQueue
 from yolothreads.pools.device import memory_errors_named
@@ -82,12 +82,12 @@ class BatchingWorker(ThreadPool):
         at_least_one("workers", workers)
         super().__init__(weights, workers=1, **kwargs)
         self.max_batch = at_least_one("max_batch", max_batch)
-        self.max_wait_ms = _not_negative("max_wait_ms", max_wait_ms)
+        self.max_wait_ms = not_negative("max_wait_ms", max_wait_ms)
         self.queue_size = at_least_one("queue_size", queue_size)
         if when_full not in ("block", "refuse"):
             raise ArgumentError(f'when_full="{when_full}" is not known; use "block" or "refuse".')
         self.when_full = when_full
-        self.deadline_s = None if deadline_s is None else _not_negative("deadline_s", deadline_s)
+        self.deadline_s = None if deadline_s is None else not_negative("deadline_s", deadline_s)
         self.history: deque[Batch] = deque(maxlen=_KEPT)  # the latest batches, oldest first
         self._counts: Counter[str] = Counter()
         self._counting = threading.Lock()
@@ -118,7 +118,7 @@ class BatchingWorker(ThreadPool):
         """
         check_settings(settings)
         self._check_open()
-        given_s = self.deadline_s if deadline_s is None else _not_negative("deadline_s", deadline_s)
+        given_s = self.deadline_s if deadline_s is None else not_negative("deadline_s", deadline_s)
         return self._enqueue(image, settings, given_s, block=self.when_full == "block")
 
     def _submit(self, image: Image, settings: dict[str, Any]) -> Future[Results]:
@@ -207,9 +207,3 @@ class BatchingWorker(ThreadPool):
     def _stop(self, *, cancel: bool, wait: bool) -> None:
         self._queue.close(cancel=False)  # wakes those who wait for room, or for others to share a batch with
         super()._stop(cancel=cancel, wait=wait)
-
-
-def _not_negative(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise ArgumentError(f"{name}={value!r} makes no sense; give a number, 0 or more.")
-    return value

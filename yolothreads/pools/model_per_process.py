@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolothreads.errors import ArgumentError, PoolClosedError, WorkerDiedError, YoloThreadsError
+from yolothreads.errors import ArgumentError, WorkerDiedError, YoloThreadsError
 from yolothreads.pools.packing import unpack
 from yolothreads.pools.remote import RemotePool
 from yolothreads.pools.shared_image import ImageWriter
@@ -59,11 +59,8 @@ class ModelPerProcess(RemotePool):
             raise ArgumentError(f"start_method={start_method!r} is not known here; use one of: {', '.join(here)}.")
         super().__init__(weights, **of_every_pool)
         self.start_method = start_method
-        self._loading: set[_Worker] = set()
 
     def _prepare(self) -> None:
-        super()._prepare()
-        self._is_abandoned = False
         import ultralytics.engine.results  # noqa: F401 - now, and not with the first result
 
     def _start(self) -> None:
@@ -71,29 +68,12 @@ class ModelPerProcess(RemotePool):
             raise SystemExit(1)  # this is a worker that runs the caller's script again: see _Worker.load
         super()._start()
 
-    def _abandon(self) -> None:
-        self._is_abandoned = True
-        for worker in self._loading.copy():
-            worker.kill()
-
-    def _hire(self, index: int) -> _Worker:
-        worker = _Worker(self, index)
-        self._loading.add(worker)
-        try:
-            if self._is_abandoned:
-                raise PoolClosedError(f"The opening of this {type(self).__name__} has failed; open it again.")
-            worker.load()
-        except BaseException:
-            worker.kill()
-            worker.join()
-            raise
-        finally:
-            self._loading.discard(worker)
-        return worker
+    def _recruit(self, index: int) -> _Worker:
+        return _Worker(self, index)
 
 
 class _Worker:
-    """The caller's end of a worker process: one thread uses it; another one may kill it."""
+    """The caller's end of a worker process."""
 
     def __init__(self, pool: ModelPerProcess, index: int) -> None:
         self._index = index

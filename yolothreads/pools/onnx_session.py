@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import importlib.util
 import logging
 import os
 import threading
@@ -13,9 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolothreads.errors import ArgumentError, DeviceError, ExtraError
+from yolothreads.errors import ArgumentError, DeviceError
+from yolothreads.pools.arguments import need_extra
 from yolothreads.pools.image import Image
-from yolothreads.pools.model import Predict, load
+from yolothreads.pools.model import Predict, load, twin
 from yolothreads.pools.onnx_export import onnx_file
 from yolothreads.pools.threads import ThreadPool
 
@@ -50,11 +49,7 @@ class OnnxSession(ThreadPool):
     def __init__(
         self, weights: str | os.PathLike[str] = "bundled", *, device: str = "auto", **of_every_pool: Any
     ) -> None:
-        for name in ("onnx", "onnxruntime"):
-            if importlib.util.find_spec(name) is None:
-                raise ExtraError(
-                    f'OnnxSession needs {name}, which is not installed; run: pip install "yolothreads[onnx]".'
-                )
+        need_extra("OnnxSession", "onnx", "onnxruntime", install='"yolothreads[onnx]"')
         super().__init__(weights, device=device, **of_every_pool)
         _refuse_torch_only(self.settings)
         if self.device != "cpu" and not (self.device.startswith("cuda") and _has_cuda()):
@@ -99,10 +94,7 @@ class OnnxSession(ThreadPool):
         return session
 
     def _predictor(self, index: int) -> Predict:
-        # What `copy.deepcopy` finds in its memo it takes for copied: the session, and the lock, which cannot be.
-        memo: dict[int, object] = {id(self._session): self._session}
-        memo[id(self._model.predictor._lock)] = threading.Lock()
-        return copy.deepcopy(self._model, memo).predict
+        return twin(self._model, [self._session]).predict
 
     def _forget(self) -> None:
         self.__dict__.pop("_model", None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import os
 import tempfile
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolothreads.errors import ArgumentError, DeadlineError, ExtraError, PoolClosedError, WorkerDiedError
+from yolothreads.errors import DeadlineError, PoolClosedError, WorkerDiedError
+from yolothreads.pools.arguments import need_extra, not_negative
 from yolothreads.pools.device import devices, memory_errors_named
 from yolothreads.pools.model import load
 from yolothreads.pools.packing import pack, unpack
@@ -64,29 +64,24 @@ class RayActors(RemotePool):
         placement_s: float = 60.0,
         **of_every_pool: Any,
     ) -> None:
-        if importlib.util.find_spec("ray") is None:
-            raise ExtraError('RayActors needs Ray, which is not installed; run: pip install "yolothreads[ray]".')
+        need_extra("RayActors", "ray", install='"yolothreads[ray]"')
         super().__init__(weights, **of_every_pool)
-        gpus = _gpu_share(self.workers, address) if self.device.startswith("cuda") else 0.0
+        if cpus_per_worker is None:
+            cpus_per_worker = 1.0 if address else 0.0
+        if gpus_per_worker is None:
+            gpus_per_worker = _gpu_share(self.workers, address) if self.device.startswith("cuda") else 0.0
         self.address = address
-        self.cpus_per_worker = _amount("cpus_per_worker", cpus_per_worker, 1.0 if address else 0.0)
-        self.gpus_per_worker = _amount("gpus_per_worker", gpus_per_worker, gpus)
-        self.placement_s = _amount("placement_s", placement_s, 60.0)
+        self.cpus_per_worker = not_negative("cpus_per_worker", cpus_per_worker)
+        self.gpus_per_worker = not_negative("gpus_per_worker", gpus_per_worker)
+        self.placement_s = not_negative("placement_s", placement_s)
         self._weights_sent: Any = None
         self._connecting = threading.Lock()
 
-    def _hire(self, index: int) -> _RayWorker:
+    def _recruit(self, index: int) -> _RayWorker:
         with self._connecting:  # by the first worker
             if self._weights_sent is None:
                 self._connect()
-        worker = _RayWorker(self)
-        try:
-            worker.place(index)
-            worker.load()
-        except BaseException:
-            worker.join()
-            raise
-        return worker
+        return _RayWorker(self, index)
 
     def _connect(self) -> None:
         data = self.weights.read_bytes()
@@ -104,14 +99,6 @@ class RayActors(RemotePool):
         if self._weights_sent is not None:
             self._weights_sent = None
             _connection.close()
-
-
-def _amount(name: str, value: float | None, default: float) -> float:
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise ArgumentError(f"{name}={value!r} makes no sense; give a number, 0 or more.")
-    return float(value)
 
 
 def _gpu_share(workers: int, address: str | None) -> float:
@@ -149,19 +136,25 @@ class _Actor:
 class _RayWorker:
     """The caller's end of an actor."""
 
-    def __init__(self, pool: RayActors) -> None:
+    def __init__(self, pool: RayActors, index: int) -> None:
         import ray
 
         if not ray.is_initialized():
             raise PoolClosedError("Ray was shut down while this RayActors was open; open the pool again.")
-        self._pool = pool
+        self._pool, self._index = pool, index
         # Ray would restart an actor without saying so, and an image that kills its worker would never be found out.
         options = {"max_restarts": 0, "max_task_retries": 0, "scheduling_strategy": pool._placing}
         options |= {"num_cpus": pool.cpus_per_worker, "num_gpus": pool.gpus_per_worker}
         self._actor: Any = ray.remote(_Actor).options(**options).remote()
         self._alive, self._has_ended = True, False
 
-    def place(self, index: int) -> None:
+    def load(self) -> None:
+        self._find_place()
+        pool, device = self._pool, "cuda:0" if self._pool.gpus_per_worker else self._pool.device
+        given = (pool.weights.name, pool.imgsz, device, pool.settings, pool.threads)
+        self._patiently(self._actor.load.remote(pool._weights_sent, *given), _LOAD_S)
+
+    def _find_place(self) -> None:
         """Wait until Ray has started the process on some machine."""
         import ray
 
@@ -170,16 +163,11 @@ class _RayWorker:
         except _LateError:
             free: dict[str, float] = {"CPU": 0, "GPU": 0, **ray.available_resources()}  # type: ignore[no-untyped-call]
             raise DeadlineError(
-                f"Ray found no place for worker {index} in {self._pool.placement_s:g} s: it books "
+                f"Ray found no place for worker {self._index} in {self._pool.placement_s:g} s: it books "
                 f"{self._pool.cpus_per_worker:g} CPUs and {self._pool.gpus_per_worker:g} GPUs, and "
                 f"{free['CPU']:g} CPUs and {free['GPU']:g} GPUs are free. Use fewer workers, let each book less "
                 "(cpus_per_worker, gpus_per_worker), or add a machine to the cluster."
             ) from None
-
-    def load(self) -> None:
-        pool, device = self._pool, "cuda:0" if self._pool.gpus_per_worker else self._pool.device
-        given = (pool.weights.name, pool.imgsz, device, pool.settings, pool.threads)
-        self._patiently(self._actor.load.remote(pool._weights_sent, *given), _LOAD_S)
 
     def is_alive(self) -> bool:
         return self._alive
@@ -193,6 +181,8 @@ class _RayWorker:
         self._alive = False
         if ray.is_initialized():
             ray.kill(self._actor)
+
+    kill = end  # an actor has nothing to put in order: its files and its images belong to Ray
 
     def join(self) -> None:
         import ray

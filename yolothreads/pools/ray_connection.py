@@ -38,7 +38,7 @@ class RayConnection:
         Raises:
             ArgumentError: no cluster answers at `address`, or this process is connected to another one.
         """
-        with self._lock, _environment_kept():
+        with self._lock, environment_kept():
             log = logging.getLogger("ray")
             as_found = log.level, log.handlers[:], faulthandler.is_enabled()
             import ray
@@ -123,7 +123,7 @@ def _start(folder: str, workers: int, store_bytes: int) -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if "RAY_AUTH_MODE" not in os.environ:  # else Ray would keep a password in the home directory, for good
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    _read_environment_again()
+    read_environment_again()
     ray.init(
         "local",
         num_cpus=workers,  # so many processes are made ready for an actor from the beginning; no actor books one
@@ -139,10 +139,10 @@ def _end() -> None:
     import ray
 
     ray.shutdown(wait_for_processes=True)
-    _read_environment_again()
+    read_environment_again()
 
 
-def _read_environment_again() -> None:
+def read_environment_again() -> None:
     """Have Ray forget the password that it has read: it reads it once in a process."""
     raylet: Any = import_module("ray._raylet")
     raylet.Config.initialize("")  # first, as long as there is a password; so does Ray itself
@@ -150,7 +150,7 @@ def _read_environment_again() -> None:
 
 
 @contextmanager
-def _environment_kept() -> Iterator[None]:
+def environment_kept() -> Iterator[None]:
     """Put the environment variables back that change meanwhile."""
     before = dict(os.environ)
     try:

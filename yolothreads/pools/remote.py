@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from yolothreads.errors import WorkerDiedError
+from yolothreads.errors import PoolClosedError, WorkerDiedError
 from yolothreads.pools.model import Predict
 from yolothreads.pools.threads import ThreadPool
 
@@ -19,7 +19,10 @@ _TRIES = 3  # starts of one worker before it is given up
 
 
 class RemoteWorker(Protocol):
-    """A worker process with a model of its own, loaded and warmed up."""
+    """A worker process with a model of its own; one thread uses it, another one may kill it."""
+
+    def load(self) -> None:
+        """Wait until it has its model; raises WorkerDiedError, which says how it ended, or what loading raised."""
 
     def is_alive(self) -> bool:
         """Whether the process still runs, as far as is known."""
@@ -29,6 +32,9 @@ class RemoteWorker(Protocol):
 
     def end(self) -> None:
         """Ask it to end; does not wait."""
+
+    def kill(self) -> None:
+        """End it at once; does not wait."""
 
     def join(self) -> None:
         """Wait until it has ended, kill it if that takes too long, and give back what belonged to it."""
@@ -41,24 +47,40 @@ class RemotePool(ThreadPool):
     """
 
     @abstractmethod
-    def _hire(self, index: int) -> RemoteWorker:
-        """Start a worker process; gives it when its model is loaded.
-
-        Raises WorkerDiedError, which says how it ended, or what loading raised there. Nothing is left of it then.
-        """
-
-    def _abandon(self) -> None:
-        """The opening has failed: end the workers that still load, so that nobody waits for it. By default nothing."""
+    def _recruit(self, index: int) -> RemoteWorker:
+        """Start a worker process; does not wait for it."""
 
     def _start(self) -> None:
+        self._staff: dict[int, RemoteWorker] = {}
+        self._loading: set[RemoteWorker] = set()
+        self._is_abandoned = False
         try:
             super()._start()
         except BaseException:
             self._abandon()
             raise
 
-    def _prepare(self) -> None:
-        self._staff: dict[int, RemoteWorker] = {}
+    def _abandon(self) -> None:
+        """The opening has failed: end the workers that still load, so that nobody waits for them."""
+        self._is_abandoned = True
+        for worker in self._loading.copy():
+            worker.kill()
+
+    def _hire(self, index: int) -> RemoteWorker:
+        """Give a worker that has its model; if that fails, nothing is left of it."""
+        worker = self._recruit(index)
+        self._loading.add(worker)
+        try:
+            if self._is_abandoned:
+                raise PoolClosedError(f"The opening of this {type(self).__name__} has failed; open it again.")
+            worker.load()
+        except BaseException:
+            worker.kill()
+            worker.join()
+            raise
+        finally:
+            self._loading.discard(worker)
+        return worker
 
     def _predictor(self, index: int) -> Predict:
         self._worker(index)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-import threading
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from yolothreads.pools.model import Predict
+from yolothreads.pools.model import Predict, twin
 from yolothreads.pools.streams import StreamPool
 
 if TYPE_CHECKING:
@@ -35,12 +33,6 @@ class Replicas(StreamPool):
 
 
 def replica(model: YOLO) -> YOLO:
-    """A YOLO object with a state of its own whose network has the very tensors of `model`, which has predicted before.
-
-    `copy.deepcopy` takes what its memo already holds for copied: here every parameter and buffer, so that only the
-    structure is copied, and the predictor's lock, which cannot be.
-    """
+    """A YOLO object with a state of its own with the very tensors of `model`, which has predicted before."""
     network = model.predictor.model.backend.model
-    memo: dict[int, object] = {id(tensor): tensor for tensor in chain(network.parameters(), network.buffers())}
-    memo[id(model.predictor._lock)] = threading.Lock()
-    return copy.deepcopy(model, memo)
+    return twin(model, chain(network.parameters(), network.buffers()))

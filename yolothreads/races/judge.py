@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from yolothreads.errors import ExploreError
+from yolothreads.races.schedule import label
 from yolothreads.races.task import Run
 from yolothreads.races.trials import DEADLOCK, EXCEPTION, RIGHT, WRONG
 
@@ -64,7 +65,7 @@ def _same_error(a: Any, b: Any) -> bool:
 
 
 def _name(i: int, bodies: int) -> str:
-    return chr(65 + i) if i < bodies else "observe"
+    return label(i) if i < bodies else "observe"
 
 
 def short(value: Any) -> str:

@@ -42,8 +42,4 @@ def search(
         f"probability of at least 1/({threads} x {steps}^{depth - 1}) = {p:.2g}, all of them with at least "
         f"{1 - (1 - p) ** len(done):.2g}."
     )
-    return partial(
-        Found, tuple(done), len(done), runs, bound, False, executed=tuple(trials.executed),
-        unsplit=tuple(trials.unsplit), uncontrolled=tuple(trials.scheduler.workers.uncontrolled),
-        notes=tuple(trials.notes()),
-    )  # fmt: skip
+    return partial(Found, tuple(done), len(done), runs, bound, False, **trials.facts())

@@ -30,6 +30,11 @@ _STOP = re.compile(
 _RANDOM = re.compile(r"random (\d+)/(\d+)/(\d+)( instruction)?")
 
 
+def label(body: int) -> str:
+    """How a schedule names a body: A, B, C and so on."""
+    return chr(ord("A") + body)
+
+
 def plain(function: str, letters: int = 99) -> str:
     """How a schedule names a function: `lambda` for `<lambda>`; a long name is cut, with a check of all of it."""
     name = function.strip("<>")

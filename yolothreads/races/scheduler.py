@@ -17,7 +17,7 @@ from typing import Any
 from yolothreads.races import blocking
 from yolothreads.races.crowd import Crowd
 from yolothreads.races.runner import Runners
-from yolothreads.races.schedule import END, SLEEP, WAIT, Schedule
+from yolothreads.races.schedule import END, SLEEP, WAIT, Schedule, label
 from yolothreads.races.strategies import ANYWHERE, Follow, Priorities
 from yolothreads.races.switch import tracer
 from yolothreads.races.task import Abandoned, Mutex, Passed, Run, State, Task, acquire
@@ -91,7 +91,7 @@ class Scheduler:
         began = time.perf_counter()
         self._clear(schedule, order, branching)
         self.watchdog.begin()
-        self.crowd.bodies = tasks = [self._runners.task(chr(65 + i), body) for i, body in enumerate(bodies)]
+        self.crowd.bodies = tasks = [self._runners.task(label(i), body) for i, body in enumerate(bodies)]
         try:
             self.current, self.on = Task(""), True
             self.workers.gather()

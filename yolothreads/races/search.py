@@ -11,7 +11,7 @@ from functools import partial
 
 from yolothreads.races.lines import Where
 from yolothreads.races.outcomes import Found, Trial
-from yolothreads.races.schedule import LOCKED, Schedule, Stop, plain
+from yolothreads.races.schedule import LOCKED, Schedule, Stop, label, plain
 from yolothreads.races.task import Run
 from yolothreads.races.trial import Trials
 
@@ -57,7 +57,7 @@ class Search:
 
     def found(self) -> Callable[..., Found]:
         """Search; gives what makes the report."""
-        level = [Item(Schedule(chr(65 + i)), (i,)) for i in range(len(self.trials.bodies))]
+        level = [Item(Schedule(label(i)), (i,)) for i in range(len(self.trials.bodies))]
         self.known = len(level)
         try:
             for preemptions in range(self.preemptions + 1):
@@ -77,8 +77,7 @@ class Search:
         done = sorted(self.done, key=lambda pair: (len(pair[0]), pair[0]))
         return partial(
             Found, tuple(trial for _, trial in done), self.run, self.known, bound,
-            exhausted, executed=tuple(self.trials.executed), unsplit=tuple(self.trials.unsplit),
-            uncontrolled=tuple(self.trials.scheduler.workers.uncontrolled), notes=(*notes, *self.trials.notes()),
+            exhausted, **self.trials.facts(notes),
         )  # fmt: skip
 
     def _level(self, level: list[Item], preemptions: int) -> list[Item]:

@@ -15,7 +15,7 @@ from yolothreads.races import equality
 from yolothreads.races.judge import Judge, short
 from yolothreads.races.lines import Where
 from yolothreads.races.outcomes import Step, Trial
-from yolothreads.races.schedule import END, SLEEP, WAIT, Schedule, Stop, version_of
+from yolothreads.races.schedule import END, SLEEP, WAIT, Schedule, Stop, label, version_of
 from yolothreads.races.scheduler import Scheduler
 from yolothreads.races.switch import MONITORING, other_tracers
 from yolothreads.races.task import Run
@@ -130,7 +130,7 @@ class Trials:
             if not run.failure:
                 self.judge.references.append(results)
                 if len(order) == 2 and not any(isinstance(code, str) for _, code, *_ in run.log):
-                    self.learned[chr(65 + order[0])] = run, results
+                    self.learned[label(order[0])] = run, results
         if all(run.endless for _, run, _ in runs):
             raise ExploreError(
                 f"In no order do the bodies end by themselves: {runs[0][1].failure}. Give bodies that end."
@@ -155,8 +155,8 @@ class Trials:
         self._ran |= {task.label for task, code, *_ in run.log if not isinstance(code, str)}
 
     def _check_watched(self) -> None:
-        idle = [chr(65 + i) for i in range(len(self.bodies)) if chr(65 + i) not in self._ran]
-        if idle and not any(label.startswith("W") for label in self._ran):
+        idle = [label(i) for i in range(len(self.bodies)) if label(i) not in self._ran]
+        if idle and not any(thread.startswith("W") for thread in self._ran):
             raise ExploreError(
                 f"Body {', '.join(idle)} ran no line of the watched code, so nothing could be learned; "
                 f"name the modules that hold its lines in watch=."
@@ -238,8 +238,16 @@ class Trials:
             f"{', '.join(names[:_LISTED])}"
         )
 
-    def notes(self) -> list[str]:
-        """What a report has to mention."""
+    def facts(self, notes: Sequence[str] = ()) -> dict[str, Any]:
+        """Fields of `Found` about all the runs together."""
+        return {
+            "executed": tuple(self.executed),
+            "unsplit": tuple(self.unsplit),
+            "uncontrolled": tuple(self.scheduler.workers.uncontrolled),
+            "notes": (*notes, *self._notes()),
+        }
+
+    def _notes(self) -> list[str]:
         said = [f"Stalled for {STALL_S} s, by something that is no lock of Python's: {stall}" for stall in self.stalls]
         said += [f"Also traces this process, and does not see the bodies: {other}" for other in other_tracers()]
         said += [f"Could not be ended, and is still running: {name}" for name in self.scheduler.watchdog.leaked]

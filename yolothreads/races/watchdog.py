@@ -86,7 +86,7 @@ class Watchdog:
             self.stalls.append(f"{running.label} {running.place()}")
             running.state = State.STALLED
             scheduler.current = None
-            others = [t for t in scheduler.crowd.everybody if scheduler.crowd.allowed(t)]
+            others = scheduler.crowd.able()
             if others:
                 scheduler.current = others[0]
         if others:
@@ -102,7 +102,7 @@ class Watchdog:
             self.limit_s if own or scheduler.workers.uncontrolled else HELP_S if self.first_runs and strangers else 0.0
         )
         until = time.monotonic() + patience
-        while not (able := [t for t in scheduler.crowd.everybody if scheduler.crowd.allowed(t)]):
+        while not (able := scheduler.crowd.able()):
             if time.monotonic() >= until:
                 waits = "; ".join(
                     f"{t.label} waits for {t.what}" for t in scheduler.crowd.bodies if t.state == State.BLOCKED

@@ -79,14 +79,11 @@ class Workers:
         """Before the first body begins every worker has to be parked; one that is not ready by then is named."""
         self._crowd.workers = [worker for worker in self._crowd.workers if worker.state != State.DONE]
         until = time.monotonic() + GATHER_S
-        while (
-            any(w.state not in (State.BLOCKED, State.READY, State.DONE) for w in self._crowd.workers)
-            and time.monotonic() < until
-        ):
+        while any(map(_is_under_way, self._crowd.workers)) and time.monotonic() < until:
             time.sleep(0.0002)
         for worker in self._crowd.workers:
             worker.choices = worker.sleeps = worker.naps = 0
-            if worker.state not in (State.BLOCKED, State.READY, State.DONE) and worker.thread is not None:
+            if _is_under_way(worker) and worker.thread is not None:
                 self.uncontrolled[worker.thread.name] = None
 
     def release(self) -> None:
@@ -104,3 +101,8 @@ class Workers:
         for worker in self._crowd.workers:
             if worker.state == State.DONE and worker.thread is not None:
                 worker.thread.join(1)
+
+
+def _is_under_way(worker: Task) -> bool:
+    """Whether it runs on its own: it is not parked, and has not ended."""
+    return worker.state not in (State.BLOCKED, State.READY, State.DONE)
