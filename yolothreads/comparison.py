@@ -27,6 +27,8 @@ class Spread:
         return cls(statistics.median(values), min(values), max(values))
 
     def __format__(self, spec: str) -> str:
+        if self.low == self.high:
+            return format(self.median, spec)
         return " ".join((format(self.median, spec), f"({format(self.low, spec)} to {format(self.high, spec)})"))
 
     def __str__(self) -> str:
@@ -116,7 +118,7 @@ class Comparison(Sequence[Measurement]):
             "MB per worker": [_number(m.memory_per_worker_mb) for m in self],
         }
         asked_for = {name: column for name, column in columns.items() if set(column) != {"-"}}
-        caption = f"Images/s: medians of {self.rounds} interleaved rounds. {self.stamp}"
+        caption = f"Images/s: medians of {self.rounds} interleaved rounds. {self.stamp}."
         return Table(list(asked_for), list(zip(*asked_for.values(), strict=True)), caption)
 
     def to_dict(self) -> dict[str, Any]:

@@ -102,7 +102,7 @@ class Growth:
 
     def __str__(self) -> str:
         return "\n\n".join(
-            [*map(str, self.tables()), "\n".join([str(self.setting) + ". " + self.stamp, *self.remarks])]
+            [*map(str, self.tables()), "\n".join([f"Where not varied: {self.setting}. {self.stamp}", *self.remarks])]
         )
 
 

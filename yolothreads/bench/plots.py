@@ -88,7 +88,8 @@ def speeds(found: Comparison, ceiling: str) -> Figure:
 def latencies(found: Comparison) -> Figure:
     """Draw for each pool the latency of half its images and of all but one in a hundred, as a ring and a square."""
     measured = [(m.pool, m.latency_p50_ms, m.latency_p99_ms) for m in found if m.latency_p50_ms and m.latency_p99_ms]
-    figure, axes = _canvas("Latency, with as many callers as images at once", 1.5 + 0.33 * len(measured), found.stamp)
+    callers = max(m.workers for m in found if m.judged)
+    figure, axes = _canvas(f"Latency, with {callers} callers at once", 1.5 + 0.33 * len(measured), found.stamp)
     for row, (_, half, most) in enumerate(measured):
         axes.plot([half, most], [row, row], color="#333333", zorder=1)
         axes.plot(half, row, "o", color="#0072b2", mfc="white", label="" if row else "half of the images (p50)")
