@@ -273,3 +273,11 @@ def alone_of(image: object) -> object:
     """What one prediction with the usual settings gives."""
     with Sequential(device="cpu", imgsz=160) as pool:
         return pool.submit(image).result(60)
+
+
+def test_the_worker_is_called_once_for_as_long_as_calls_keep_coming(fakes: FakeModels) -> None:
+    with BatchingWorker(device="cpu", max_batch=4, max_wait_ms=0) as pool:
+        tasks = pool._executor._work_queue
+        for number, result in enumerate(pool.map(picture(i % 250) for i in range(300))):
+            assert tag_of(result) == number % 250
+            assert tasks.qsize() <= 1, "tasks pile up: a pool that is never idle would grow"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from time import monotonic
 
 import numpy as np
@@ -19,19 +20,26 @@ class Desk:
     """A queue, two calls, and how often each was in a worker's hands."""
 
     def __init__(self, size: int = 2) -> None:
-        self.queue = CallQueue(size)
+        self.queue = CallQueue(size, lambda: self.work.append("come"))
+        self.work: list[str] = []  # what an executor of one thread would have to do
         self.calls = [Call(np.zeros((1, 1, 3), np.uint8), name, {}, "same", monotonic()) for name in "ab"]
         self.taken: list[str] = []
 
     def ask(self, which: int) -> None:
-        """What a caller's thread and the worker's task for this call do."""
+        """What a caller's thread does, and then the worker's, if it was called."""
         try:
             self.queue.put(self.calls[which], block=True)
         except PoolClosedError:
             self.calls[which].future.cancel()
-        for call in self.queue.gather(2, 0):
-            self.taken.append(call.name)
-            self.queue.settle(call, call.name)
+        with suppress(IndexError):
+            self.work.pop()
+            self.serve()
+
+    def serve(self) -> None:
+        while batch := self.queue.gather(2, 0):
+            for call in batch:
+                self.taken.append(call.name)
+                self.queue.settle(call, call.name)
 
     def cancel(self) -> None:
         self.calls[0].future.cancel()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from yolothreads.errors import ArgumentError, DeadlineError, ImageError, PoolClosedError, QueueFullError
+from yolothreads.errors import ArgumentError, DeadlineError, ImageError, QueueFullError
 from yolothreads.pools.arguments import at_least_one, check_settings, not_negative
 from yolothreads.pools.batch_model import BatchModel
 from yolothreads.pools.call_queue import Call, CallQueue
@@ -91,7 +91,7 @@ class BatchingWorker(ThreadPool):
         self.history: deque[Batch] = deque(maxlen=_KEPT)  # the latest batches, oldest first
         self._counts: Counter[str] = Counter()
         self._counting = threading.Lock()
-        self._queue = CallQueue(self.queue_size)
+        self._queue = self._empty_queue()
 
     @property
     def at_once(self) -> int:
@@ -140,17 +140,14 @@ class BatchingWorker(ThreadPool):
         except QueueFullError:
             self._count("refused")
             raise
-        # As many tasks as calls, so that no call is left; a task whose call went with another's batch finds nothing.
         self._track(future)
-        try:
-            self._hand_over(self._next_batch)
-        except PoolClosedError:
-            future.cancel()
-            raise
         return future
 
+    def _empty_queue(self) -> CallQueue:
+        return CallQueue(self.queue_size, lambda: self._hand_over(self._serve))
+
     def _prepare(self) -> None:
-        self._queue = CallQueue(self.queue_size)
+        self._queue = self._empty_queue()
         self.history.clear()
         self._counts.clear()
 
@@ -163,9 +160,8 @@ class BatchingWorker(ThreadPool):
         if hasattr(self, "_model"):
             self._model.release()
 
-    def _next_batch(self) -> None:
-        batch = self._queue.gather(self.max_batch, self.max_wait_ms / 1000)
-        if batch:
+    def _serve(self) -> None:
+        while batch := self._queue.gather(self.max_batch, self.max_wait_ms / 1000):
             start = monotonic()
             self._answer(batch)
             waits_s = tuple(start - call.asked for call in batch)
@@ -177,7 +173,7 @@ class BatchingWorker(ThreadPool):
             with memory_errors_named(self.device):
                 results = self._model.predict([call.pixels for call in calls], [call.settings for call in calls])
                 answers = [(call, result.cpu()) for call, result in zip(calls, results, strict=True)]
-        except Exception as error:
+        except BaseException as error:  # as an executor does: the error is the call's, and the worker goes on
             if len(calls) > 1:
                 half = len(calls) // 2
                 self._answer(calls[:half])

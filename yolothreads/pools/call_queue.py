@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -45,10 +45,14 @@ class CallQueue:
 
     Args:
         size: how many calls may wait.
+        call_worker: called, in the thread that puts, when a call comes and no worker is there. The worker then gathers
+            until nothing is left, by which it leaves. May raise PoolClosedError.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, call_worker: Callable[[], object]) -> None:
         self.size = size
+        self._call_worker = call_worker
+        self._worker_is_there = False
         self._waiting: deque[Call] = deque()
         self._timed: set[Call] = set()  # calls with a deadline, waiting or in the worker's hands
         self._changed = threading.Condition()
@@ -73,6 +77,9 @@ class CallQueue:
                 raise _too_late(call)
             if self._closed:
                 raise PoolClosedError("This BatchingWorker has been shut down; open it again.")
+            if not self._worker_is_there:
+                self._call_worker()
+                self._worker_is_there = True
             self._waiting.append(call)
             if call.due is not None:
                 self._timed.add(call)
@@ -80,7 +87,7 @@ class CallQueue:
             self._changed.notify_all()
 
     def gather(self, most: int, wait_s: float) -> list[Call]:
-        """Take up to `most` calls that may share a batch with the oldest; an empty list if no call waits.
+        """Take up to `most` calls that may share a batch with the oldest; an empty list if no call waits: then go.
 
         Waits until there are so many, or until the oldest has waited for `wait_s` seconds, or for half of the time it
         was given. Where the queue is full or closed, nobody else can come, and it does not wait.
@@ -97,14 +104,15 @@ class CallQueue:
                 else:
                     self._changed.wait(left_s)
             self._waiting.clear()
+            self._worker_is_there = False
             return []
 
-    def settle(self, call: Call, outcome: Results | Exception) -> None:
+    def settle(self, call: Call, outcome: Results | BaseException) -> None:
         """Give the caller a result or an error, unless the deadline came before."""
         with self._changed:
             self._timed.discard(call)
         with suppress(InvalidStateError):
-            if isinstance(outcome, Exception):
+            if isinstance(outcome, BaseException):
                 call.future.set_exception(outcome)
             else:
                 call.future.set_result(outcome)
