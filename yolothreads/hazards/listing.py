@@ -7,9 +7,10 @@ from types import MappingProxyType
 
 from yolothreads.hazards import locks, sharing, surroundings
 from yolothreads.hazards.entry import Hazard
+from yolothreads.pools import POOLS
 
 _SHARED, _NONE = ("SharedModel",), ()
-_ALL = ("Sequential", "SharedModel", "ModelsBuiltOutside", "ModelPerThread", "LockedModel")
+_ALL = tuple(pool.__name__ for pool in POOLS)
 
 _ENTRIES = (
     Hazard(
@@ -116,7 +117,7 @@ _ENTRIES = (
         "On one GPU the work of several threads does not overlap.",
         "Use batches, or a CUDA stream for each thread.",
         "not tried here: it needs a GPU.",
-        _ALL, versions="read in 8.4.190",
+        ("SharedModel", "ModelsBuiltOutside"), versions="read in 8.4.190",
     ),
 )  # fmt: skip
 
