@@ -130,8 +130,10 @@ def compare(
         if latency:
             _measure_latencies(pools, made, work, rounds)
     if memory:
-        with ThreadPoolExecutor(devices.cores()) as several:  # each waits for a process of its own
-            for pool, used in zip(own, several.map(memory_of, own), strict=True):
+        latest_first = own[::-1]  # those that start processes take longest, and stand last as a rule
+        # Each waits for a process of its own, which waits a little, too.
+        with ThreadPoolExecutor(devices.cores() + 1) as several:
+            for pool, used in zip(latest_first, several.map(memory_of, latest_first), strict=True):
                 made[pools.index(pool)].memory = used
     return Comparison(made, rounds, stamp(first.device))
 
