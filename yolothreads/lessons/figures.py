@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from yolothreads.comparison import Spread
 from yolothreads.errors import ArgumentError, OutputError
 from yolothreads.trace import STAGES, Span
 
@@ -130,7 +131,7 @@ def bars(values: Mapping[str, tuple[float, float, float]], title: str, unit: str
     axes.invert_yaxis()
     axes.set_xlim(0, 1.15 * max(high for *_, high in values.values()) or 1)
     axes.set_xlabel(unit)
-    lines = [f"{name}: {median:.3g} ({low:.3g} to {high:.3g})" for name, (median, low, high) in values.items()]
+    lines = [f"{name}: {Spread(*spread):.3g}" for name, spread in values.items()]
     return Figure(_png(canvas), f"{title}: bars for {', '.join(values)}.", f"{unit}\n" + "\n".join(lines))
 
 
