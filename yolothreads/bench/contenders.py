@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -77,6 +78,7 @@ def _load_here(
 ) -> None:
     """Give this process its model."""
     global _predict
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches it, too; the caller ends it
     import torch
 
     _predict = load(weights, imgsz, device, {}).predict
