@@ -55,7 +55,7 @@ first = os.environ.items() - set()
 def state():
     log = logging.getLogger("ray")
     signals = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    folders = sorted(glob.glob("/tmp/ray*")) + sorted(glob.glob(os.path.expanduser("~/.ray/*")))
+    folders = sorted(glob.glob(os.path.expanduser("~/.ray/*")))
     logs = log.level, log.handlers[:], faulthandler.is_enabled()
     return sorted(os.environ.items() - first), signals, logs, threading.enumerate(), folders
 
@@ -69,6 +69,8 @@ try:
         with RayActors(workers=1, device="cpu", imgsz=64) as other:
             other.submit(next(never_ends())).result(60)
         family = psutil.Process().children(recursive=True)
+        folder = sys.modules["ray"]._private.worker._global_node.get_temp_dir_path()
+        assert os.path.isdir(folder), folder
         assert len(family) > 4, family
         for number, _ in enumerate(pool.map(never_ends())):
             if number == 5:
@@ -76,7 +78,7 @@ try:
 except KeyboardInterrupt:
     _, alive = psutil.wait_procs(family, timeout=20)
     after = state()
-    print([(a, b) for a, b in zip(before, after) if a != b] or alive or "ok")
+    print([(a, b) for a, b in zip(before, after) if a != b] or alive or glob.glob(folder) or "ok")
 """
 
 
