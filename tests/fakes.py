@@ -6,6 +6,7 @@ It has the flaw of the real one too: a call stores its settings in the model, an
 from __future__ import annotations
 
 import copy
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -178,3 +179,8 @@ class WorkerHere:
 def recruit_here(pool: RemotePool, index: int) -> WorkerHere:
     """In place of `RemotePool._recruit`: fakes cannot live in another process."""
     return WorkerHere(pool, index)
+
+
+def ctrl_c_on() -> None:
+    """For `preexec_fn`: what a script runs in the background, as a CI may, ignores Ctrl-C, and so do its children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)

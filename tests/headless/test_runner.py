@@ -14,6 +14,7 @@ import nbformat
 import papermill
 import psutil
 import pytest
+from fakes import ctrl_c_on
 
 from yolothreads.errors import ArgumentError, NotebookError, OutputError
 from yolothreads.headless import runner
@@ -164,8 +165,7 @@ def test_ctrl_c_leaves_no_kernel_behind(tmp_path: Path) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        # A background job of a script, as a CI may run these tests, has Ctrl-C switched off, and so its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=ctrl_c_on,
     )
     with process:
         try:

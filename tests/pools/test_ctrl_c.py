@@ -1,12 +1,12 @@
 """Ctrl-C, for real: a process sends itself SIGINT in the middle of the work, and every thread is joined."""
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from fakes import ctrl_c_on
 
 HERE = Path(__file__).parent
 
@@ -34,7 +34,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
         timeout=100,
         env=env,
         check=False,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=ctrl_c_on,
     )
 
 

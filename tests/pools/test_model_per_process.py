@@ -21,6 +21,7 @@ import psutil
 import pytest
 import torch
 import ultralytics
+from fakes import ctrl_c_on
 from light_models import Light
 
 from yolothreads.errors import ArgumentError, OutOfMemoryError, WorkerDiedError, YoloThreadsError
@@ -316,7 +317,7 @@ def program(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            preexec_fn=ctrl_c_on,
         )
         started.append(process)
         if stdin is not None:

@@ -1,7 +1,6 @@
 """Ray actors on two Ray nodes on this machine: the same results, bounded memory, and real kills of actors and nodes."""
 
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -17,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from fakes import ctrl_c_on
 from ultralytics.engine.results import Results
 
 from yolothreads import scenes
@@ -89,7 +89,7 @@ def test_ray_on_this_machine_ends_with_its_last_pool_after_ctrl_c_too() -> None:
         text=True,
         timeout=200,
         check=False,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=ctrl_c_on,
     )
     assert (done.stdout.strip(), done.stderr, done.returncode) == ("ok", "", 0)
 
@@ -108,8 +108,8 @@ def cluster() -> Iterator[Cluster]:
     """Two nodes with two CPUs each; whatever they start is gone at the end, and so are their files."""
     folders = tempfile.TemporaryDirectory(dir="/tmp", prefix="ray-", ignore_cleanup_errors=True)
     with folders as folder, pytest.MonkeyPatch.context() as patch:
-        given = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        for name, value in {"RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0", **given}.items():
+        given = {"RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0", **ray_connection.new_password()}
+        for name, value in given.items():
             patch.setenv(name, value)
         ray_connection.read_environment_again()
         node = {"num_cpus": 2, "object_store_memory": STORE_BYTES, "include_dashboard": False}

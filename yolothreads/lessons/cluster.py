@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from yolothreads.errors import ArgumentError
 from yolothreads.pools.ray_actors import RayActors
-from yolothreads.pools.ray_connection import RayConnection, environment_kept, read_environment_again
+from yolothreads.pools.ray_connection import RayConnection, environment_kept, new_password, read_environment_again
 from yolothreads.trace import Span
 
 _NODE_S = 120  # to start or end a node, which takes 1 to 10 s on two cores
@@ -52,8 +51,7 @@ def local_cluster(cpus: int = 1, gpus: float = 0) -> Iterator[LocalCluster]:
         ends.callback(read_environment_again)
         ends.enter_context(environment_kept())
         # All nodes must know the password, also those that are added later.
-        os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", **new_password()}
         connection = RayConnection()
         connection.open(None, cpus, 0)
         ends.callback(connection.close)

@@ -122,7 +122,7 @@ def _start(folder: str, workers: int, store_bytes: int) -> None:
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if "RAY_AUTH_MODE" not in os.environ:  # else Ray would keep a password in the home directory, for good
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        os.environ |= new_password()
     read_environment_again()
     ray.init(
         "local",
@@ -140,6 +140,11 @@ def _end() -> None:
 
     ray.shutdown(wait_for_processes=True)
     read_environment_again()
+
+
+def new_password() -> dict[str, str]:
+    """The environment variables with which Ray asks whoever connects for a password, made just now."""
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def read_environment_again() -> None:
