@@ -13,6 +13,7 @@
     ├── QueueFullError    a bounded queue has no room, and was told to refuse (also a queue.Full)
     ├── DeadlineError     a call was not answered in the time it was given (also a TimeoutError)
     ├── NotebookError     a notebook or a notebook parameter that does not exist, or a notebook that failed
+    ├── PanelError        a panel that cannot be started, or has no result to give
     └── OutputError       a file that could not be written
 
 Each message names the thing, what is wrong with it, and what to do, in at most two sentences.
@@ -71,6 +72,10 @@ class DeadlineError(YoloThreadsError, TimeoutError):
 
 class NotebookError(YoloThreadsError):
     """A notebook, or a parameter of one, does not exist; or a notebook failed."""
+
+
+class PanelError(YoloThreadsError):
+    """A panel cannot run now, or has no result yet."""
 
 
 class OutputError(YoloThreadsError):

@@ -3,5 +3,6 @@
 from yolothreads.lessons import exercises, figures
 from yolothreads.lessons.claims import judge
 from yolothreads.lessons.lesson import Lesson
+from yolothreads.lessons.panel import Panel
 
-__all__ = ["Lesson", "exercises", "figures", "judge"]
+__all__ = ["Lesson", "Panel", "exercises", "figures", "judge"]

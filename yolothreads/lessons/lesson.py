@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from yolothreads import weights as weights_module
 from yolothreads.errors import ArgumentError, ImageError, YoloThreadsError
+from yolothreads.lessons.panels import shell
 from yolothreads.measure import stamp
 from yolothreads.pools import device as devices
 from yolothreads.pools.arguments import at_least_one
@@ -89,11 +90,13 @@ class Lesson:
         return quick if self.quick else full
 
     def end(self) -> str:
-        """Make sure that nothing is left of the lesson: no thread, no process; and give cached GPU memory back.
+        """End a panel's run, and make sure that nothing is left of the lesson: no thread, no process; and give cached
+        GPU memory back.
 
         Raises:
             YoloThreadsError: something is still there after five seconds; the message names it.
         """
+        shell.end_run()
         deadline = monotonic() + _PATIENCE_S
         while (left := self._left()) and monotonic() < deadline:
             sleep(0.05)  # threads end by themselves; there is nothing to wait on

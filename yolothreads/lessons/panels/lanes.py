@@ -1,0 +1,106 @@
+"""The moving timeline: the last seconds of a recording, a lane for each thread, as one SVG made of a few paths.
+
+Text stands beside the SVG and not in it, so that the lanes can stretch with the window and letters cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from time import perf_counter
+
+from yolothreads.trace import Span
+
+LANE = 24  # height of a lane in pixels
+_WIDTH = 1000  # units of the SVG; it is stretched to the room there is
+_MOST = 1500  # spans that are drawn at once
+
+# Colour, first pixel and height of a bar in its lane; "wait" and "load" get a pattern.
+_BARS = {
+    "wait": ("", 3, 18),
+    "load": ("", 3, 18),
+    "preprocess": ("#56b4e9", 3, 9),
+    "infer": ("#0072b2", 3, 18),
+    "postprocess": ("#e69f00", 12, 9),
+}
+_WORDS = {"wait": "waits for a lock", "load": "loads", "infer": "in the network"}
+_INK = "var(--jp-ui-font-color1, currentColor)"
+_PATTERNS = (
+    '<pattern id="yolothreads-wait" width="7" height="7" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
+    f'<path d="M0 0V7" stroke="{_INK}" stroke-width="2.5"/></pattern>'
+    '<pattern id="yolothreads-load" width="6" height="6" patternUnits="userSpaceOnUse">'
+    f'<circle cx="3" cy="3" r="1.4" fill="{_INK}"/></pattern>'
+)
+
+
+def _style(stage: str) -> str:
+    colour, *_ = _BARS[stage]
+    if colour:
+        return f'fill="{colour}"'
+    return f'fill="url(#yolothreads-{stage})" stroke="{_INK}" stroke-width="1" vector-effect="non-scaling-stroke"'
+
+
+class Lanes:
+    """Draws the end of a list of spans that grows, again and again.
+
+    Args:
+        spans: in the order in which they ended, as `trace.recording` adds them.
+        seconds: how much of the past is shown.
+    """
+
+    def __init__(self, spans: Sequence[Span], seconds: float = 2.0) -> None:
+        self.spans, self.seconds = spans, seconds
+        self._rows: dict[str, int] = {}  # threads keep the lane that they had first
+
+    def html(self, now: float | None = None) -> str:
+        """The timeline up to `now`, seconds of `time.perf_counter`; by default this moment."""
+        end = perf_counter() if now is None else now
+        begin, scale = end - self.seconds, _WIDTH / self.seconds
+        paths: dict[str, list[str]] = {stage: [] for stage in _BARS}
+        for span in self._latest(begin):
+            path = paths.get(span.stage)
+            row = self._rows.setdefault(span.thread, len(self._rows))
+            if path is None:
+                continue
+            _, top, height = _BARS[span.stage]
+            left = max(0.0, (span.start - begin) * scale)
+            width = max(1.0, (span.end - begin) * scale - left)
+            path.append(f"M{left:.0f} {LANE * row + top}h{width:.1f}v{height}h-{width:.1f}z")
+        drawn = "".join(f'<path {_style(stage)} d="{"".join(d)}"/>' for stage, d in paths.items() if d)
+        return self._frame(drawn)
+
+    def _latest(self, begin: float) -> list[Span]:
+        """Those that reach into the picture, the oldest first."""
+        found: list[Span] = []
+        for i in range(len(self.spans) - 1, -1, -1):
+            span = self.spans[i]
+            if span.end < begin or len(found) == _MOST:
+                break
+            found.append(span)
+        return found[::-1]
+
+    def _frame(self, drawn: str) -> str:
+        names = "".join(f"<span>{escape(thread)}</span>" for thread in self._rows)
+        rows = max(1, len(self._rows))
+        height = LANE * rows
+        lines = "".join(f"M0 {LANE * row + LANE}h{_WIDTH}" for row in range(rows))
+        label = f"Timeline of {len(self._rows)} threads over the last {self.seconds:g} seconds"
+        return (
+            f'<div class="yolothreads-lanes">{names}<svg role="img" aria-label="{label}" height="{height}" '
+            f'viewBox="0 0 {_WIDTH} {height}" preserveAspectRatio="none" style="grid-row:1/span {rows}">'
+            f'<defs>{_PATTERNS}</defs><path d="{lines}" stroke="#999" stroke-width="1"/>{drawn}</svg>'
+            f'<span class="axis"><span>{self.seconds:g} s ago</span><span>now</span></span></div>'
+        )
+
+
+def legend() -> str:
+    """What the bars mean."""
+    parts = []
+    for stage in _BARS:
+        _, top, height = _BARS[stage]
+        bar = f'<rect x="0" y="{top - 3}" width="28" height="{height - 2}" {_style(stage)}/>'
+        parts.append(
+            f'<span><svg viewBox="0 0 28 16" aria-hidden="true"><defs>{_PATTERNS}</defs>{bar}</svg>'
+            f"{_WORDS.get(stage, stage)}</span>"
+        )
+    return f'<div class="yolothreads-legend">{"".join(parts)}</div>'

@@ -1,0 +1,121 @@
+"""How panels look: colours, one style sheet for light and dark, and small pieces of HTML that all of them use."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping
+from html import escape
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolothreads.lessons.figures import Figure
+
+# Colours of text and lines come from JupyterLab's theme, so that they can be read in light and in dark.
+_TEXT = "var(--jp-ui-font-color1, currentColor)"
+_LINE = "var(--jp-border-color0, #767676)"
+
+STYLE = f"""<style>
+.yolothreads-panel {{ border: 1px solid {_LINE}; padding: 8px; color: {_TEXT}; overflow: visible; }}
+.yolothreads-panel .widget-html-content {{ color: {_TEXT}; line-height: 1.4; }}
+.yolothreads-panel .widget-html, .yolothreads-panel .widget-html > .widget-html-content {{ width: 100%; height: auto; }}
+.yolothreads-panel .widget-label {{ color: {_TEXT}; width: auto; min-width: 5em; height: auto; white-space: normal; }}
+.yolothreads-panel button:focus-visible, .yolothreads-panel input:focus-visible,
+.yolothreads-panel select:focus-visible {{ outline: 3px solid #e69f00; outline-offset: 1px; }}
+.yolothreads-panel .jupyter-button {{ width: auto; height: auto; min-height: 28px; white-space: normal; }}
+.yolothreads-panel .jupyter-button.mod-primary {{ background: #005a94; color: #ffffff; }}
+.yolothreads-row {{ flex-flow: row wrap; gap: 4px 12px; align-items: center; overflow: visible; }}
+.yolothreads-row > .widget-inline-hbox {{ width: auto; height: auto; max-width: 100%; }}
+.yolothreads-row > .widget-html {{ width: auto; flex: 1 1 14em; }}
+.yolothreads-numbers {{ display: flex; flex-wrap: wrap; gap: 2px 20px; margin: 4px 0; }}
+.yolothreads-numbers > div {{ min-width: 7em; }}
+.yolothreads-numbers b {{ display: block; font-size: 1.25em; font-variant-numeric: tabular-nums; }}
+.yolothreads-counts {{ display: flex; flex-wrap: wrap; gap: 4px 8px; margin: 4px 0; }}
+.yolothreads-counts > div {{ border: 1px solid {_LINE}; border-left-width: 8px; padding: 2px 10px; min-width: 8em; }}
+.yolothreads-counts b {{ font-size: 1.4em; font-variant-numeric: tabular-nums; margin-right: 6px; }}
+.yolothreads-panel progress {{ width: 100%; height: 12px; accent-color: #0072b2; }}
+.yolothreads-lanes {{ display: grid; grid-template-columns: max-content minmax(0, 1fr); column-gap: 8px; }}
+.yolothreads-lanes > span {{ line-height: 24px; }}
+.yolothreads-lanes svg {{ width: 100%; grid-column: 2; display: block; background: var(--jp-layout-color1, #fff); }}
+.yolothreads-lanes .axis {{ grid-column: 2; display: flex; justify-content: space-between; }}
+.yolothreads-legend {{ display: flex; flex-wrap: wrap; gap: 2px 16px; }}
+.yolothreads-legend svg {{ width: 28px; height: 14px; vertical-align: middle; margin-right: 4px; }}
+.yolothreads-pictures {{ display: flex; flex-wrap: wrap; gap: 8px; margin: 4px 0; }}
+.yolothreads-pictures figure {{ margin: 0; max-width: 100%; flex: 0 1 auto; }}
+.yolothreads-pictures img {{ max-width: 100%; height: auto; display: block; }}
+.yolothreads-panel pre {{ margin: 0; color: inherit; background: none; white-space: pre; overflow-x: auto; }}
+.yolothreads-panel table {{ border-collapse: collapse; }}
+.yolothreads-panel td, .yolothreads-panel th {{ text-align: left; padding: 1px 12px 1px 0; }}
+</style>"""
+
+GOOD, BAD, ODD = "#009e73", "#d55e00", "#cc79a7"
+"""Colours of right, wrong and errors, of Okabe and Ito's palette; always beside a word."""
+
+
+class Left:
+    """What a run leaves in the notebook: things with `_repr_html_` and `str`, one below the other, as one output.
+
+    Args:
+        parts: in their order.
+        folded: show the figures only when they are asked for, because the panel above shows them already.
+    """
+
+    def __init__(self, parts: Iterable[Any], *, folded: bool = False) -> None:
+        self.parts, self.folded = list(parts), folded
+
+    def _repr_html_(self) -> str:
+        plain = "".join(_html(part) for part in self.parts if not isinstance(part, Figure))
+        figures = "".join(_html(part) for part in self.parts if isinstance(part, Figure))
+        if self.folded and figures:
+            return (
+                f"{plain}<details><summary>The same as pictures that stay in the notebook</summary>{figures}</details>"
+            )
+        return plain + figures
+
+    def __repr__(self) -> str:
+        return "\n".join(map(str, self.parts))
+
+
+def _html(part: Any) -> str:
+    return f"<p>{escape(part)}</p>" if isinstance(part, str) else str(part._repr_html_())
+
+
+def status(text: str, *, is_error: bool = False) -> str:
+    """The line beside the buttons."""
+    mark = f'<span style="border-left:6px solid {BAD};padding-left:6px">' if is_error else "<span>"
+    return f'{mark}<span role="status">{escape(text)}</span></span>'
+
+
+def numbers(of: Mapping[str, str]) -> str:
+    """Names, and below each its value."""
+    return f'<div class="yolothreads-numbers">{"".join(f"<div>{n}<b>{v}</b></div>" for n, v in of.items())}</div>'
+
+
+def counts(of: Mapping[str, tuple[int, str]]) -> str:
+    """Counts that grow: a name to its count and a colour."""
+    boxes = "".join(
+        f'<div style="border-left-color:{colour}"><b>{count}</b>{name}</div>' for name, (count, colour) in of.items()
+    )
+    return f'<div class="yolothreads-counts">{boxes}</div>'
+
+
+def bar(done: float, total: float, label: str) -> str:
+    """A progress bar."""
+    return f'<progress aria-label="{escape(label)}" value="{done:g}" max="{total:g}"></progress>'
+
+
+def picture(pixels: NDArray[np.uint8], alt: str, caption: str, width: int = 320) -> str:
+    """An image of (H, W, 3) uint8, BGR, as a figure with a caption; at most `width` pixels wide."""
+    import cv2
+
+    if pixels.shape[1] > width:
+        pixels = cv2.resize(pixels, (width, round(pixels.shape[0] * width / pixels.shape[1])))  # type: ignore[assignment]
+    data = base64.b64encode(cv2.imencode(".jpg", pixels)[1].tobytes()).decode()
+    image = f'<img alt="{escape(alt)}" src="data:image/jpeg;base64,{data}">'
+    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def pictures(figures: Iterable[str]) -> str:
+    """Figures beside one another, below one another where there is no room."""
+    return f'<div class="yolothreads-pictures">{"".join(figures)}</div>'
