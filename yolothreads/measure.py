@@ -88,6 +88,7 @@ def compare(
     truth: Sequence[Scene] | None = None,
     latency: bool = True,
     memory: bool = False,
+    progress: Callable[[Sequence[Measurement]], None] = lambda measured: None,
 ) -> Comparison:
     """Measure pools side by side: every round runs all of them, the order turned round each time.
 
@@ -101,6 +102,8 @@ def compare(
         latency: also have as many callers ask as the pool with most workers has, in as many rounds again: so many for
             every pool, for who serves one caller at a time is no quicker for several.
         memory: also start a fresh process a pool and see what it adds to its unique set size.
+        progress: called with what is known so far before each pool is opened, after each turn, and as memory comes in;
+            what it raises ends the measurement.
 
     Raises:
         ArgumentError: no pools, images, rounds or asks, another number of true scenes than of images, or pools made
@@ -122,19 +125,22 @@ def compare(
     ]
     with ExitStack() as stack:
         for pool, measurement in zip(pools, made, strict=True):
+            progress(made)
             start = perf_counter()
             stack.enter_context(pool)
             measurement.start_up_s = perf_counter() - start
         for index in turns(len(pools), rounds):
             _take_turn(pools[index], made[index], work, expected, truth)
+            progress(made)
         if latency:
-            _measure_latencies(pools, made, work, rounds)
+            _measure_latencies(pools, made, work, rounds, progress)
     if memory:
         latest_first = own[::-1]  # those that start processes take longest, and stand last as a rule
         # Each waits for a process of its own, which waits a little, too.
         with ThreadPoolExecutor(devices.cores() + 1) as several:
             for pool, used in zip(latest_first, several.map(memory_of, latest_first), strict=True):
                 made[pools.index(pool)].memory = used
+                progress(made)
     return Comparison(made, rounds, stamp(first.device))
 
 
@@ -191,6 +197,7 @@ def _measure_latencies(
     made: Sequence[Measurement],
     work: Sequence[tuple[Image, dict[str, Any]]],
     rounds: int,
+    progress: Callable[[Sequence[Measurement]], None],
 ) -> None:
     seconds: list[list[float]] = [[] for _ in pools]
     callers = max(pool.workers for pool in pools if isinstance(pool, Pool))
@@ -198,6 +205,7 @@ def _measure_latencies(
         pool = pools[index]
         if isinstance(pool, Pool):
             seconds[index] += _latencies(pool, work, callers)
+            progress(made)
     for measurement, of in zip(made, seconds, strict=True):
         if of:
             measurement.latency_p50_ms = statistics.median(of) * 1000

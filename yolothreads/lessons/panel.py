@@ -53,7 +53,7 @@ class Panel(Shell[PoolRun]):
         images: int = 64,
         differ: bool = True,
     ) -> None:
-        from ipywidgets import HTML, BoundedIntText, Checkbox, Dropdown
+        from ipywidgets import HTML, Checkbox, Dropdown
 
         self.lesson, self.runs = lesson, list[PoolRun]()
         self.references = References(lesson)
@@ -62,10 +62,10 @@ class Panel(Shell[PoolRun]):
             raise ArgumentError(f'There is no pool "{pool}" to choose from; there are: {", ".join(names)}.')
         settings = {
             "pool": Dropdown(options=names, value=pool, description="pool"),
-            "workers": _number(BoundedIntText, "workers", workers or lesson.workers, _MOST_WORKERS),
+            "workers": looks.number("workers", workers or lesson.workers, _MOST_WORKERS),
             "device": Dropdown(options=devices.devices(), value=lesson.device, description="device"),
             "imgsz": Dropdown(options=sorted({*_SIZES, imgsz}), value=imgsz, description="image size"),
-            "images": _number(BoundedIntText, "images", images, _MOST_IMAGES),
+            "images": looks.number("images", images, _MOST_IMAGES),
             "differ": Checkbox(value=differ, description="each thread asks for something else", indent=False),
         }
         self._live, self._wrong = HTML(), HTML()
@@ -162,12 +162,6 @@ def _that_work(lesson: Lesson) -> tuple[str, ...]:
     """The pools that can be made here."""
     pools, _ = pools_here(weights=lesson.weights, device=lesson.device)
     return tuple(type(pool).__name__ for pool in pools)
-
-
-def _number(kind: Any, name: str, value: int, most: int) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise ArgumentError(f"{name}={value!r} makes no sense; give a whole number from 1 to {most}.")
-    return kind(value=value, min=1, max=most, description=name)
 
 
 def _asked(mistake: Mistake) -> str:

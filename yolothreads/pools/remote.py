@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from yolothreads import trace
 from yolothreads.errors import PoolClosedError, WorkerDiedError
 from yolothreads.pools.model import Predict
 from yolothreads.pools.threads import ThreadPool
@@ -90,7 +92,9 @@ class RemotePool(ThreadPool):
             for _ in range(2):
                 worker = self._worker(index)
                 try:
-                    return worker.predict(pixels, **settings)
+                    results = worker.predict(pixels, **settings)
+                    _note_stages(results[0])
+                    return results
                 except WorkerDiedError as error:
                     how = str(error)
                     self._dismiss(index)
@@ -122,3 +126,12 @@ class RemotePool(ThreadPool):
             worker.end()
         for worker in staff.values():
             worker.join()
+
+
+def _note_stages(result: Results) -> None:
+    """Put on the timeline what the worker did, as long as it took there by its own account, ending now."""
+    end = perf_counter()
+    for stage, name in (("postprocess", "postprocess"), ("infer", "inference"), ("preprocess", "preprocess")):
+        start = end - result.speed.get(name, 0.0) / 1000
+        trace.add(stage, start, end)
+        end = start

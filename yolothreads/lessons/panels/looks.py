@@ -5,12 +5,17 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Mapping
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from yolothreads.errors import ArgumentError
 from yolothreads.lessons.figures import Figure
+from yolothreads.pools.arguments import at_least_one
+
+if TYPE_CHECKING:
+    from ipywidgets import BoundedIntText
 
 # Colours of text and lines come from JupyterLab's theme, so that they can be read in light and in dark.
 _TEXT = "var(--jp-ui-font-color1, currentColor)"
@@ -41,6 +46,13 @@ STYLE = f"""<style>
 .yolothreads-lanes .axis {{ grid-column: 2; display: flex; justify-content: space-between; }}
 .yolothreads-legend {{ display: flex; flex-wrap: wrap; gap: 2px 16px; }}
 .yolothreads-legend svg {{ width: 28px; height: 14px; vertical-align: middle; margin-right: 4px; }}
+.yolothreads-bars {{ display: grid; grid-template-columns: max-content minmax(4em, 1fr) max-content; gap: 3px 10px; }}
+.yolothreads-bars > div {{ position: relative; height: 18px; border-left: 1px solid {_LINE}; }}
+.yolothreads-bars i {{ position: absolute; display: block; }}
+.yolothreads-bars i.bar {{ top: 2px; height: 14px; background: #0072b2; }}
+.yolothreads-bars i.range {{ top: 5px; height: 8px; border: solid {_TEXT}; border-width: 0 2px; }}
+.yolothreads-bars i.range::before {{ content: ""; position: absolute; top: 3px; width: 100%;
+  border-top: 2px solid {_TEXT}; }}
 .yolothreads-pictures {{ display: flex; flex-wrap: wrap; gap: 8px; margin: 4px 0; }}
 .yolothreads-pictures figure {{ margin: 0; max-width: 100%; flex: 0 1 auto; }}
 .yolothreads-pictures img {{ max-width: 100%; height: auto; display: block; }}
@@ -119,3 +131,12 @@ def picture(pixels: NDArray[np.uint8], alt: str, caption: str, width: int = 320)
 def pictures(figures: Iterable[str]) -> str:
     """Figures beside one another, below one another where there is no room."""
     return f'<div class="yolothreads-pictures">{"".join(figures)}</div>'
+
+
+def number(name: str, value: int, most: int, label: str = "") -> BoundedIntText:
+    """A field for a whole number from 1 to `most`. Raises ArgumentError where `value` is none."""
+    from ipywidgets import BoundedIntText
+
+    if at_least_one(name, value) > most:
+        raise ArgumentError(f"{name}={value!r} makes no sense here; give a whole number from 1 to {most}.")
+    return BoundedIntText(value=value, min=1, max=most, description=label or name)

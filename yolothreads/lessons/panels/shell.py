@@ -154,12 +154,14 @@ class Shell(ABC, Generic[T]):
         return self._thread is not None and self._thread.is_alive()
 
     def result(self, timeout_s: float | None = None) -> T:
-        """What the last run gave; waits for one that is going on.
+        """What the last run gave; waits for one that is going on, and if there was none yet, runs now.
 
         Raises:
-            PanelError: there was no run yet, or it takes longer than `timeout_s`.
+            PanelError: it takes longer than `timeout_s`, was stopped before it had a result, or cannot run now.
             Exception: whatever ended the run.
         """
+        if self._thread is None and self._outcome is None:
+            self.run()
         if self._thread is not None:
             self._thread.join(timeout_s)
             if self._thread.is_alive():
@@ -167,7 +169,7 @@ class Shell(ABC, Generic[T]):
         if self._error is not None:
             raise self._error
         if self._outcome is None:
-            raise PanelError(f'"{self.title}" has not been run yet; press Run, or call run().')
+            raise PanelError(f'"{self.title}" was stopped before it had a result; press Run again.')
         return self._outcome
 
     def __enter__(self) -> Self:
