@@ -10,6 +10,7 @@ import pytest
 import torch
 from fakes import WAIT_S, FakeModels, WorkerHere, picture, tag_of
 
+from yolothreads import trace
 from yolothreads.errors import WorkerDiedError
 from yolothreads.pools.remote import RemotePool
 
@@ -148,3 +149,21 @@ def test_an_opening_that_fails_waits_for_nobody_who_still_loads(fakes: FakeModel
     with pytest.raises(LookupError):
         pool.__enter__()
     assert killed.is_set() and not pool._loading
+
+
+def test_what_a_worker_did_stands_on_the_timeline_as_long_as_it_says(
+    fakes: FakeModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict = Worker.predict
+
+    def timed(self: Worker, pixels: np.ndarray, **settings: Any) -> Any:
+        (result,) = predict(self, pixels, **settings)
+        result.speed = {"preprocess": 1.0, "inference": 20.0, "postprocess": 3.0}
+        return [result]
+
+    monkeypatch.setattr(Worker, "predict", timed)
+    monkeypatch.setattr(trace, "_spans", spans := [])  # a recording looks for the real YOLO
+    with Staff(lambda index, what: False, workers=1) as pool:
+        pool.submit(picture(1)).result(WAIT_S)
+    took_ms = {s.stage: round(1000 * (s.end - s.start), 3) for s in spans if s.thread.startswith("Staff")}
+    assert took_ms == {"preprocess": 1.0, "infer": 20.0, "postprocess": 3.0}

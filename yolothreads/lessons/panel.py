@@ -104,7 +104,8 @@ class Panel(Shell[PoolRun]):
 
     def _draw(self) -> None:
         run, progress = self._run, self._run.progress
-        self._lanes.spans = run.spans
+        if self._lanes.spans is not run.spans:
+            self._lanes = lanes.Lanes(run.spans)
         left_s = progress.left_s if run.state == "works" else None
         now = {
             "images/s now": f"{progress.now:.1f}" if run.state == "works" else "–",

@@ -50,7 +50,7 @@ class Progress:
     def now(self) -> float:
         """Done per second in the last second."""
         moment = self._ended or self._clock()
-        while self._moments and self._moments[0] < moment - _NOW_S:
+        while self._moments and self._moments[0] <= moment - _NOW_S:
             self._moments.popleft()
         return len(self._moments) / min(_NOW_S, max(self.seconds, 1e-9))
 

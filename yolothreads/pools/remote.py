@@ -132,6 +132,6 @@ def _note_stages(result: Results) -> None:
     """Put on the timeline what the worker did, as long as it took there by its own account, ending now."""
     end = perf_counter()
     for stage, name in (("postprocess", "postprocess"), ("infer", "inference"), ("preprocess", "preprocess")):
-        start = end - result.speed.get(name, 0.0) / 1000
-        trace.add(stage, start, end)
-        end = start
+        if took_ms := result.speed.get(name):
+            trace.add(stage, end - took_ms / 1000, end)
+            end -= took_ms / 1000

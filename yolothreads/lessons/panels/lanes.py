@@ -5,6 +5,7 @@ Text stands beside the SVG and not in it, so that the lanes can stretch with the
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from html import escape
 from time import perf_counter
@@ -13,7 +14,6 @@ from yolothreads.trace import Span
 
 LANE = 24  # height of a lane in pixels
 _WIDTH = 1000  # units of the SVG; it is stretched to the room there is
-_MOST = 1500  # spans that are drawn at once
 
 # Colour, first pixel and height of a bar in its lane; "wait" and "load" get a pattern.
 _BARS = {
@@ -41,7 +41,7 @@ def _style(stage: str) -> str:
 
 
 class Lanes:
-    """Draws the end of a list of spans that grows, again and again.
+    """Draws the end of a list of spans that grows, again and again; each span is turned into a bar once.
 
     Args:
         spans: in the order in which they ended, as `trace.recording` adds them.
@@ -50,34 +50,35 @@ class Lanes:
 
     def __init__(self, spans: Sequence[Span], seconds: float = 2.0) -> None:
         self.spans, self.seconds = spans, seconds
+        self._scale = _WIDTH / seconds
+        self._zero: float | None = None  # the moment from which on bars are measured
+        self._taken = 0  # spans that have become bars
+        self._bars: dict[str, deque[tuple[float, str]]] = {stage: deque() for stage in _BARS}
         self._rows: dict[str, int] = {}  # threads keep the lane that they had first
 
     def html(self, now: float | None = None) -> str:
         """The timeline up to `now`, seconds of `time.perf_counter`; by default this moment."""
-        end = perf_counter() if now is None else now
-        begin, scale = end - self.seconds, _WIDTH / self.seconds
-        paths: dict[str, list[str]] = {stage: [] for stage in _BARS}
-        for span in self._latest(begin):
-            path = paths.get(span.stage)
-            row = self._rows.setdefault(span.thread, len(self._rows))
-            if path is None:
-                continue
-            _, top, height = _BARS[span.stage]
-            left = max(0.0, (span.start - begin) * scale)
-            width = max(1.0, (span.end - begin) * scale - left)
-            path.append(f"M{left:.0f} {LANE * row + top}h{width:.1f}v{height}h-{width:.1f}z")
-        drawn = "".join(f'<path {_style(stage)} d="{"".join(d)}"/>' for stage, d in paths.items() if d)
-        return self._frame(drawn)
+        begin = (perf_counter() if now is None else now) - self.seconds
+        self._zero = begin if self._zero is None else self._zero
+        for span in self.spans[self._taken : len(self.spans)]:
+            self._take(span, self._zero)
+        drawn = []
+        for stage, bars in self._bars.items():
+            while bars and bars[0][0] < begin:
+                bars.popleft()
+            if bars:
+                drawn.append(f'<path {_style(stage)} d="{"".join(bar for _, bar in bars)}"/>')
+        shift = (self._zero - begin) * self._scale
+        return self._frame(f'<g transform="translate({shift:.1f})">{"".join(drawn)}</g>')
 
-    def _latest(self, begin: float) -> list[Span]:
-        """Those that reach into the picture, the oldest first."""
-        found: list[Span] = []
-        for i in range(len(self.spans) - 1, -1, -1):
-            span = self.spans[i]
-            if span.end < begin or len(found) == _MOST:
-                break
-            found.append(span)
-        return found[::-1]
+    def _take(self, span: Span, zero: float) -> None:
+        self._taken += 1
+        row = self._rows.setdefault(span.thread, len(self._rows))
+        if span.stage in _BARS:
+            _, top, height = _BARS[span.stage]
+            left, width = (span.start - zero) * self._scale, max(1.0, (span.end - span.start) * self._scale)
+            bar = f"M{left:.1f} {LANE * row + top}h{width:.1f}v{height}h-{width:.1f}z"
+            self._bars[span.stage].append((span.end, bar))
 
     def _frame(self, drawn: str) -> str:
         names = "".join(f"<span>{escape(thread)}</span>" for thread in self._rows)
