@@ -62,7 +62,7 @@ class Panel(Shell[PoolRun]):
             raise ArgumentError(f'There is no pool "{pool}" to choose from; there are: {", ".join(names)}.')
         settings = {
             "pool": Dropdown(options=names, value=pool, description="pool"),
-            "workers": looks.number("workers", workers or lesson.workers, _MOST_WORKERS),
+            "workers": looks.number("workers", lesson.workers if workers is None else workers, _MOST_WORKERS),
             "device": Dropdown(options=devices.devices(), value=lesson.device, description="device"),
             "imgsz": Dropdown(options=sorted({*_SIZES, imgsz}), value=imgsz, description="image size"),
             "images": looks.number("images", images, _MOST_IMAGES),

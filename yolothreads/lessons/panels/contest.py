@@ -60,7 +60,7 @@ class ComparePanel(Shell[Comparison]):
             raise ArgumentError(f"Of {', '.join(pools)}, some cannot be used here; there are: {', '.join(names)}.")
         settings = {
             "pools": SelectMultiple(options=names, value=list(pools) or names, rows=len(names), description="pools"),
-            "workers": looks.number("workers", workers or lesson.workers, _MOST_WORKERS),
+            "workers": looks.number("workers", lesson.workers if workers is None else workers, _MOST_WORKERS),
             "imgsz": Dropdown(options=sorted({160, 320, 640, imgsz}), value=imgsz, description="image size"),
             "images": looks.number("images", images, _MOST_IMAGES, "images a round"),
             "rounds": looks.number("rounds", rounds, _MOST_ROUNDS),

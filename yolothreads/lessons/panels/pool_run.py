@@ -67,10 +67,10 @@ class References:
 
     def __init__(self, lesson: Lesson) -> None:
         self._lesson = lesson
-        self._known: dict[tuple[Any, ...], Results] = {}
+        self._known: dict[tuple[Any, ...], Results | BaseException] = {}
 
-    def get(self, choice: Choice, tick: Tick) -> list[Results]:
-        """What each image of a run should give, in order."""
+    def get(self, choice: Choice, tick: Tick) -> list[Results | BaseException]:
+        """What each image of a run should give, in order; an exception where one model alone fails, too."""
         pictures = self._lesson.images
         keys = [
             (choice.device, choice.imgsz, number % len(pictures), repr(choice.ask(number)))
@@ -84,7 +84,7 @@ class References:
                 for key, number in missing.items():
                     tick()
                     future = alone.submit(pictures[number % len(pictures)], **choice.ask(number))
-                    self._known[key] = future.result()
+                    self._known[key] = future.exception() or future.result()
         return [self._known[key] for key in keys]
 
 
@@ -138,7 +138,7 @@ class PoolRun:
             self.stopped = True
         self.state = "is done"
 
-    def _do(self, pool: Pool, pictures: Sequence[Any], wanted: Sequence[Results], tick: Tick) -> None:
+    def _do(self, pool: Pool, pictures: Sequence[Any], wanted: Sequence[Results | BaseException], tick: Tick) -> None:
         answered: SimpleQueue[tuple[int, Future[Results]]] = SimpleQueue()
         handed_over = 0
         while self.done < len(wanted):
@@ -155,7 +155,7 @@ class PoolRun:
                 self._judge(number, future, wanted[number])
             tick()
 
-    def _judge(self, number: int, future: Future[Results], wanted: Results) -> None:
+    def _judge(self, number: int, future: Future[Results], wanted: Results | BaseException) -> None:
         self.progress.step()
         if (error := future.exception()) is not None:
             self.errors += 1
@@ -164,7 +164,8 @@ class PoolRun:
             self.right += 1
         else:
             self.wrong += 1
-            self.mistake = self.mistake or Mistake(number, self.choice.ask(number), got, wanted)
+            if self.mistake is None and not isinstance(wanted, BaseException):
+                self.mistake = Mistake(number, self.choice.ask(number), got, wanted)
 
     def _with_memory(self, tick: Tick) -> Callable[[], None]:
         self.before_mb = self.memory_mb = _used_mb(self.choice.device, children=False)
