@@ -17,7 +17,7 @@ from yolothreads.scenes import Pictures
 def lesson(fakes: FakeModels, monkeypatch: pytest.MonkeyPatch) -> Lesson:
     monkeypatch.setattr(trace, "recording", lambda: nullcontext([]))  # it looks for the real YOLO
     monkeypatch.setattr(pool_run, "ASKS", ({"conf": 0.1}, {"conf": 0.5}))  # what fakes know
-    made = Lesson("cpu", quick=True)
+    made = Lesson("cpu", quick=True, count=1)
     made.pictures = Pictures([picture(tag) for tag in (1, 2, 3)], ["one", "two", "three"], None)
     return made
 

@@ -16,7 +16,7 @@ from yolothreads.pools import device as devices
 from yolothreads.tables import Table
 
 _SIZES = (160, 320, 480, 640, 960, 1280)
-_MOST_WORKERS, _MOST_IMAGES = 16, 5000
+_MOST_WORKERS, _MOST_IMAGES = 16, 100_000
 _SHOWN_S = 3.0  # of a run, in the figure that stays
 
 
@@ -27,7 +27,7 @@ class Panel(Shell[PoolRun]):
         panel.show()
 
     A lane for each thread shows what it does, and when it waits for a lock. Each result is held against what the call
-    gives alone. `runs` keeps every run of this panel, and `table()` shows them.
+    gives alone. `runs` keeps every run of this panel, and `table()` shows them; `current` is the one that goes on.
 
     Args:
         lesson: whose images, weights and device are used.
@@ -89,7 +89,7 @@ class Panel(Shell[PoolRun]):
         return Choice(**{name: widget.value for name, widget in self.settings.items()})
 
     def _show_run(self, run: PoolRun) -> None:
-        self._run, self._lanes = run, lanes.Lanes(run.spans)
+        self.current, self._lanes = run, lanes.Lanes(run.spans)
         self._shown_mistake: Mistake | None = None
         self._wrong.value = ""
 
@@ -103,7 +103,7 @@ class Panel(Shell[PoolRun]):
         return run
 
     def _draw(self) -> None:
-        run, progress = self._run, self._run.progress
+        run, progress = self.current, self.current.progress
         if self._lanes.spans is not run.spans:
             self._lanes = lanes.Lanes(run.spans)
         left_s = progress.left_s if run.state == "works" else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_right
 from collections.abc import Callable
 from time import perf_counter
 
@@ -21,7 +21,7 @@ class Progress:
         self.total, self.done = total, 0
         self._clock, self._began = clock, clock()
         self._ended: float | None = None
-        self._moments: deque[float] = deque()
+        self.moments: list[float] = []  # when each was done
 
     def begin(self) -> None:
         """Count the time from now on: what came before was getting ready."""
@@ -30,7 +30,7 @@ class Progress:
     def step(self) -> None:
         """One more is done."""
         self.done += 1
-        self._moments.append(self._clock())
+        self.moments.append(self._clock())
 
     def end(self) -> None:
         """Stop the clock."""
@@ -50,9 +50,8 @@ class Progress:
     def now(self) -> float:
         """Done per second in the last second."""
         moment = self._ended or self._clock()
-        while self._moments and self._moments[0] <= moment - _NOW_S:
-            self._moments.popleft()
-        return len(self._moments) / min(_NOW_S, max(self.seconds, 1e-9))
+        here = len(self.moments) - bisect_right(self.moments, moment - _NOW_S)
+        return here / min(_NOW_S, max(self.seconds, 1e-9))
 
     @property
     def left_s(self) -> float | None:
