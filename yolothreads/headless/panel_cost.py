@@ -130,6 +130,8 @@ def _speed(panel: Any, seconds: float, pause: threading.Event) -> float:
     before = len(moments)
     pause.wait(seconds)
     here = moments[before:]
+    if not panel.is_running:
+        panel.result()  # raises what ended it
     if len(here) < 2:
-        raise YoloThreadsError("The run ended, or did fewer than two images in a window; make the windows longer.")
+        raise YoloThreadsError(f"Fewer than two images were done in {seconds:g} s; make the windows longer.")
     return float((len(here) - 1) / (here[-1] - here[0]))

@@ -1,0 +1,31 @@
+"""What a panel costs: the table says what was measured, and a kernel really measures it."""
+
+import pytest
+
+from yolothreads.errors import ArgumentError
+from yolothreads.headless.panel_cost import PanelCost, panel_cost
+
+
+def test_the_ratio_is_taken_in_each_pair_of_windows() -> None:
+    cost = PanelCost([1.0], [10.0, 90.0, 50.0], [20.0, 100.0, 50.0], "here", "now")
+    assert (cost.ratio.median, cost.ratio.low, cost.ratio.high) == (0.9, 0.5, 1.0)
+
+
+def test_the_table_names_what_is_promised_beside_what_was_measured() -> None:
+    rows = {row[0]: row[1:] for row in PanelCost([1.0, 2.0, 9.0], [99.0], [100.0], "here", "now").table().rows}
+    assert rows["a redraw takes, ms (median)"] == ("2.00", "below 3")
+    assert rows["95 of 100 redraws take at most, ms"][0] == "9.00"
+    assert rows["with / without"] == ("0.990", "over 0.98")
+
+
+def test_what_makes_no_sense_is_refused_before_a_kernel_starts() -> None:
+    with pytest.raises(ArgumentError, match="rounds=0"):
+        panel_cost(rounds=0)
+
+
+@pytest.mark.timeout(180)
+def test_a_kernel_runs_the_panel_with_and_without_redraws() -> None:
+    cost = panel_cost(rounds=1, window_s=2.0, workers=1)
+    assert len(cost.with_redraws) == len(cost.without) == 1
+    assert len(cost.redraws_ms) >= 3  # the panel was there, and redrew
+    assert min(*cost.with_redraws, *cost.without) > 0
