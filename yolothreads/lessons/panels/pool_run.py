@@ -79,7 +79,7 @@ class References:
         missing = {key: number for number, key in enumerate(keys) if key not in self._known}
         if missing:
             with Sequential(
-                self._lesson.weights, workers=1, device=choice.device, imgsz=choice.imgsz, conf=_CONF
+                self._lesson.weights, workers=1, device=choice.device, imgsz=choice.imgsz, threads=1, conf=_CONF
             ) as alone:
                 for key, number in missing.items():
                     tick()
@@ -124,7 +124,7 @@ class PoolRun:
             self.state = "is being opened"
             tick()
             pool = KINDS[choice.pool](
-                lesson.weights, workers=choice.workers, device=choice.device, imgsz=choice.imgsz, conf=_CONF
+                lesson.weights, workers=choice.workers, device=choice.device, imgsz=choice.imgsz, threads=1, conf=_CONF
             )
             with trace.recording() as self.spans, pool:
                 self._has_children = isinstance(pool, RemotePool)
