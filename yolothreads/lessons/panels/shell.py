@@ -23,6 +23,13 @@ _EVERY_S = 0.1  # between two redraws
 _KEPT = 1000  # durations of redraws
 _PATIENCE_S = 60.0  # for a run that is just opening a pool of processes
 
+# JupyterLab takes arrows and Enter for commands of its own, also where the focus is on a list or a button, unless that
+# element itself says that it must not.
+_KEYS_ARE_OURS = (
+    "setTimeout(() => element.closest('.jp-OutputArea')?.addEventListener('focusin', "
+    "event => event.target.setAttribute('data-lm-suppress-shortcuts', 'true')))"
+)
+
 _turn = threading.Lock()  # held by the panel that runs: two at once would measure each other
 _running: Shell[Any] | None = None
 
@@ -70,6 +77,7 @@ class Shell(ABC, Generic[T]):
             row.add_class("yolothreads-row")
         self.widget = VBox([HTML(looks.STYLE), HTML(f"<strong>{escape(title)}</strong>"), *rows, *pictures])
         self.widget.add_class("yolothreads-panel")
+        self.widget.add_class(f"yolothreads-{type(self).__name__.lower()}")
         self.redraws_ms: deque[float] = deque(maxlen=_KEPT)  # how long each of the last redraws took
         self.redraws_every_s = _EVERY_S
         self._thread: threading.Thread | None = None
@@ -107,13 +115,14 @@ class Shell(ABC, Generic[T]):
         Raises:
             YoloThreadsError, or whatever the run raises: only without a front end; with one, the panel says it.
         """
-        from IPython.display import HTML, display
+        from IPython.display import HTML, Javascript, display
 
         if not front_end.is_there():
             display(looks.Left(self._leaves(self._run_here())))  # type: ignore[no-untyped-call]
             return
         front_end.show_in_cell(self.close)
         display(self.widget)  # type: ignore[no-untyped-call]
+        display(Javascript(_KEYS_ARE_OURS))  # type: ignore[no-untyped-call]
         self._place = display(HTML(""), display_id=True)  # type: ignore[no-untyped-call]
 
     def run(self) -> None:
