@@ -110,7 +110,8 @@ def test_stop_in_the_middle_keeps_what_was_done(panel: Panel, fakes: FakeModels)
     run = panel.result(WAIT_S)
     assert run.stopped
     assert run.done < 6
-    assert f"Stopped after {run.done} of 6" in panel.status.value
+    assert "Stopped. LockedModel" in panel.status.value
+    assert f"{run.done} of 6 images" in panel.status.value
 
 
 def test_a_pool_that_cannot_be_opened_is_an_error_of_the_run(panel: Panel, fakes: FakeModels) -> None:

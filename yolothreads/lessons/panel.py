@@ -135,7 +135,7 @@ class Panel(Shell[PoolRun]):
     def _sentence(self, run: PoolRun) -> str:
         choice = run.choice
         asked = "each thread asking for something else" if choice.differ else "all threads asking for the same"
-        how = f"Stopped after {run.done} of {choice.images}" if run.stopped else f"{run.done}"
+        how = f"{run.done} of {choice.images}" if run.stopped else f"{run.done}"
         error = f" The first error: {run.error}." if run.error else ""
         return (
             f"{choice.pool}, {choice.workers} worker{'s' * (choice.workers > 1)}, {asked}: {how} images, "

@@ -77,12 +77,12 @@ class Shell(ABC, Generic[T]):
             row.add_class("yolothreads-row")
         self.widget = VBox([HTML(looks.STYLE), HTML(f"<strong>{escape(title)}</strong>"), *rows, *pictures])
         self.widget.add_class("yolothreads-panel")
-        self.widget.add_class(f"yolothreads-{type(self).__name__.lower()}")
+        self.widget.add_class(f"yolothreads-panel-{type(self).__name__.lower()}")
         self.redraws_ms: deque[float] = deque(maxlen=_KEPT)  # how long each of the last redraws took
         self.redraws_every_s = _EVERY_S
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
-        self._is_watched = False
+        self._is_over = False  # the run has its outcome; its thread may still draw what it leaves
         self._drawn_at = 0.0
         self._outcome: T | None = None
         self._error: BaseException | None = None
@@ -191,10 +191,13 @@ class Shell(ABC, Generic[T]):
 
     def _begin(self) -> None:
         global _running
+        if (last := _running) is not None and last._is_over and last._thread is not None:
+            last._thread.join(_PATIENCE_S)  # it only draws what it leaves
         if not _turn.acquire(blocking=False):
             whose = "This panel" if self.is_running else "Another panel"
             raise PanelError(f"{whose} is running; press Stop there first, or wait until it is done.")
         _running = self
+        self._is_over = False
         self._stop.clear()
         self._outcome = self._error = None
 
@@ -214,22 +217,22 @@ class Shell(ABC, Generic[T]):
 
     def _run_behind(self) -> None:
         self._say("Running …")
-        self._is_watched = True
         try:
             self._outcome = self._work(self._tick)
-            said = self._sentence(self._outcome)
+            said = "Stopped. " * self._stop.is_set() + self._sentence(self._outcome)
         except Stopped:
             said = "Stopped before anything was measured."
         except BaseException as error:  # it is raised again where the code asks for the result
             self._error = error
             said = f"Failed. {type(error).__name__}: {error}"
+        self._is_over = True
         try:
             self._draw()
+            self.run_button.description = "Run again"
             self._say(said, is_error=self._error is not None)
             if self._place is not None and self._outcome is not None:
                 self._place.update(looks.Left(self._leaves(self._outcome), folded=True))
         finally:
-            self.run_button.description = "Run again"
             self._end()
 
     def _tick(self) -> None:

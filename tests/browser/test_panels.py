@@ -1,0 +1,234 @@
+"""Every panel in JupyterLab, as learners use it: with the mouse, by keyboard alone, zoomed, narrow, light and dark.
+
+Screenshots are left in build/browser.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .jupyter import Lab, Notebook
+
+pytestmark = pytest.mark.timeout(180)
+SHOTS = Path(__file__).parents[2] / "build" / "browser"
+BEGIN = """
+from yolothreads.lessons import Lesson, Panel
+from yolothreads.lessons.panels.contest import ComparePanel
+
+lesson = Lesson("cpu", workers=2, count=3)
+"""
+PANELS = {
+    "panel": "Panel(lesson, 'SharedModel', imgsz=160, images=400)",
+    "comparepanel": "ComparePanel(lesson, pools=('SharedModel', 'ModelPerThread'), imgsz=160, images=4, rounds=10)",
+}
+# What is cut off: text that is wider than its box and cannot be scrolled, or stands outside of the panel.
+CUT_OFF = """panel => {
+  const edge = panel.getBoundingClientRect(), cut = [];
+  for (const e of panel.querySelectorAll('button, label, input, select, span, div, b, td, th, figcaption, img, svg')) {
+    const box = e.getBoundingClientRect(), style = getComputedStyle(e);
+    const scrolls = e.closest('pre, .yolothreads-scrolls') !== null;
+    if (!box.width || scrolls) continue;
+    const outside = box.left < edge.left - 1 || box.right > edge.right + 1;
+    const hidden = style.overflowX !== 'visible' && e.scrollWidth > e.clientWidth + 1 && e.tagName !== 'svg';
+    if (outside || hidden) cut.push(e.outerHTML.slice(0, 120));
+  }
+  return cut;
+}"""
+
+
+class OnPage:
+    """One panel of the page."""
+
+    def __init__(self, notebook: Notebook, name: str) -> None:
+        self.notebook, self.root = notebook, f"yolothreads-panel-{name}"
+
+    def part(self, name: str) -> str:
+        """The class of a part, as `Notebook.find` takes it."""
+        return f"{self.root} .yolothreads-{name}"
+
+    def text(self, name: str) -> str:
+        return self.notebook.find(self.part(name)).inner_text()
+
+    def choose(self, name: str, value: str | list[str]) -> None:
+        self.notebook.find(self.part(name)).locator("select").select_option(value)
+
+    def fill(self, name: str, value: int) -> None:
+        self.notebook.find(self.part(name)).locator("input").fill(str(value))
+        self.notebook.press("Tab")
+
+    def run(self) -> None:
+        self.notebook.click(self.part("run"))
+
+    def stop(self) -> str:
+        self.notebook.click(self.part("stop"))
+        return self.wait_for("Stopped")
+
+    def wait_for(self, pattern: str, timeout_s: float = 60) -> str:
+        return self.notebook.wait_for_text(self.part("status"), pattern, timeout_s)
+
+    def see_it_move(self) -> None:
+        """Wait until what is live has changed twice."""
+        for _ in range(2):
+            self.notebook.page.wait_for_function(
+                "([selector, before]) => document.querySelector(selector).innerText !== before",
+                arg=[f".{self.part('live')}", self.text("live")],
+            )
+
+
+@pytest.fixture(scope="module")
+def page(lab: Lab) -> Iterator[Notebook]:
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    cells = [f"{name} = {made}\n{name}.show()" for name, made in PANELS.items()]
+    with lab.open(lab.write("panels", BEGIN, *cells)) as notebook:
+        assert notebook.run_all()
+        yield notebook
+        assert notebook.cell_errors() == []
+        assert notebook.console_errors == []
+        assert notebook.outside_requests == []
+
+
+@pytest.fixture(params=PANELS)
+def panel(request: pytest.FixtureRequest, page: Notebook) -> Iterator[OnPage]:
+    shown = OnPage(page, request.param)
+    yield shown
+    if re.search("Running|Stopping", shown.text("status")):
+        shown.stop()
+
+
+@pytest.fixture
+def of_pools(page: Notebook) -> OnPage:
+    return OnPage(page, "panel")
+
+
+def test_numbers_move_then_it_stops_and_runs_again(panel: OnPage) -> None:
+    panel.run()
+    panel.see_it_move()
+    panel.stop()
+    assert panel.text("run") == "Run again"
+    panel.run()
+    panel.wait_for("Running")
+    panel.see_it_move()
+    panel.stop()
+
+
+def test_another_pool_gives_another_verdict(of_pools: OnPage) -> None:
+    of_pools.fill("images", 40)
+    of_pools.choose("pool", "SharedModel")
+    of_pools.run()
+    assert not of_pools.wait_for("40 images").count(" 0 silently wrong")
+    assert of_pools.notebook.find(of_pools.part("first-wrong")).locator("img").count() == 2
+    of_pools.choose("pool", "ModelPerThread")
+    of_pools.run()
+    assert "40 right, 0 silently wrong, 0 errors" in of_pools.wait_for("ModelPerThread.*40 images")
+    assert of_pools.notebook.find(of_pools.part("first-wrong")).locator("img").count() == 0
+
+
+def test_what_a_run_leaves_stands_below_the_panel(of_pools: OnPage, page: Notebook) -> None:
+    of_pools.fill("images", 10)
+    of_pools.run()
+    of_pools.wait_for("10 images")
+    below = page.page.locator(f".jp-OutputArea:has(.{of_pools.root}) > .jp-OutputArea-child > .jp-RenderedHTML table")
+    below.wait_for()
+    assert "images/s" in below.inner_text()
+
+
+def test_a_second_run_is_refused_in_a_sentence(of_pools: OnPage) -> None:
+    of_pools.fill("images", 400)
+    of_pools.run()
+    of_pools.see_it_move()
+    of_pools.run()
+    of_pools.wait_for("This panel is running; press Stop there first")
+    of_pools.stop()
+
+
+def test_stop_acts_within_half_a_second(of_pools: OnPage, page: Notebook) -> None:
+    of_pools.fill("images", 400)
+    of_pools.run()
+    of_pools.see_it_move()
+    took_ms = page.page.evaluate(
+        """async ([stop, status]) => {
+          const begin = performance.now();
+          document.querySelector(stop).click();
+          while (!document.querySelector(status).innerText.includes('Stopped')) {
+            if (performance.now() - begin > 20000) return -1;
+            await new Promise(done => setTimeout(done, 5));
+          }
+          return performance.now() - begin;
+        }""",
+        [f".{of_pools.part('stop')}", f".{of_pools.part('status')}"],
+    )
+    assert 0 < took_ms < 500
+
+
+def test_the_kernel_can_be_used_while_it_runs(of_pools: OnPage, page: Notebook) -> None:
+    of_pools.fill("images", 400)
+    of_pools.run()
+    of_pools.see_it_move()
+    answer = page.page.evaluate(
+        """async () => {
+          const kernel = jupyterapp.shell.currentWidget.context.sessionContext.session.kernel;
+          const asked = kernel.requestExecute({code: "print('here')"});
+          let said = '';
+          asked.onIOPub = message => { said += message.content.text ?? '' };
+          await asked.done;
+          return said;
+        }"""
+    )
+    assert answer == "here\n"
+    assert "Running" in of_pools.text("status")
+    of_pools.stop()
+
+
+def test_the_keyboard_alone_suffices(panel: OnPage, page: Notebook) -> None:
+    page.page.evaluate("jupyterapp.commands.execute('notebook:enter-command-mode')")
+    inside = "name => document.activeElement.matches(`.${name}`)"
+    for _ in range(100):  # as often as it takes to come round
+        page.press("Tab")
+        if page.page.evaluate(inside, panel.part("run")):
+            break
+    page.press("Enter")
+    panel.wait_for("Running")
+    panel.see_it_move()
+    page.press("Tab", "Space")
+    panel.wait_for("Stopped")
+
+
+def test_arrows_choose_in_a_list_and_do_not_move_the_notebook(of_pools: OnPage, page: Notebook) -> None:
+    chosen = page.find(of_pools.part("pool")).locator("select")
+    chosen.select_option("Sequential")
+    chosen.focus()
+    page.press("ArrowDown")
+    assert chosen.input_value() == "SharedModel"
+
+
+@pytest.mark.parametrize("view", ["window of 1024 pixels", "zoom of 200 %"])
+def test_nothing_is_cut_off(page: Notebook, view: str) -> None:
+    before = page.page.viewport_size
+    try:
+        if view.startswith("window"):
+            page.page.set_viewport_size({"width": 1024, "height": 768})
+        else:
+            page.zoom(200)
+        for name in PANELS:
+            root = page.find(f"yolothreads-panel-{name}")
+            root.scroll_into_view_if_needed()
+            (SHOTS / f"{name} {view}.png").write_bytes(root.screenshot())
+            assert root.evaluate(CUT_OFF) == [], name
+    finally:
+        page.zoom(100)
+        page.page.set_viewport_size(before)
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_it_can_be_read_in_light_and_in_dark(page: Notebook, theme: str) -> None:
+    page.theme(theme)
+    for name in PANELS:
+        (SHOTS / f"{name} {theme}.png").write_bytes(page.find(f"yolothreads-panel-{name}").screenshot())
+    assert page.axe("yolothreads-panel", "color-contrast") == []
+
+
+def test_controls_have_names_for_a_screen_reader(page: Notebook) -> None:
+    rules = ("label", "select-name", "button-name", "image-alt", "svg-img-alt", "aria-progressbar-name")
+    assert page.axe("yolothreads-panel", *rules) == []
