@@ -214,7 +214,7 @@ def test_nothing_is_cut_off(page: Notebook, view: str) -> None:
         for name in PANELS:
             root = page.find(f"yolothreads-panel-{name}")
             root.scroll_into_view_if_needed()
-            (SHOTS / f"{name} {view}.png").write_bytes(root.screenshot())
+            (SHOTS / f"{name} {view}.png").write_bytes(page.page.screenshot())
             assert root.evaluate(CUT_OFF) == [], name
     finally:
         page.zoom(100)

@@ -124,7 +124,7 @@ class ComparePanel(Shell[Comparison]):
             return f"Every pool gave wrong results or errors: {', '.join(wrong)}."
         best = max(right, key=lambda m: m.images_per_s.median)
         bad = f"wrong results or errors came from {', '.join(wrong)}" if wrong else "no pool gave a wrong result"
-        fastest = f"the fastest of the others is {best.pool}, {best.images_per_s} images/s"
+        fastest = f"the fastest of the others is {best.pool}, {best.images_per_s:.1f} images/s"
         return f"In {measured.rounds} rounds, {bad}; {fastest}."
 
     def _leaves(self, measured: Comparison) -> Iterator[Any]:
@@ -147,6 +147,6 @@ def bars(measured: Sequence[Measurement]) -> str:
         rows.append(
             f'<span>{escape(m.pool)}</span><div><i class="bar" style="width:{width * speed.median:.1f}%"></i>'
             f'<i class="range" style="left:{left:.1f}%;width:{length:.1f}%"></i></div>'
-            f"<span>{speed} images/s, {bad}</span>"
+            f"<span>{speed:.1f} images/s, {bad}</span>"
         )
     return f'<div class="yolothreads-bars">{"".join(rows)}</div>'
