@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("names", nargs="*", metavar="NAME", help='a number, a name or a path: 2, "02_break_..." (all)')
     run.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter")
     run.add_argument("--out", default="build/run", metavar="DIR", help="where executed notebooks go (build/run)")
+    run.add_argument("--report", metavar="DIR", help="also write a page for each, and an index, that open from disk")
     run.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds for each notebook (600)")
     run.add_argument("--quick", action="store_true", help="fewer trials, the same checks")
     command("doctor", _doctor, "Look whether this machine has what the lessons need.")
@@ -94,7 +95,7 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON, to FILE or instead of text")
     bench.add_argument("--plots", metavar="DIR", help="draw the figures, too, into this folder")
     bench.add_argument("--quick", action="store_true", help="1 round, 4 images of 160 pixels, no memory")
-    others = bench.add_subparsers(title="or", metavar="growth | races")
+    others = bench.add_subparsers(title="or", metavar="growth | races | panel")
     kept = argparse.SUPPRESS  # else a default of theirs would replace what stands before the word
     growth = others.add_parser(
         "growth",
@@ -113,7 +114,13 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     )
     races.set_defaults(command=_bench_races)
     races.add_argument("--budget", type=float, default=20.0, metavar="S", help="seconds for two predict() calls (20)")
-    for other in (growth, races):
+    panel = others.add_parser(
+        "panel", help="measure what a panel costs that redraws", description="Measure a panel; takes two minutes."
+    )
+    panel.set_defaults(command=_bench_panel)
+    panel.add_argument("--window", type=float, default=4.0, metavar="S", help="seconds with redraws, or without (4)")
+    panel.add_argument("--workers", type=int, default=kept, metavar="N", help="as for bench")
+    for other in (growth, races, panel):
         other.add_argument("--rounds", type=int, default=kept, metavar="N", help="as for bench")
         other.add_argument("--json", nargs="?", const="-", default=kept, metavar="FILE", help="as for bench")
     for name in ("weights", "device", "plots"):
@@ -123,12 +130,18 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
 
 
 def _lab(args: argparse.Namespace) -> int:
+    from yolothreads import weights
     from yolothreads.headless import runner
 
     first = runner.find(["0"])[0]
-    command = [sys.executable, "-m", "jupyterlab", str(first), "--ServerApp.ip=127.0.0.1"]
+    # Jupyter refuses a file that is not within the folder it is given.
+    given = any(word.startswith("--ServerApp.root_dir") for word in args.extra)
+    command = [sys.executable, "-m", "jupyterlab", *([] if given else [str(first)]), "--ServerApp.ip=127.0.0.1"]
     command += [f"--LabApp.default_url=/lab/tree/{first.name}"]  # for the address that it prints, too
-    child = subprocess.Popen([*command, *args.extra])
+    # Defaults of ours, in assets/labconfig: no question about news, and no look on the internet for a newer JupyterLab.
+    folders = filter(None, [str(weights.ASSETS), os.environ.get("JUPYTER_CONFIG_PATH")])
+    environment = os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(folders)}
+    child = subprocess.Popen([*command, *args.extra], env=environment)
     # A terminal sends Ctrl-C to Jupyter, too, which asks whether it is meant: only wait for its answer meanwhile.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.signal(signal.SIGTERM, lambda *_: child.terminate())
     try:
@@ -139,7 +152,7 @@ def _lab(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from yolothreads.headless import runner
+    from yolothreads.headless import report, runner
     from yolothreads.tables import Table
 
     if args.quick:
@@ -148,7 +161,10 @@ def _run(args: argparse.Namespace) -> int:
     parameters = {name: _value(name, text) for name, text in args.p}
     runs = runner.run(notebooks, parameters, args.out, args.timeout, on_done=_say)
     rows = [(r.notebook, f"{r.seconds:.1f}", "ok" if r.ok else "failed", _words(r)) for r in runs]
-    print(Table(("notebook", "seconds", "ran", "verdicts"), rows, f"Executed notebooks are in {args.out}."))
+    where = f"Executed notebooks are in {args.out}."
+    if args.report is not None:
+        where += f" The report is {report.write(runs, Path(args.out), Path(args.report))}."
+    print(Table(("notebook", "seconds", "ran", "verdicts"), rows, where))
     return 0 if all(r.ok for r in runs) else 1
 
 
@@ -219,6 +235,12 @@ def _bench_races(args: argparse.Namespace) -> int:
     from yolothreads.bench_races import bench_races
 
     return _show(bench_races(_given(args, "rounds").get("rounds", 5), args.budget), args.json)
+
+
+def _bench_panel(args: argparse.Namespace) -> int:
+    from yolothreads.headless.panel_cost import panel_cost
+
+    return _show(panel_cost(window_s=args.window, workers=args.workers, **_given(args, "rounds")), args.json)
 
 
 def _hazards(args: argparse.Namespace) -> int:

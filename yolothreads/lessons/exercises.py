@@ -16,7 +16,11 @@ from typing import Any
 from yolothreads.errors import ArgumentError
 
 CORRECT, NOT_YET, NOT_STARTED = "correct", "not yet", "not started"
-_COLOURS = {CORRECT: "#00684a", NOT_YET: "#8a4b00", NOT_STARTED: "#555555"}
+_COLOURS = {
+    CORRECT: "#009e73",
+    NOT_YET: "#e69f00",
+    NOT_STARTED: "#999999",
+}  # a line below the word: text has the theme's
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Answer:
         return f"{self.outcome}: {self.seen}"
 
     def _repr_html_(self) -> str:
-        word = f'<strong style="color:{_COLOURS[self.outcome]}">{self.outcome}</strong>'
+        word = f'<strong style="border-bottom:4px solid {_COLOURS[self.outcome]}">{self.outcome}</strong>'
         return f"<p>{word}: {escape(self.seen)}</p>"
 
 

@@ -1,0 +1,159 @@
+"""A run as pages that open from disk: one for each notebook, and an index with the verdict of each claim.
+
+Nothing in them needs a network: styles and pictures are inside, and what only lives in a notebook, a panel say, stands
+there as the sentence, table and figure that it leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yolothreads
+from yolothreads.errors import OutputError
+from yolothreads.headless.runner import Run
+from yolothreads.lessons.claims import CLAIMS
+from yolothreads.measure import stamp
+
+if TYPE_CHECKING:
+    from bs4 import BeautifulSoup
+    from nbformat import NotebookNode
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_SHOWN = ["text/html", "image/png", "text/plain"]  # the first of these that an output has
+_LIVE = {
+    "application/vnd.jupyter.widget-view+json",
+    "application/javascript",
+}  # what needs a kernel or a page of its own
+_OF_PAPERMILL = "papermill-error-cell-tag"
+_LIGHT, _DARK = "xcode", "github-dark"  # styles of pygments
+
+
+def write(runs: Sequence[Run], executed: Path, out: Path) -> Path:
+    """Write a page for each notebook that was run, and `index.html`; gives the path of the index.
+
+    Pages of the same names are overwritten; pages of other notebooks, from a run before, stay, and the index does not
+    speak of them.
+
+    Args:
+        runs: how they came out.
+        executed: the folder that has them as they were executed.
+        out: the folder for the pages; made if need be.
+
+    Raises:
+        OutputError: a page could not be written.
+    """
+    pages = {"index": _index(runs)}
+    names = [run.notebook for run in runs]
+    for run, before, after in zip(runs, [None, *names], [*names[1:], None], strict=False):
+        pages[run.notebook] = _page(run, executed, names, {"Previous": before, "Next": after})
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, page in pages.items():
+            half = out / f"{name}.html.part"  # so that nobody sees half a page
+            half.write_text(page, encoding="utf-8")
+            half.replace(out / f"{name}.html")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f'The report could not be written to "{out}" ({reason}); choose another folder.') from error
+    return out / "index.html"
+
+
+def _index(runs: Sequence[Run]) -> str:
+    stamps = list(dict.fromkeys(str(v["stamp"]) for run in runs for v in run.verdicts if "stamp" in v)) or [stamp()]
+    body = _environment().get_template("index.html.j2").render(runs=runs, says=_says, stamps=stamps)
+    return _whole("yolothreads: what this run says", body, "", is_index=True)
+
+
+def _says(verdict: Mapping[str, Any]) -> str:
+    claim = CLAIMS.get(str(verdict.get("claim")))
+    return claim.says if claim else str(verdict.get("claim"))
+
+
+def _page(run: Run, executed: Path, names: Sequence[str], neighbours: Mapping[str, str | None]) -> str:
+    file = executed / f"{run.notebook}.ipynb"
+    problem = "" if run.ok else f'<p class="failed"><strong>It did not reach its end.</strong> {escape(run.error)}</p>'
+    body = _inside(file, names) if file.is_file() else f"<h1>{escape(run.notebook)}</h1>"
+    there = [(word, name) for word, name in neighbours.items() if name]
+    about = f"{run.seconds:.1f} s. " + next((str(v["stamp"]) for v in run.verdicts if "stamp" in v), "")
+    return _whole(run.notebook.replace("_", " "), problem + body, about, neighbours=there)
+
+
+def _whole(title: str, body: str, stamped: str, **more: Any) -> str:
+    from markupsafe import Markup
+
+    page = _environment().get_template("page.html.j2")
+    given = {"neighbours": [], "is_index": False, "version": yolothreads.__version__, **more}
+    return page.render(title=title, body=Markup(body), style=Markup(_style()), stamp=stamped, **given)
+
+
+def _inside(file: Path, names: Sequence[str]) -> str:
+    """The cells of an executed notebook as HTML."""
+    import nbformat
+    from bs4 import BeautifulSoup
+    from nbconvert import HTMLExporter
+    from traitlets.config import Config
+
+    config = Config({"NbConvertBase": {"display_data_priority": _SHOWN}})
+    folders = [str(_TEMPLATES)]
+    exporter = HTMLExporter(config=config, template_name="report", extra_template_basedirs=folders)  # type: ignore[no-untyped-call]
+    exporter.exclude_anchor_links = True
+    body, _ = exporter.from_notebook_node(_without_live(nbformat.read(file, as_version=4)))
+    soup = BeautifulSoup(body, "html.parser")
+    _lead_links(soup, names)
+    _open_to_keyboard(soup)
+    return str(soup)
+
+
+def _without_live(notebook: NotebookNode) -> NotebookNode:
+    """Leave out outputs that only a live notebook can show, and the notes that papermill puts into one that failed."""
+    notebook.cells = [c for c in notebook.cells if _OF_PAPERMILL not in c.metadata.get("tags", [])]
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if _can_be_shown(output.get("data"))]
+    return notebook
+
+
+def _can_be_shown(data: Mapping[str, Any] | None) -> bool:
+    # Where it lives, its text only names a Python object.
+    return data is None or not _LIVE & set(data) or bool({"text/html", "image/png"} & set(data))
+
+
+def _lead_links(soup: BeautifulSoup, names: Sequence[str]) -> None:
+    """Links to notebooks lead to their pages; those to what is not here become plain text."""
+    for link in soup.find_all("a", href=True):
+        target = str(link["href"]).partition("#")[0]
+        if target.endswith(".ipynb") and Path(target).stem in names:
+            link["href"] = f"{Path(target).stem}.html"
+        elif target and "://" not in target:
+            link.unwrap()
+
+
+def _open_to_keyboard(soup: BeautifulSoup) -> None:
+    """What may be wider than the page can be scrolled without a mouse; a header cell says what it heads."""
+    for part in soup.select("figcaption pre, .scrolls pre"):
+        part["tabindex"] = "0"
+    for part in soup.select(".scrolls:has(table)"):
+        part.attrs.update(tabindex="0", role="group")
+        part["aria-label"] = "Table"
+    for header in soup.select("thead th:not([scope])"):
+        header["scope"] = "col"
+
+
+@cache
+def _environment() -> Any:
+    from jinja2 import Environment, FileSystemLoader
+
+    return Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True)
+
+
+@cache
+def _style() -> str:
+    from pygments.formatters import HtmlFormatter
+
+    light, dark = (HtmlFormatter(style=name).get_style_defs(".highlight") for name in (_LIGHT, _DARK))
+    own = (_TEMPLATES / "page.css").read_text(encoding="utf-8")
+    return f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n.highlight {{ background: none; }}\n{own}"
