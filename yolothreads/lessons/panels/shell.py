@@ -172,7 +172,11 @@ class Shell(ABC, Generic[T]):
         if self._thread is None and self._outcome is None:
             self.run()
         if self._thread is not None:
-            self._thread.join(timeout_s)
+            try:
+                self._thread.join(timeout_s)
+            except BaseException:  # Ctrl-C, or the button that interrupts the kernel
+                self.stop(_PATIENCE_S)
+                raise
             if self._thread.is_alive():
                 raise PanelError(f'"{self.title}" still runs after {timeout_s:g} s; wait longer, or stop it.')
         if self._error is not None:
