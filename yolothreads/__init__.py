@@ -9,8 +9,8 @@
     memory       how much a pool takes, in a fresh process
     bench        the pools beside ceilings and what people do instead; how both grow
     bench_races  the explorer beside another one, and what it costs
-    lessons      shows it to people: claims and verdicts, figures, exercises
-    headless     runs the lessons without people
+    lessons      shows it to people: claims and verdicts, figures, exercises, panels
+    headless     runs the lessons without people, and reports
     cli          the command `yolothreads`
 
     scenes, weights, trace, tables, errors stand below all of these. Imports go downwards only:

@@ -1,1 +1,1 @@
-"""Run the lessons without a person in front of them: `runner` executes notebooks, `doctor` looks at the machine."""
+"""Run the lessons without a person in front of them: `runner` executes notebooks, `report` makes pages of them."""

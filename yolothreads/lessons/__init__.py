@@ -1,4 +1,4 @@
-"""Lessons show it to people: settings, claims and verdicts, figures, exercises. What they teach lives below them."""
+"""Lessons show it to people: settings, verdicts, figures, exercises, panels. What they teach lives below them."""
 
 from yolothreads.lessons import exercises, figures
 from yolothreads.lessons.claims import judge
