@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yolothreads
 from yolothreads.errors import OutputError
 from yolothreads.headless.runner import Run
 from yolothreads.lessons.claims import CLAIMS
@@ -86,7 +86,7 @@ def _whole(title: str, body: str, stamped: str, **more: Any) -> str:
     from markupsafe import Markup
 
     page = _environment().get_template("page.html.j2")
-    given = {"neighbours": [], "is_index": False, "version": yolothreads.__version__, **more}
+    given = {"neighbours": [], "is_index": False, "version": version("yolothreads"), **more}
     return page.render(title=title, body=Markup(body), style=Markup(_style()), stamp=stamped, **given)
 
 
