@@ -17,7 +17,7 @@ from yolothreads import tracking
 from yolothreads.errors import ArgumentError, PoolClosedError
 from yolothreads.pools import ModelPerThread, Replicas
 from yolothreads.scenes import Scene, clip
-from yolothreads.tracking import Camera, Identities, identity_switches
+from yolothreads.tracking import Camera, Identities, IdentityCount, Seen, identity_switches
 from yolothreads.weights import bundled
 
 pytestmark = pytest.mark.timeout(120)
@@ -246,6 +246,39 @@ def test_truth_without_identities_or_of_another_length_is_refused() -> None:
         identity_switches([alone], tracked({}))
     with pytest.raises(ValueError, match="shorter"):
         identity_switches(truth({}, {}), tracked({}))
+
+
+def test_each_frame_says_which_object_a_track_is_on_and_which_it_was_on_before() -> None:
+    count = IdentityCount()
+    first, crossed, back = (
+        count.add(scene, result)
+        for scene, result in zip(
+            truth(*[{7: A, 8: B}] * 3), tracked({1: A, 2: B}, {2: A, 3: NOBODY}, {2: A}), strict=True
+        )
+    )
+    assert first == {0: Seen(7), 1: Seen(8)}
+    assert crossed == {0: Seen(7, was_track=1, was_identity=8)}  # the one on nobody is left out
+    assert back == {0: Seen(7)}
+    assert count.so_far == Identities(4, 2, 1, 1, 1, 2 * 2 / 11)
+
+
+def test_the_same_number_of_two_trackers_is_not_the_same() -> None:
+    one, two = truth({7: A}), truth({8: A})
+    apart, mixed = IdentityCount(), IdentityCount()
+    for camera, scenes in enumerate((one, two)):
+        apart.add(scenes[0], tracked({1: A})[0], tracker=camera)
+        mixed.add(scenes[0], tracked({1: A})[0])
+    assert (apart.so_far.transfers, apart.so_far.idf1) == (0, 1.0)
+    assert (mixed.so_far.transfers, mixed.so_far.idf1) == (1, 0.5)
+
+
+def test_counting_frame_by_frame_agrees_with_counting_at_the_end(clips: list[list[Scene]]) -> None:
+    frames = [frame for pair in zip(*clips, strict=True) for frame in pair]
+    results, count, transfers = list(Camera(Oracle()).follow(frames)), IdentityCount(), 0
+    for frame, result in zip(frames, results, strict=True):
+        transfers += sum(seen.was_identity is not None for seen in count.add(frame, result).values())
+    assert count.so_far == identity_switches(frames, results)
+    assert count.so_far.transfers == transfers > 5
 
 
 def test_the_best_assignment_is_that_of_trying_them_all() -> None:

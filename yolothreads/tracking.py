@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ultralytics.engine.results import Results
 
 _CONF = 0.1  # what YOLO.track asks for: trackers follow by weak detections too
+_Track = tuple[int, int]  # which tracker, and the number that it gave
 
 
 class Camera:
@@ -127,6 +128,70 @@ class Identities:
     idf1: float
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A track in a frame, on a true object.
+
+    was_track: the number that the object had when it was last matched, and was_identity: the true object that the
+    track was on when it was last matched; None where there was none, or the same.
+    """
+
+    identity: int
+    was_track: int | None = None
+    was_identity: int | None = None
+
+
+class IdentityCount:
+    """Counts, frame by frame, how often tracks change between true objects, as `identity_switches` describes it.
+
+    Args:
+        iou: over 0, up to 1: the overlap from which on a track may be on an object.
+    """
+
+    def __init__(self, iou: float = 0.5) -> None:
+        self._iou = iou
+        self._pairs = Counter[tuple[int, _Track]]()
+        self._track_of: dict[int, _Track] = {}  # when last matched, as the next one
+        self._object_of: dict[_Track, int] = {}
+        self._real = self._given = self._switches = self._transfers = 0
+
+    def add(self, scene: Scene, result: Results | Exception, tracker: int = 0) -> dict[int, Seen]:
+        """Count one more frame; gives the tracks that are on true objects, by their place in the result.
+
+        Args:
+            scene: the truth.
+            result: what was tracked in it; an exception counts as a frame without tracks.
+            tracker: whose numbers they are: the same number of two trackers is not the same track.
+
+        Raises:
+            ArgumentError: a frame without identities.
+        """
+        if scene.ids is None:
+            raise ArgumentError("A scene that stands alone has no identities; take frames of `scenes.clip`.")
+        boxes, numbers = _tracks_in(result)
+        tracks = [(tracker, number) for number in numbers]
+        stay = np.array([[self._track_of.get(i) == t for t in tracks] for i in scene.ids.tolist()], bool)
+        matches = _matches(scene.boxes, boxes, stay, self._iou)
+        self._real, self._given = self._real + len(scene.ids), self._given + len(tracks)
+        return {column: self._match(int(scene.ids[row]), tracks[column]) for row, column in matches}
+
+    def _match(self, identity: int, track: _Track) -> Seen:
+        last_track, last_object = self._track_of.get(identity, track), self._object_of.get(track, identity)
+        self._track_of[identity], self._object_of[track] = track, identity
+        self._switches += last_track != track
+        self._transfers += last_object != identity
+        self._pairs[identity, track] += 1
+        was_track = last_track[1] if last_track != track else None
+        return Seen(identity, was_track, last_object if last_object != identity else None)
+
+    @property
+    def so_far(self) -> Identities:
+        """The counts of all frames that were added; costs more the more objects and tracks there were."""
+        matched, both = self._pairs.total(), self._real + self._given
+        idf1 = 2 * _kept(self._pairs) / both if both else 1.0
+        return Identities(matched, self._real - matched, self._given - matched, self._switches, self._transfers, idf1)
+
+
 def identity_switches(truth: Iterable[Scene], tracked: Iterable[Results | Exception], iou: float = 0.5) -> Identities:
     """Count how often tracks change between true objects.
 
@@ -143,25 +208,10 @@ def identity_switches(truth: Iterable[Scene], tracked: Iterable[Results | Except
     Raises:
         ArgumentError: a frame without identities. ValueError: not as many results as frames.
     """
-    pairs = Counter[tuple[int, int]]()
-    track_of: dict[int, int] = {}  # when last matched, as the next one
-    object_of: dict[int, int] = {}
-    real = given = switches = transfers = 0
+    count = IdentityCount(iou)
     for scene, result in zip(truth, tracked, strict=True):
-        if scene.ids is None:
-            raise ArgumentError("A scene that stands alone has no identities; take frames of `scenes.clip`.")
-        boxes, tracks = _tracks_in(result)
-        stay = np.array([[track_of.get(i) == t for t in tracks] for i in scene.ids.tolist()], bool)
-        for row, column in _matches(scene.boxes, boxes, stay, iou):
-            identity, track = int(scene.ids[row]), tracks[column]
-            switches += track_of.get(identity, track) != track
-            transfers += object_of.get(track, identity) != identity
-            track_of[identity], object_of[track] = track, identity
-            pairs[identity, track] += 1
-        real, given = real + len(scene.ids), given + len(tracks)
-    matched = pairs.total()
-    idf1 = 2 * _kept(pairs) / (real + given) if real + given else 1.0
-    return Identities(matched, real - matched, given - matched, switches, transfers, idf1)
+        count.add(scene, result)
+    return count.so_far
 
 
 def _tracks_in(result: Results | Exception) -> tuple[NDArray[np.float32], list[int]]:
@@ -190,8 +240,12 @@ def _best(worth: NDArray[np.float64]) -> Iterator[tuple[int, int]]:
         yield int(row), int(column)
 
 
-def _kept(pairs: Counter[tuple[int, int]]) -> int:
+def _kept(pairs: Counter[tuple[int, _Track]]) -> int:
     """Boxes that are right if each object may have one track only, and each track one object: IDF1's true positives."""
-    objects, tracks = (sorted(set(side)) for side in zip(*pairs, strict=True)) if pairs else ([], [])
-    worth = np.array([[float(pairs[i, t]) for t in tracks] for i in objects])
-    return int(sum(worth[row, column] for row, column in _best(worth))) if pairs else 0
+    if not pairs:
+        return 0
+    objects, tracks = ({name: i for i, name in enumerate(dict.fromkeys(side))} for side in zip(*pairs, strict=True))
+    worth = np.zeros((len(objects), len(tracks)))
+    for (identity, track), boxes in pairs.items():
+        worth[objects[identity], tracks[track]] = boxes
+    return int(sum(worth[pair] for pair in _best(worth)))

@@ -14,14 +14,15 @@ from .jupyter import Lab, Notebook
 pytestmark = pytest.mark.timeout(180)
 SHOTS = Path(__file__).parents[2] / "build" / "browser"
 BEGIN = """
-from yolothreads.lessons import Lesson, Panel
-from yolothreads.lessons.panels.contest import ComparePanel
+from yolothreads.lessons import BatchingPanel, CamerasPanel, ComparePanel, Lesson, Panel
 
 lesson = Lesson("cpu", workers=2, count=3)
 """
 PANELS = {
     "panel": "Panel(lesson, 'SharedModel', imgsz=160, images=400)",
     "comparepanel": "ComparePanel(lesson, pools=('SharedModel', 'ModelPerThread'), imgsz=160, images=4, rounds=10)",
+    "batchingpanel": "BatchingPanel(lesson, seconds=60)",
+    "cameraspanel": "CamerasPanel(lesson, frames=400)",
 }
 # What is cut off: text that is wider than its box and cannot be scrolled, or stands outside of the panel.
 CUT_OFF = """panel => {

@@ -4,5 +4,8 @@ from yolothreads.lessons import exercises, figures
 from yolothreads.lessons.claims import judge
 from yolothreads.lessons.lesson import Lesson
 from yolothreads.lessons.panel import Panel
+from yolothreads.lessons.panels.batching import BatchingPanel
+from yolothreads.lessons.panels.cameras import CamerasPanel
+from yolothreads.lessons.panels.contest import ComparePanel
 
-__all__ = ["Lesson", "Panel", "exercises", "figures", "judge"]
+__all__ = ["BatchingPanel", "CamerasPanel", "ComparePanel", "Lesson", "Panel", "exercises", "figures", "judge"]

@@ -56,6 +56,43 @@ STYLE = f"""<style>
 .yolothreads-pictures {{ display: flex; flex-wrap: wrap; gap: 8px; margin: 4px 0; }}
 .yolothreads-pictures figure {{ margin: 0; max-width: 100%; flex: 0 1 auto; }}
 .yolothreads-pictures img {{ max-width: 100%; height: auto; display: block; }}
+.yolothreads-strips {{ display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 2px 6px; }}
+.yolothreads-strips svg {{ width: 100%; display: block; background: var(--jp-layout-color1, #fff);
+  border: solid {_LINE}; border-width: 0 0 1px 1px; }}
+.yolothreads-strips .title {{ grid-column: 1 / -1; display: flex; flex-wrap: wrap; gap: 2px 16px; margin-top: 4px; }}
+.yolothreads-strips .title i {{ display: inline-block; margin-right: 5px; vertical-align: middle; }}
+.yolothreads-strips .title i.line {{ width: 24px; border-top: 2px dashed {_TEXT}; }}
+.yolothreads-strips .title i.tick {{ height: 14px; border-left: 3px solid; }}
+.yolothreads-strips .scale {{ display: flex; flex-flow: column; justify-content: space-between; text-align: right;
+  padding-top: 8px; }}
+.yolothreads-strips .axis {{ grid-column: 2; display: flex; justify-content: space-between; }}
+.yolothreads-cameras figure {{ flex: 1 1 230px; max-width: 320px; }}
+.yolothreads-cameras img {{ width: 100%; }}
+.yolothreads-cameras figcaption {{ min-height: 4.2em; }}
+.yolothreads-rows {{ flex-flow: column; height: auto; align-items: stretch; }}
+.yolothreads-rows select {{ font-family: monospace; width: 100%; color: {_TEXT};
+  background: var(--jp-layout-color1, #fff); }}
+.yolothreads-rows .widget-label {{ text-align: left; line-height: 1.4; }}
+.yolothreads-rows option {{ white-space: normal; overflow-wrap: anywhere; border-left: 6px solid #009e73;
+  padding-left: 2em; text-indent: -1.5em; }}
+.yolothreads-rows option[data-value^="%E2%9C%97"] {{ border-left-color: #d55e00; }}
+.yolothreads-rows option[data-value^="!"] {{ border-left-color: #cc79a7; }}
+.yolothreads-rows option[data-value^="%3D"] {{ border-left-color: #767676; }}
+.yolothreads-stepper {{ overflow: visible; gap: 4px; }}
+.yolothreads-stepper code {{ color: inherit; background: none; font-family: monospace; white-space: pre-wrap;
+  overflow-wrap: anywhere; }}
+.yolothreads-threads .widget-html-content > div {{ padding: 1px 0; }}
+.yolothreads-badge {{ display: inline-block; border-radius: 3px; padding: 0 5px; margin-right: 2px;
+  white-space: nowrap; }}
+.yolothreads-listing {{ border: 1px solid {_LINE}; margin-bottom: 4px; }}
+.yolothreads-listing > .head {{ border-bottom: 1px solid {_LINE}; padding: 1px 6px; font-weight: bold; }}
+.yolothreads-listing > div:not(.head) {{ display: grid; grid-template-columns: 3.4em 2.6em minmax(0, 1fr);
+  column-gap: 8px; }}
+.yolothreads-listing > div > span {{ text-align: right; }}
+.yolothreads-listing > .turn {{ background: var(--jp-layout-color2, #eeeeee); outline: 1px solid {_LINE}; }}
+.yolothreads-shared .changed th {{ border-left: 6px solid #e69f00; padding-left: 6px; }}
+.yolothreads-shared th[scope="row"] {{ font-weight: normal; padding-left: 12px; overflow-wrap: anywhere; }}
+.yolothreads-shared td, .yolothreads-shared th {{ vertical-align: top; }}
 .yolothreads-panel pre {{ margin: 0; color: inherit; background: none; white-space: pre; overflow-x: auto; }}
 .yolothreads-panel table {{ border-collapse: collapse; }}
 .yolothreads-panel td, .yolothreads-panel th {{ text-align: left; padding: 1px 12px 1px 0; }}
