@@ -1,5 +1,6 @@
 """The command line: what it prints, what it returns, and what it hands on."""
 
+import ast
 import json
 import os
 import subprocess
@@ -159,21 +160,41 @@ def test_claims_lists_what_the_guide_says(capsys: pytest.CaptureFixture[str]) ->
     assert all(claim.id in printed and claim.says in printed for claim in CLAIMS.values())
 
 
-def test_lab_opens_the_first_lesson_on_this_machine_only_and_returns_its_code(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.fixture
+def lab_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where a Python that stands in for JupyterLab's notes its arguments and its folders of settings; it returns 7."""
     noted = tmp_path / "noted"
-    program = f"import sys, pathlib; pathlib.Path({str(noted)!r}).write_text(repr(sys.argv[1:])); sys.exit(7)"
+    noting = f"pathlib.Path({str(noted)!r}).write_text(repr([*sys.argv[1:], os.environ['JUPYTER_CONFIG_PATH']]))"
     fake = tmp_path / "python"
-    fake.write_text(f"#!{sys.executable}\n{program}\n")
+    fake.write_text(f"#!{sys.executable}\nimport os, pathlib, sys\n{noting}\nsys.exit(7)\n")
     fake.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(fake))
     monkeypatch.setattr(runner, "find", lambda names: [Path("notebooks/00_start_here.ipynb")])
+    return noted
+
+
+def test_lab_opens_the_first_lesson_on_this_machine_only_and_returns_its_code(lab_words: Path) -> None:
     assert cli.main(["lab", "--", "--no-browser"]) == 7
-    words = noted.read_text()
-    for word in ("jupyterlab", "00_start_here.ipynb", "--ServerApp.ip=127.0.0.1", "--no-browser"):
-        assert word in words
-    assert "token" not in words
+    words = ast.literal_eval(lab_words.read_text())
+    assert words[:4] == ["-m", "jupyterlab", str(Path("notebooks/00_start_here.ipynb")), "--ServerApp.ip=127.0.0.1"]
+    assert "--no-browser" in words
+    assert not any("token" in word for word in words)
+
+
+def test_lab_opens_another_folder_where_one_is_given(lab_words: Path) -> None:
+    cli.main(["lab", "--", "--ServerApp.root_dir=mine"])
+    words = ast.literal_eval(lab_words.read_text())
+    assert "--ServerApp.root_dir=mine" in words
+    assert str(Path("notebooks/00_start_here.ipynb")) not in words
+
+
+def test_lab_asks_for_no_news_and_for_no_newer_version(lab_words: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "own")
+    cli.main(["lab"])
+    ours, own = ast.literal_eval(lab_words.read_text())[-1].split(os.pathsep)
+    (settings,) = json.loads((Path(ours) / "labconfig" / "default_setting_overrides.json").read_text()).values()
+    assert settings == {"checkForUpdates": False, "fetchNews": "false"}
+    assert own == "own"
 
 
 def test_help_does_not_wait_for_torch() -> None:

@@ -8,21 +8,30 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from .jupyter import Lab, Notebook
 
 pytestmark = pytest.mark.timeout(180)
 SHOTS = Path(__file__).parents[2] / "build" / "browser"
 BEGIN = """
-from yolothreads.lessons import BatchingPanel, CamerasPanel, ComparePanel, Lesson, Panel
+from yolothreads.lessons import BatchingPanel, CamerasPanel, ComparePanel, ExplorerPanel, Lesson, Panel
 
 lesson = Lesson("cpu", workers=2, count=3)
+
+
+def add(numbers):
+    for _ in range(6):
+        last = numbers[-1]
+        numbers.append(last + 1)
+    return numbers[-1]
 """
 PANELS = {
     "panel": "Panel(lesson, 'SharedModel', imgsz=160, images=400)",
     "comparepanel": "ComparePanel(lesson, pools=('SharedModel', 'ModelPerThread'), imgsz=160, images=4, rounds=10)",
     "batchingpanel": "BatchingPanel(lesson, seconds=60)",
     "cameraspanel": "CamerasPanel(lesson, frames=400)",
+    "explorerpanel": "ExplorerPanel(add, add, setup=lambda: [0], watch=[add], preemptions=2, budget_s=120)",
 }
 # What is cut off: text that is wider than its box and cannot be scrolled, or stands outside of the panel.
 CUT_OFF = """panel => {
@@ -202,6 +211,26 @@ def test_arrows_choose_in_a_list_and_do_not_move_the_notebook(of_pools: OnPage, 
     chosen.focus()
     page.press("ArrowDown")
     assert chosen.input_value() == "SharedModel"
+
+
+def test_a_chosen_schedule_is_stepped_through_forwards_and_backwards(page: Notebook) -> None:
+    explorer = OnPage(page, "explorerpanel")
+    explorer.choose("preemptions", "1")
+    explorer.run()
+    explorer.wait_for("NOT SAFE.*One schedule is shown below")
+    rows = page.find(explorer.part("rows")).locator("select")
+    rows.focus()
+    page.press("ArrowDown")  # another row is another replay
+    second = rows.locator("option").nth(1).inner_text()
+    expect(page.find(explorer.part("threads"))).to_contain_text(second.split()[2])
+    at_first = explorer.text("state"), explorer.text("source")
+    page.click(explorer.part("next-change"))
+    expect(page.find(explorer.part("state"))).to_contain_text("changed")
+    page.click(explorer.part("forward"))
+    for _ in range(2):
+        page.click(explorer.part("previous-change"))
+    expect(page.find(explorer.part("threads"))).to_contain_text("Step 1 of")
+    assert (explorer.text("state"), explorer.text("source")) == at_first
 
 
 @pytest.mark.parametrize("view", ["window of 1024 pixels", "zoom of 200 %"])

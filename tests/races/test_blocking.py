@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from yolothreads.races import Found, explore
+from yolothreads.errors import ExploreError
+from yolothreads.races import Found, explore, holder, replay
 from yolothreads.races.watchdog import STALL_S
 
 pytestmark = pytest.mark.timeout(30)
@@ -180,6 +181,54 @@ def test_a_join_waits_for_a_thread_that_was_started_before() -> None:
     found = explore(join_only, set_event, setup=lambda: s, watch=[__name__])
     helper.join()
     assert not found.forbidden and found.exhausted and found.seconds < 5
+
+
+# --- who holds a lock
+
+
+def hold_and_let_go(s: State) -> None:
+    with s.it:
+        s.n = 1
+    s.n = 2
+
+
+def holders(s: State, a: Callable[[State], Any], b: Callable[[State], Any]) -> list[tuple[str, str]]:
+    """Who runs, and who holds `s.it`, at each step of the schedule in which A runs first."""
+    schedule = explore(a, b, setup=lambda: s, watch=[__name__], preemptions=0).trials[0].schedule
+    trial = replay(schedule, a, b, setup=lambda: s, watch=[__name__], look=lambda s: holder(s.it))
+    return [(step.thread, step.seen) for step in trial.steps]
+
+
+@pytest.mark.parametrize("make", [Lock, RLock])
+def test_the_holder_is_the_thread_that_took_it_and_nobody_while_it_is_free(make: Callable[[], Any]) -> None:
+    told = holders(SimpleNamespace(n=0, it=make()), hold_and_let_go, hold_and_let_go)
+    assert told[:4] == [("A", ""), ("A", "A"), ("A", "A"), ("A", "")]
+    assert told[4:] == [("B", ""), ("B", "B"), ("B", "B"), ("B", "")]
+
+
+def test_a_lock_that_was_taken_elsewhere_is_held_by_somebody() -> None:
+    with Lock() as _, (it := Lock()):
+        told = holders(SimpleNamespace(n=0, it=it), plain_bump, plain_bump)
+        assert {seen for _, seen in told} == {"somebody"}
+        assert holder(it) == "somebody"
+    assert holder(it) == ""
+
+
+def plain_bump(s: State) -> None:
+    s.n = 1
+
+
+def test_who_comes_back_from_a_condition_holds_its_lock_again() -> None:
+    s = SimpleNamespace(n=0, it=Condition())
+    schedule = explore(await_notice, notify, setup=lambda: s, preemptions=0).trials[0].schedule
+    s.n = 0
+    trial = replay(schedule, await_notice, notify, setup=lambda: s, look=lambda s: holder(s.it._lock))
+    assert [(step.thread, step.seen) for step in trial.steps if step.where.text == "return s.n"] == [("A", "A")]
+
+
+def test_a_holder_is_asked_of_locks_only() -> None:
+    with pytest.raises(ExploreError, match="no Lock and no RLock"):
+        holder(Condition())
 
 
 # --- what Python cannot see

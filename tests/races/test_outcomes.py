@@ -9,7 +9,7 @@ import pytest
 from bodies import state
 from programs import PROGRAMS
 
-from yolothreads.races import DEADLOCK, EXCEPTION, RIGHT, WRONG, Found, compare, explore
+from yolothreads.races import DEADLOCK, EXCEPTION, RIGHT, WRONG, Found, Trial, compare, explore
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -190,6 +190,23 @@ def test_progress_is_told_and_reaches_the_end() -> None:
     found = PROGRAMS["two accounts"].explore(progress=lambda done, known: told.append((done, known)))
     assert told[-1] == (found.schedules, found.total)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+def test_each_trial_is_told_as_soon_as_it_is_known() -> None:
+    trials: list[Trial] = []
+    known: list[int] = []
+    found = PROGRAMS["two accounts"].explore(
+        on_trial=trials.append, progress=lambda done, _: known.append(len(trials) - done)
+    )
+    assert set(known) == {0}
+    assert {trial.schedule for trial in trials} == {trial.schedule for trial in found.trials}
+    assert len(trials) == found.schedules
+
+
+def test_random_runs_are_told_too() -> None:
+    trials: list[Trial] = []
+    found = PROGRAMS["counter"].explore(strategy="random", runs=5, on_trial=trials.append)
+    assert tuple(trials) == found.trials
 
 
 def test_tell_says_in_its_own_words_what_is_wrong() -> None:

@@ -9,7 +9,7 @@ from bodies import state
 from programs import PROGRAMS
 
 from yolothreads.errors import ExploreError
-from yolothreads.races import WRONG, explore, replay
+from yolothreads.races import WRONG, explore, holder, replay
 from yolothreads.races.schedule import Schedule, Stop, parse
 from yolothreads.races.switch import MONITORING
 
@@ -38,6 +38,30 @@ def test_replay_shows_who_ran_which_line_and_what_the_state_was() -> None:
     steps = [(step.thread, step.where.text, step.seen) for step in trial.steps]
     assert steps[0] == ("A", "value = s.n", 0)
     assert steps[-3:] == [("B", "value = s.n", 0), ("B", "s.n = value + 1", 0), ("A", "s.n = value + 1", 1)]
+
+
+def test_replay_shows_who_waits_for_a_lock_and_who_holds_it() -> None:
+    program = PROGRAMS["counter under a lock"]
+    schedule = next(t.schedule for t in program.explore().trials if t.where.text == "s.n = value + 1")
+    options = {**program.options, "look": lambda s: holder(s.lock)}
+    steps = replay(schedule, *program.bodies, **options).steps
+    told = [(s.thread, s.where.text, s.waits, s.seen) for s in steps]
+    first, second = schedule[0], "AB".replace(schedule[0], "")
+    assert told[:3] == [
+        (first, "with s.lock:", (), ""),
+        (first, "value = s.n", (), first),
+        (second, "with s.lock:", (), first),
+    ]
+    assert told[3] == (first, "s.n = value + 1", (second,), first)
+    assert told[-1][1:] == ("with s.lock:", (), second), "Python comes back to `with` when it leaves the block"
+
+
+def test_replay_of_a_deadlock_shows_who_waits_at_its_end() -> None:
+    program = PROGRAMS["crossed locks"]
+    bad = program.explore().forbidden[0]
+    trial = replay(bad.schedule, *program.bodies, **program.options)
+    assert sorted(trial.waits) == ["A", "B"]
+    assert replay(bad_counter(), bodies.bump, bodies.bump, **COUNTER).waits == ()
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -7,5 +7,16 @@ from yolothreads.lessons.panel import Panel
 from yolothreads.lessons.panels.batching import BatchingPanel
 from yolothreads.lessons.panels.cameras import CamerasPanel
 from yolothreads.lessons.panels.contest import ComparePanel
+from yolothreads.lessons.panels.explorer import ExplorerPanel
 
-__all__ = ["BatchingPanel", "CamerasPanel", "ComparePanel", "Lesson", "Panel", "exercises", "figures", "judge"]
+__all__ = [
+    "BatchingPanel",
+    "CamerasPanel",
+    "ComparePanel",
+    "ExplorerPanel",
+    "Lesson",
+    "Panel",
+    "exercises",
+    "figures",
+    "judge",
+]

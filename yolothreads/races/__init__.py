@@ -11,6 +11,7 @@
 Standard library only; it knows nothing of YOLO.
 """
 
+from yolothreads.races.blocking import holder, is_exploring
 from yolothreads.races.explorer import explore, replay
 from yolothreads.races.outcomes import Found, Outcome, Trial, compare
 from yolothreads.races.trials import DEADLOCK, EXCEPTION, RIGHT, WRONG, Rate, rate
@@ -26,6 +27,8 @@ __all__ = [
     "Trial",
     "compare",
     "explore",
+    "holder",
+    "is_exploring",
     "rate",
     "replay",
 ]

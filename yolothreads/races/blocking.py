@@ -80,12 +80,41 @@ def _described(lock: Any) -> str:
     return f"a {kind} that {holder} took" if kept is lock else f"a {kind}"
 
 
+def holder(lock: Any) -> str:
+    """Who holds a lock: the label of a controlled thread, such as A, or "somebody" else; nothing while it is free.
+
+    Made for `look` of a replay; elsewhere no thread is controlled.
+
+    Args:
+        lock: a `Lock` or an `RLock`.
+
+    Raises:
+        ExploreError: it is neither.
+    """
+    if type(lock) not in (_LOCK, _RLOCK):
+        raise ExploreError(f"{lock!r} is no Lock and no RLock; name the lock that it holds.")
+    if not _locked(lock):
+        return ""
+    kept, who = _holders.get(id(lock), (None, ""))
+    return who if kept is lock else "somebody"
+
+
+def is_exploring() -> bool:
+    """Whether an exploration or a replay is running in this process; a second one would be refused."""
+    return _scheduler is not None
+
+
 def _acquires(kind: Any) -> Callable[..., bool]:
     original = _acquire[kind]
 
     def acquire(self: Any, blocking: bool = True, timeout: float = -1) -> bool:
         me = _task()
-        return original(self, blocking, timeout) if me is None else _take(self, me, blocking, timeout)
+        if me is not None:
+            return _take(self, me, blocking, timeout)
+        taken = original(self, blocking, timeout)
+        if taken:
+            _holders.pop(id(self), None)
+        return taken
 
     return acquire
 
@@ -95,7 +124,11 @@ def _enters(kind: Any) -> Callable[[Any], Any]:
 
     def enter(self: Any) -> Any:
         me = _task()
-        return original(self) if me is None else _take(self, me, True, -1)
+        if me is not None:
+            return _take(self, me, True, -1)
+        taken = original(self)
+        _holders.pop(id(self), None)
+        return taken
 
     return enter
 
@@ -130,6 +163,7 @@ def _condition_wait(self: Any, timeout: float | None = None) -> bool:
             self._waiters.remove(waiter)
         _scheduler.block(me, lambda: not _locked(self._lock), None, _described(self._lock), LOCKED)
         self._acquire_restore(saved)
+        _holders[id(self._lock)] = self._lock, me.label
     return bool(answer)
 
 

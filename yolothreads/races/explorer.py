@@ -20,6 +20,8 @@ from yolothreads.races.trial import Trials
 
 Body = Callable[..., Any]
 Progress = Callable[[int, int], None]
+OnTrial = Callable[[Trial], None]
+Stop = Callable[[], bool]
 
 
 def explore(
@@ -40,11 +42,13 @@ def explore(
     max_steps: int = 100_000,
     tell: Callable[[Sequence[Any], Sequence[Sequence[Any]]], str] | None = None,
     progress: Progress | None = None,
+    on_trial: OnTrial | None = None,
+    stop: Stop | None = None,
 ) -> Found:
     """Run bodies concurrently under every schedule within a bound, and hold each outcome against the sequential ones.
 
-    A result is right if some order of the bodies, run one after the other, gives it. Ctrl-C ends the search; what was
-    found until then is returned.
+    A result is right if some order of the bodies, run one after the other, gives it. Ctrl-C, or `stop`, ends the
+    search; what was found until then is returned.
 
     Args:
         *bodies: two or more functions. Each is called with the value of `setup()`, or with nothing if there is none.
@@ -66,20 +70,24 @@ def explore(
         max_steps: watched lines of all bodies together, after which a run counts as one without end.
         tell: (results, those of each sequential order) -> what is wrong, in a few words.
         progress: called with the number of schedules done and known so far.
+        on_trial: called with each schedule and its outcome, as soon as that is known.
+        stop: asked about 20 times a second, while a schedule runs too, whether to end the search.
 
     Raises:
+        KeyboardInterrupt: it was to end before anything was found.
         ExploreError: something makes no sense, or nothing could be learned: a body runs no watched line, never ends,
             gives what cannot be compared, or gives something else each time it runs alone.
     """
     _check(bodies, preemptions, granularity, strategy, depth, runs)
     began = time.perf_counter()
-    trials = Trials(bodies, setup, watch, observe, same, granularity, restore, tell, max_steps, budget_s)
+    trials = Trials(bodies, setup, watch, observe, same, granularity, restore, tell, max_steps, budget_s, stop)
     with trials:
         trials.learn_references()
         if strategy == "random":
-            found = random_runs.search(trials, depth, runs, seed, time.perf_counter() + budget_s, progress)
+            found = random_runs.search(trials, depth, runs, seed, time.perf_counter() + budget_s, progress, on_trial)
         else:
-            search = Search(trials, preemptions, seed, reduce, time.perf_counter() + budget_s, progress)
+            until = time.perf_counter() + budget_s
+            search = Search(trials, preemptions, seed, reduce, until, progress, on_trial)
             found = search.found()
 
     def replayer(schedule: str) -> Trial:
@@ -102,6 +110,7 @@ def replay(
     tell: Callable[[Sequence[Any], Sequence[Sequence[Any]]], str] | None = None,
     max_steps: int = 100_000,
     look: Callable[[Any], Any] | None = None,
+    stop: Stop | None = None,
 ) -> Trial:
     """One schedule again, from its string, with the same outcome; `steps` say who ran which line.
 
@@ -116,15 +125,17 @@ def replay(
         restore: as for `explore`.
         tell: as for `explore`.
         max_steps: as for `explore`.
+        stop: as for `explore`.
 
     Raises:
+        KeyboardInterrupt: it was to end.
         ExploreError: the schedule was made for another version or another source, has a typing error, or cannot be
             followed.
     """
     _check(bodies)
     said = schedule.partition("|")[0]
     granularity = "instruction" if "+" in said or "instruction" in said else "line"
-    trials = Trials(bodies, setup, watch, observe, same, granularity, restore, tell, max_steps, budget_s=60.0)
+    trials = Trials(bodies, setup, watch, observe, same, granularity, restore, tell, max_steps, 60.0, stop)
     with trials:
         wanted: Schedule = parse(schedule, trials.version)
         trials.learn_references()

@@ -32,12 +32,13 @@ class Outcome:
 
 
 class Step(NamedTuple):
-    """One watched line that a thread ran, what `look` saw just before, and when (s of `perf_counter`)."""
+    """One watched line that a thread ran, what `look` saw just before, when (s of `perf_counter`), and who waited."""
 
     thread: str
     where: Where
     seen: Any = None
     at_s: float = 0.0
+    waits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,8 @@ class Trial:
     """One schedule and its outcome.
 
     `where` is the line at which the (last) thread was stopped: it was about to run. `results` are what the bodies gave,
-    or their exceptions. `steps`, and when the run ended (s of `perf_counter`), are kept by `replay` only.
+    or their exceptions. Kept by `replay` only: `steps`, when the run ended (s of `perf_counter`), and who waited then
+    if nobody could go on.
     """
 
     schedule: str
@@ -56,6 +58,7 @@ class Trial:
     switches: tuple[Where, ...] = ()
     steps: tuple[Step, ...] = field(default=(), repr=False)
     ended_s: float = 0.0
+    waits: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.detail}\n  stopped before {self.where}\n  schedule: {self.schedule}"

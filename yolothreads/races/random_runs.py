@@ -17,7 +17,13 @@ def chance(threads: int, steps: int, depth: int) -> float:
 
 
 def search(
-    trials: Trials, depth: int, runs: int, seed: int, until: float, progress: Callable[[int, int], None] | None
+    trials: Trials,
+    depth: int,
+    runs: int,
+    seed: int,
+    until: float,
+    progress: Callable[[int, int], None] | None,
+    on_trial: Callable[[Trial], None] | None,
 ) -> Callable[..., Found]:
     """Run so many random schedules; gives what makes the report."""
     done: list[Trial] = []
@@ -31,6 +37,8 @@ def search(
             schedule = Schedule("", random=Random(depth, steps, seed * 1_000_000 + i, trials.instructions))
             run, results = trials.run(schedule)
             done.append(trials.trial(schedule, run, results))
+            if on_trial is not None:
+                on_trial(done[-1])
             if progress is not None:
                 progress(len(done), runs)
     except KeyboardInterrupt:

@@ -45,10 +45,11 @@ class Search:
         reduce: bool,
         until: float,
         progress: Callable[[int, int], None] | None,
+        on_trial: Callable[[Trial], None] | None,
     ):
         self.trials, self.preemptions, self.reduce, self.until = trials, preemptions, reduce, until
         self.chance = random.Random(seed)
-        self.progress = progress
+        self.progress, self.on_trial = progress, on_trial
         self.done: list[tuple[tuple[int, ...], Trial]] = []
         self.run = 0
         self.known = 0  # schedules that were found to exist
@@ -118,6 +119,8 @@ class Search:
                 switches = trial.switches if where is None else (*trial.switches[: schedule.preemptions - 1], where)
                 trial = replace(trial, schedule=text, where=where or trial.where, switches=switches)
             self.done.append((item.path, trial))
+            if self.on_trial is not None:
+                self.on_trial(trial)
         if self.progress is not None:
             self.progress(len(self.done), self.known)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import permutations
 from time import perf_counter
 from types import CodeType, TracebackType
@@ -15,7 +16,7 @@ from yolothreads.races import equality
 from yolothreads.races.judge import Judge, short
 from yolothreads.races.lines import Where
 from yolothreads.races.outcomes import Step, Trial
-from yolothreads.races.schedule import END, SLEEP, WAIT, Schedule, Stop, label, version_of
+from yolothreads.races.schedule import END, LOCKED, SLEEP, WAIT, Schedule, Stop, label, version_of
 from yolothreads.races.scheduler import Scheduler
 from yolothreads.races.switch import MONITORING, other_tracers
 from yolothreads.races.task import Run
@@ -44,6 +45,7 @@ class Trials:
         tell: Callable[[Sequence[Any], Sequence[Sequence[Any]]], str] | None,
         max_steps: int,
         budget_s: float,
+        stop: Callable[[], bool] | None = None,
     ):
         self.bodies, self.setup, self.observe, self.restore = bodies, setup, observe, restore
         self.judge = Judge(same or equality.same, tell)
@@ -51,6 +53,7 @@ class Trials:
         self.version = version_of(self.watch)
         self.instructions = granularity == "instruction"
         self.scheduler = Scheduler(self.watch, self.instructions, max_steps, min(FIRST_LIMIT_S, max(budget_s, 1.0)))
+        self.scheduler.watchdog.stop = stop
         self.learned: dict[str, tuple[Run, tuple[Any, ...]]] = {}  # the schedules without a stop, as far as they ran
         self._ran: set[str] = set()
         self._slow = False  # a run takes so long that watching it to its end costs more than it tells
@@ -100,6 +103,7 @@ class Trials:
         brisk: bool = False,
     ) -> tuple[Run, tuple[Any, ...]]:
         """One run, and what it gave: a result or an exception for each body, then what was observed."""
+        self.scheduler.watchdog.obey()
         state = self._fresh_state()
         arguments = () if self.setup is None else (state,)
         self.scheduler.look = None if look is None else lambda: look(state)
@@ -207,25 +211,27 @@ class Trials:
             raise ExploreError(
                 f"The schedule cannot be followed: {run.diverged or self._missed(run.unfollowed[0], run)}."
             )
-        steps = tuple(self._steps(run))
-        judged = self.trial(schedule, run, results)
-        return Trial(judged.schedule, judged.kind, judged.detail, judged.where, results, judged.switches, steps, ended)
+        waits = _waits(run)
+        return replace(
+            self.trial(schedule, run, results), results=results, steps=tuple(self._steps(run, waits)), ended_s=ended,
+            waits=waits[-1] if run.failure else (),
+        )  # fmt: skip
 
-    def _steps(self, run: Run) -> Iterator[Step]:
+    def _steps(self, run: Run, waits: Sequence[tuple[str, ...]]) -> Iterator[Step]:
         """The watched lines in the order in which they ran: one before which a thread was stopped, when it went on."""
         seen = iter(run.seen)
         found: list[tuple[float, Step]] = []
         for i, (task, code, at, _) in enumerate(run.log):
             if isinstance(code, str):
                 continue
-            place: float = i
+            place, after = float(i), i + 1
             when, saw = next(seen)
             if any(entry is run.log[i] for entry in run.switched):
                 if i not in run.resumed:
                     continue
                 later, (when, saw) = run.resumed[i]
-                place = later - 0.5
-            found.append((place, Step(task.label, self.where(code, at), saw, when)))
+                place, after = later - 0.5, later
+            found.append((place, Step(task.label, self.where(code, at), saw, when, waits[after])))
         return (step for _, step in sorted(found, key=lambda pair: pair[0]))
 
     def _missed(self, stop: Stop, run: Run) -> str:
@@ -263,6 +269,19 @@ class _Call:
 
     def __call__(self) -> Any:
         return self.body(*self.arguments)
+
+
+def _waits(run: Run) -> list[tuple[str, ...]]:
+    """Who waits before the first entry of a log, and after each."""
+    waiting: dict[str, None] = {}
+    found: list[tuple[str, ...]] = [()]
+    for task, code, at, _ in run.log:
+        if code in (WAIT, LOCKED) and not at:  # otherwise `at` counts choices of who goes on
+            waiting[task.label] = None
+        elif not isinstance(code, str):
+            waiting.pop(task.label, None)
+        found.append(tuple(waiting))
+    return found
 
 
 def _seen(look: Callable[[Any], Any] | None, state: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
@@ -27,6 +28,7 @@ class Watchdog:
         self.scheduler, self.limit_s = scheduler, limit_s
         self.first_runs = True  # help of others is waited for; if none came then, none is expected later
         self.leaked: list[str] = []
+        self.stop: Callable[[], bool] | None = None  # asked whether to end it all
         self._over = taken()
         self.begin()
 
@@ -44,6 +46,11 @@ class Watchdog:
         self._needs_help = needs_help
         self._over.release()
 
+    def obey(self) -> None:
+        """End it all if that is wanted, as Ctrl-C would."""
+        if self.stop is not None and self.stop():
+            raise KeyboardInterrupt
+
     def fail(self, failure: str, endless: bool = False) -> None:
         """The run is given up."""
         bodies = [t for t in self.scheduler.crowd.bodies if t.under_way]
@@ -60,6 +67,7 @@ class Watchdog:
                 if not self._needs_help or not self._help():
                     return
                 continue
+            self.obey()
             now, running = time.monotonic(), scheduler.current
             if now - began > self.limit_s:
                 late = ", ".join(t.label for t in scheduler.crowd.bodies if t.under_way)
@@ -110,6 +118,7 @@ class Watchdog:
                 self.fail(f"{waits}; nobody can go on")
                 _never_helped.update(strangers)
                 return False
+            self.obey()
             time.sleep(0.0005)
         scheduler.workers.uncontrolled.update(dict.fromkeys(t.name for t in strangers))
         scheduler.resume(able[0])

@@ -8,5 +8,6 @@ pool_run    one pool at work, every result held against what it should be; lanes
 batching    calls come at a queue as fast as the reader likes; batching_run: the calls, strips: their moving picture
 cameras     identities drawn on some cameras side by side; cameras_run: the cameras, and what is counted
 contest     all pools against one another, in bars that grow
-explorer    every schedule in a list, and each of them step by step
+explorer    every schedule in a list (schedule_list), and each of them step by step (stepper shows, steps knows what)
+shared_state  what threads share, as a replay sees it
 """

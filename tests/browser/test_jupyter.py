@@ -1,0 +1,56 @@
+"""What the other tests in a browser stand on: faults are noticed, and the helpers do what they say."""
+
+import pytest
+
+from .jupyter import Lab
+
+WIDGETS = """
+import ipywidgets as w
+button, said = w.Button(description="Say"), w.Label("nothing")
+button.add_class("say"), said.add_class("said")
+button.on_click(lambda _: setattr(said, "value", "something was said"))
+far = w.HTML('<div style="height: 1500px"></div>')  # so that the next is out of sight
+grey = w.HTML('<p style="color: #bbb; background: white">too pale</p>')
+grey.add_class("grey")
+w.VBox([button, said, far, grey])
+"""
+
+
+@pytest.mark.timeout(120)
+def test_an_error_in_a_cell_or_the_console_and_a_request_to_outside_are_noticed(lab: Lab) -> None:
+    asking = '<img src="http://elsewhere.invalid/x.png">'
+    name = lab.write("faults", f"from IPython.display import HTML; HTML({asking!r})", "1 / 0")
+    with lab.open(name) as notebook:
+        assert notebook.run_all() is False
+        assert notebook.cell_errors() == ["ZeroDivisionError: division by zero"]
+        assert notebook.pop_ups() == []
+        notebook.page.evaluate("() => { setTimeout(() => { throw new Error('thrown') }) }")
+        notebook.page.wait_for_function("() => true")
+        assert set(notebook.outside_requests) == {"http://elsewhere.invalid/x.png"}
+        assert "ERR_NAME_NOT_RESOLVED" in notebook.console_errors[0]
+        assert notebook.console_errors[-1] == "thrown"
+
+
+@pytest.mark.timeout(120)
+def test_the_helpers_click_wait_press_zoom_and_change_the_theme(lab: Lab) -> None:
+    with lab.open(lab.write("widgets", WIDGETS)) as notebook:
+        assert notebook.run_all() is True
+        notebook.click("say")
+        assert notebook.wait_for_text("said", "^something") == "something was said"
+        notebook.press("Shift+Tab", "Tab")
+        assert notebook.page.evaluate("document.activeElement.innerText") == "Say"
+        assert notebook.axe("grey", "color-contrast")[0].startswith("color-contrast: <p")
+        assert notebook.axe("said", "color-contrast") == []
+        notebook.theme("JupyterLab Dark")
+        assert notebook.page.evaluate("document.body.dataset.jpThemeLight") == "false"
+        notebook.zoom(200)
+        assert notebook.page.evaluate("[innerWidth, devicePixelRatio]") == [640, 2]
+
+
+@pytest.mark.timeout(120)
+def test_every_notebook_is_opened_with_the_settings_as_at_first(lab: Lab) -> None:
+    with lab.open(lab.write("dark", "1")) as notebook:
+        notebook.theme("JupyterLab Dark")
+    with lab.open("dark") as notebook:
+        assert notebook.page.evaluate("document.body.dataset.jpThemeName") == "JupyterLab Light"
+        assert notebook.page.locator(".jp-NotebookPanel").count() == 1
