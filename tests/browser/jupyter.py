@@ -74,12 +74,12 @@ class Lab:
             for process in left:
                 process.kill()
             psutil.wait_procs(left, 10)
-        assert not left, f"left behind by JupyterLab: {left}"
+        assert not left, f"left behind by JupyterLab: {[process.info['cmdline'] for process in left]}"
 
     def _processes(self) -> list[psutil.Process]:
         """The server, its kernels and theirs: all that were started with its runtime folder."""
         found = []
-        for process in psutil.process_iter():
+        for process in psutil.process_iter(["cmdline"]):
             try:
                 if process.environ().get("JUPYTER_RUNTIME_DIR") == str(self.place / "runtime"):
                     found.append(process)

@@ -12,7 +12,7 @@ from yolothreads.lessons import Lesson
 from yolothreads.lessons.panels.contest import ComparePanel, bars
 from yolothreads.scenes import Pictures
 
-CHOSEN = ("SharedModel", "ModelPerThread")
+CHOSEN = ("LockedModel", "ModelPerThread")
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_the_sentence_never_calls_a_pool_the_fastest_that_gave_wrong_results(pan
     measured = panel.result(WAIT_S)
     measured[0].wrong, measured[0].speeds = 3, (1000.0, 1000.0)
     sentence = panel._sentence(measured)
-    assert "wrong results or errors came from SharedModel (3)" in sentence
+    assert "wrong results or errors came from LockedModel (3)" in sentence
     assert "the fastest of the others is ModelPerThread" in sentence
 
 

@@ -31,7 +31,7 @@ def out(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(request, own, out):
-    """A future for each notebook that is to be tested. Two run at once: one alone leaves a core idle half the time."""
+    """A future for each notebook that is to be tested. Two run at once, in processes as a user's."""
     words = ["--quick", "--timeout", "240", "--out", str(out)]
     parameters = {"workers": 3, "images": own, "weights": own / "my weights.pt", "quick": True}
     for name, value in parameters.items():

@@ -43,15 +43,18 @@ class Busy:
     """A body that does not end by itself from its tenth call on; the sequential orders are over by then."""
 
     def __init__(self) -> None:
-        self.runs, self.inside = count(), threading.Event()
+        self.runs, self.inside, self.ended = count(), threading.Event(), threading.Event()
 
     def body(self, s: Any) -> None:
         s.n = 1
         s.n = 2
         if next(self.runs) >= 10:
             self.inside.set()
-            while True:
-                sum(range(1000))
+            try:
+                while True:
+                    sum(range(1000))
+            finally:
+                self.ended.set()
 
 
 def test_a_search_stops_in_the_middle_of_a_schedule() -> None:
@@ -60,7 +63,7 @@ def test_a_search_stops_in_the_middle_of_a_schedule() -> None:
         busy.body, busy.body, setup=lambda: SimpleNamespace(n=0), watch=[Busy.body], stop=busy.inside.is_set
     )
     assert 0 < found.schedules < found.total and "interrupted" in found.bound
-    assert not [t for t in threading.enumerate() if t.name in ("A", "B")]
+    assert busy.ended.is_set() and not is_exploring()
 
 
 def test_a_replay_can_be_stopped() -> None:

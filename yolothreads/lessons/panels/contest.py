@@ -111,9 +111,10 @@ class ComparePanel(Shell[Comparison]):
     def _state(self, done: int, total: int) -> str:
         if not self._measured:
             return "Nothing has been measured yet"
-        if self.is_running and (opening := next((m.pool for m in self._measured if not m.start_up_s), "")):
+        is_going = self.is_running and not self.is_over
+        if is_going and (opening := next((m.pool for m in self._measured if not m.start_up_s), "")):
             return f"{opening} is being opened"
-        if self.is_running and done == total:
+        if is_going and done == total:
             return "Waiting times and memory are being measured" if self.memory else "Waiting times are being measured"
         return f"{done} of {total} turns"
 

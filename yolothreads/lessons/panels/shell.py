@@ -82,7 +82,7 @@ class Shell(ABC, Generic[T]):
         self.redraws_every_s = _EVERY_S
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
-        self._is_over = False  # the run has its outcome; its thread may still draw what it leaves
+        self.is_over = False  # the run has its outcome; its thread may still draw what it leaves
         self._drawn_at = 0.0
         self._outcome: T | None = None
         self._error: BaseException | None = None
@@ -195,13 +195,13 @@ class Shell(ABC, Generic[T]):
 
     def _begin(self) -> None:
         global _running
-        if (last := _running) is not None and last._is_over and last._thread is not None:
+        if (last := _running) is not None and last.is_over and last._thread is not None:
             last._thread.join(_PATIENCE_S)  # it only draws what it leaves
         if not _turn.acquire(blocking=False):
             whose = "This panel" if self.is_running else "Another panel"
             raise PanelError(f"{whose} is running; press Stop there first, or wait until it is done.")
         _running = self
-        self._is_over = False
+        self.is_over = False
         self._stop.clear()
         self._outcome = self._error = None
 
@@ -229,7 +229,7 @@ class Shell(ABC, Generic[T]):
         except BaseException as error:  # it is raised again where the code asks for the result
             self._error = error
             said = f"Failed. {type(error).__name__}: {error}"
-        self._is_over = True
+        self.is_over = True
         try:
             self._draw()
             self.run_button.description = "Run again"
