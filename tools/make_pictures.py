@@ -77,11 +77,12 @@ def take(notebook: Notebook, name: str) -> None:
         for _ in range(2):
             notebook.click("yolothreads-next-change")
             notebook.page.wait_for_timeout(500)
-    photograph(notebook).save(IMAGES / f"panel_{name}.png", optimize=True)
     if name == "panel":
         first, *rest = [frame.quantize(96) for frame in film(notebook)]
         file = IMAGES / "panel.gif"
         first.save(file, save_all=True, append_images=rest, duration=round(1000 * EVERY_S), loop=0, optimize=True)
+    else:
+        photograph(notebook).save(IMAGES / f"panel_{name}.png", optimize=True)
     notebook.click("yolothreads-stop")
 
 
