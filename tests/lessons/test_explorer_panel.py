@@ -42,8 +42,12 @@ class Stuck:
         s.n = 2
         if next(self.calls) >= self.after:
             self.inside.set()
-            while True:
-                sum(range(1000))
+            work_for_ever()
+
+
+def work_for_ever():
+    while True:
+        sum(range(1000))
 
 
 def panel_of(*bodies, **options):

@@ -51,10 +51,14 @@ class Busy:
         if next(self.runs) >= 10:
             self.inside.set()
             try:
-                while True:
-                    sum(range(1000))
+                work_for_ever()
             finally:
                 self.ended.set()
+
+
+def work_for_ever() -> None:
+    while True:
+        sum(range(1000))
 
 
 def test_a_search_stops_in_the_middle_of_a_schedule() -> None:
