@@ -260,5 +260,4 @@ def test_it_can_be_read_in_light_and_in_dark(page: Notebook, theme: str) -> None
 
 
 def test_controls_have_names_for_a_screen_reader(page: Notebook) -> None:
-    rules = ("label", "select-name", "button-name", "image-alt", "svg-img-alt", "aria-progressbar-name")
-    assert page.axe("yolothreads-panel", *rules) == []
+    assert page.axe("yolothreads-panel") == []

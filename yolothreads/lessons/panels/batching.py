@@ -30,11 +30,6 @@ _WAITS_MS, _DEADLINES_S = (0, 5, 20, 50, 100, 500), (0.0, 0.05, 0.1, 0.2, 0.5, 1
 _RUSH = ((0.25, 0.5), (0.6, 2.0), (1.0, 0.5))  # until this share of the time, so many times what the worker can do
 _NOW_S = 2.0
 _GREY = "#767676"
-# Sliders of ipywidgets have a name for the eye only; it is given to screen readers when the slider has been drawn.
-_NAME_SLIDER = """let left = 50; const timer = setInterval(() => {
-  for (const handle of document.querySelectorAll(".yolothreads-rate [role=slider]"))
-    handle.setAttribute("aria-label", handle.closest(".yolothreads-rate").querySelector("label").textContent);
-  if (!left--) clearInterval(timer); }, 200)"""
 _COLOURS = {"answered": looks.GOOD, **MARKS, "failed": "#0072b2", "cancelled": _GREY}
 
 
@@ -93,14 +88,6 @@ class BatchingPanel(Shell[BatchingRun]):
         super().__init__("Let calls come, and watch the queue", settings, [self._live])
         self._show_run(BatchingRun(self._choice()))
         self._draw()
-
-    def show(self) -> None:
-        """Show the panel, as `Shell.show` does."""
-        from IPython.display import Javascript, display
-
-        super().show()
-        if front_end.is_there():
-            display(Javascript(_NAME_SLIDER))  # type: ignore[no-untyped-call]
 
     def table(self) -> Table:
         """Every run of this panel so far, one row each."""

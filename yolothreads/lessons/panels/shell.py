@@ -23,12 +23,19 @@ _EVERY_S = 0.1  # between two redraws
 _KEPT = 1000  # durations of redraws
 _PATIENCE_S = 60.0  # for a run that is just opening a pool of processes
 
-# JupyterLab takes arrows and Enter for commands of its own, also where the focus is on a list or a button, unless that
-# element itself says that it must not.
-_KEYS_ARE_OURS = (
-    "setTimeout(() => element.closest('.jp-OutputArea')?.addEventListener('focusin', "
-    "event => event.target.setAttribute('data-lm-suppress-shortcuts', 'true')))"
-)
+# What widgets cannot say. JupyterLab takes arrows and Enter for commands of its own, also where the focus
+# is on a list or a button, unless that element itself says that it must not; and sliders have a name for the eye only.
+_SCRIPT = """setTimeout(() => {
+  const area = element.closest(".jp-OutputArea");
+  if (!area) return;
+  area.addEventListener("focusin", event => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
+  const name = () => area.querySelectorAll("[role=slider]:not([aria-label])").forEach(handle => {
+    const label = handle.closest(".widget-inline-hbox")?.querySelector("label");
+    if (label) handle.setAttribute("aria-label", label.textContent);
+  });
+  name();
+  new MutationObserver(name).observe(area, {childList: true, subtree: true});
+})"""
 
 _turn = threading.Lock()  # held by the panel that runs: two at once would measure each other
 _running: Shell[Any] | None = None
@@ -122,7 +129,7 @@ class Shell(ABC, Generic[T]):
             return
         front_end.show_in_cell(self.close)
         display(self.widget)  # type: ignore[no-untyped-call]
-        display(Javascript(_KEYS_ARE_OURS))  # type: ignore[no-untyped-call]
+        display(Javascript(_SCRIPT))  # type: ignore[no-untyped-call]
         self._place = display(HTML(""), display_id=True)  # type: ignore[no-untyped-call]
 
     def run(self) -> None:
