@@ -1,13 +1,21 @@
-"""Every notebook as a learner runs it: opened in JupyterLab, Run All. Pictures of them are left in build/browser."""
+"""Every notebook as a learner runs it, who has other settings than its own: opened in JupyterLab, Run All.
 
+Other workers, the user's own pictures, another weights file. (With their own settings notebooks are run by nbval.)
+Pictures of them are left in build/browser.
+"""
+
+import shutil
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
+import cv2
+import nbformat
 import pytest
 
+from yolothreads import scenes, weights
 from yolothreads.headless import runner
 
 from .jupyter import Lab, Notebook
@@ -81,7 +89,23 @@ class Series:
 
 
 @pytest.fixture(scope="module")
-def series(lab: Lab, request: pytest.FixtureRequest):
+def other_settings(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A folder of pictures and a weights file such as a user may have, named in every notebook's settings."""
+    own = tmp_path_factory.mktemp("own")
+    for i, shape in enumerate([(480, 640), (640, 384), (300, 500)]):
+        cv2.imwrite(str(own / f"picture {i}.jpg"), scenes.scene(700 + i, shape).image)
+    shutil.copy(weights.bundled(), own / "my weights.pt")
+    settings = {"device": "auto", "weights": str(own / "my weights.pt"), "workers": 3, "images": str(own)}
+    for name in NAMES:
+        file = lab.notebooks / f"{name}.ipynb"
+        notebook = nbformat.read(file, as_version=4)
+        (cell,) = (c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
+        cell.source = "\n".join(f"{name} = {value!r}" for name, value in {**settings, "quick": True}.items())
+        nbformat.write(notebook, file)
+
+
+@pytest.fixture(scope="module")
+def series(lab: Lab, request: pytest.FixtureRequest, other_settings: None) -> Iterator[Series]:
     mine = [item for item in request.session.items if item.getparent(pytest.Module) is request.node]
     series = Series(lab, [item.callspec.params["name"] for item in mine if hasattr(item, "callspec")])
     yield series

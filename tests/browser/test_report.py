@@ -8,6 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from playwright.sync_api import Browser, Page
 
+from yolothreads import cli
 from yolothreads.detections import explore
 from yolothreads.headless import report
 from yolothreads.headless.runner import Run
@@ -60,6 +61,18 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     runs = [Run("01_one", 3.0, True, "", (verdict,)), Run("02_two", 1.0, False, "It failed.", ())]
     report.write(runs, place, place)
     return sorted(place.glob("*.html"))
+
+
+@pytest.mark.timeout(240)
+def test_a_lesson_that_papermill_ran_with_other_settings_is_as_clean(chromium: Browser, tmp_path: Path) -> None:
+    words = ["run", "00", "--quick", "-p", "workers", "3", "--out", str(tmp_path), "--report", str(tmp_path / "report")]
+    assert cli.main(words) == 0
+    page = chromium.new_page()
+    page.goto((tmp_path / "report" / "00_start_here.html").as_uri())
+    assert page.get_by_role("img").count() >= 2  # what was detected, and what the panel leaves
+    assert "ModelPerThread, 3 workers" in page.inner_text("main")
+    assert [v["id"] for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")] == []
+    page.close()
 
 
 @pytest.fixture(params=["light", "dark"])

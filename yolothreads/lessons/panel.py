@@ -109,10 +109,10 @@ class Panel(Shell[PoolRun]):
         left_s = progress.left_s if run.state == "works" else None
         now = {
             "images/s now": f"{progress.now:.1f}" if run.state == "works" else "–",
-            "images/s so far": f"{progress.so_far:.1f}",
+            "images/s so far": f"{progress.so_far:.1f}" if run.done else "–",
             "done": f"{run.done} of {run.choice.images}",
             "time left": "–" if left_s is None else f"{left_s:.0f} s",
-            "memory": f"{run.memory_mb:.0f} MB ({run.memory_mb - run.before_mb:+.0f})",
+            "memory": f"{run.memory_mb:.0f} MB ({run.memory_mb - run.before_mb:+.0f})" if run.memory_mb else "–",
         }
         verdict = {
             "right": (run.right, looks.GOOD),
