@@ -142,6 +142,7 @@ def test_closing_ends_the_run_and_leaves_no_thread(panel):
     started(panel)
     panel.close()
     assert not panel.is_running
+    assert panel.run_button.comm is None  # the widgets are gone, too
     assert not any(thread.is_alive() for thread in panel.threads)
 
 

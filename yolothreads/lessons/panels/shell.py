@@ -161,8 +161,7 @@ class Shell(ABC, Generic[T]):
     def close(self) -> None:
         """End the run, wait until its thread is gone, and take the panel off the page."""
         self.stop(wait_s=_PATIENCE_S)
-        for widget in (*self.settings.values(), self.run_button, self.stop_button, self.status, self.widget):
-            widget.close()
+        _close(self.widget)
 
     @property
     def is_running(self) -> bool:
@@ -265,3 +264,9 @@ class Shell(ABC, Generic[T]):
 
     def _say(self, text: str, *, is_error: bool = False) -> None:
         self.status.value = looks.status(text, is_error=is_error)
+
+
+def _close(widget: Widget) -> None:
+    for child in getattr(widget, "children", ()):
+        _close(child)
+    widget.close()
