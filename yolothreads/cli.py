@@ -115,10 +115,12 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     races.set_defaults(command=_bench_races)
     races.add_argument("--budget", type=float, default=20.0, metavar="S", help="seconds for two predict() calls (20)")
     panel = others.add_parser(
-        "panel", help="measure what a panel costs that redraws", description="Measure a panel; takes two minutes."
+        "panel", help="measure what a panel costs that redraws", description="Measure a panel; takes three minutes."
     )
     panel.set_defaults(command=_bench_panel)
-    panel.add_argument("--window", type=float, default=4.0, metavar="S", help="seconds with redraws, or without (4)")
+    panel.add_argument(
+        "--window", type=float, default=0.3, metavar="S", help="seconds with redraws, then without (0.3)"
+    )
     panel.add_argument("--workers", type=int, default=kept, metavar="N", help="as for bench")
     for other in (growth, races, panel):
         other.add_argument("--rounds", type=int, default=kept, metavar="N", help="as for bench")

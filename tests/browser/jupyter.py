@@ -20,7 +20,7 @@ import nbformat
 import psutil
 from axe_playwright_python.sync_playwright import Axe
 from nbformat.v4 import new_code_cell, new_notebook
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import Browser, Locator, ViewportSize, expect
 from playwright.sync_api import TimeoutError as OutOfTime
 
 from yolothreads.headless import runner
@@ -258,17 +258,27 @@ class Notebook:
     @contextmanager
     def whole(self) -> Iterator[None]:
         """For as long as this lasts, the window is so high that all of the notebook is to be seen."""
-        size, inside = self.page.viewport_size, "document.querySelector('.jp-Notebook .jp-WindowedPanel-outer')"
+        size = self.page.viewport_size
         assert size is not None
-        hidden = self.page.evaluate(f"{inside}.scrollHeight - {inside}.clientHeight")
-        self.page.set_viewport_size({"width": size["width"], "height": size["height"] + hidden})
+        height = size["height"]
         try:
-            self.page.wait_for_function(f"() => {inside}.scrollHeight <= {inside}.clientHeight")
+            # Again and again: JupyterLab measures a cell only once it is in sight.
+            while (hidden := self.page.evaluate(f"{_INSIDE}.scrollHeight - {_INSIDE}.clientHeight")) > 0:
+                height += hidden
+                self._resize({"width": size["width"], "height": height})
             yield
         finally:
-            self.page.set_viewport_size(size)
+            if height != size["height"]:
+                self._resize(size)
+
+    def _resize(self, size: ViewportSize) -> None:
+        """Change the window's height, and wait until JupyterLab has followed, which it does some frames later."""
+        before = self.page.evaluate(f"{_INSIDE}.clientHeight")
+        self.page.set_viewport_size(size)
+        self.page.wait_for_function(f"before => {_INSIDE}.clientHeight !== before", arg=before)
 
 
+_INSIDE = "document.querySelector('.jp-Notebook .jp-WindowedPanel-outer')"
 _PANEL = "window.jupyterapp?.shell.currentWidget"
 _CONTEXT = f"{_PANEL}?.context?.sessionContext"
 

@@ -9,17 +9,17 @@ from yolothreads.trace import Span
 
 
 def paths(html):
-    """Bars of each fill: (left, top, width); the picture is 1000 wide."""
+    """Bars of each colour: (left, middle, width); the picture is 1000 wide."""
     found, shift = {}, float(re.search(r"translate\((\S+)\)", html)[1])
-    for fill, d in re.findall(r'<path fill="([^"]+)"[^>]*? d="([^"]+)"', html):
-        bars = re.findall(r"M(\S+) (\S+)h([\d.]+)v", d)
-        found[fill] = [(float(left) + shift, float(top), float(width)) for left, top, width in bars]
+    for colour, d in re.findall(r'<path stroke="([^"]+)" stroke-width="\d+" d="([^"]+)"', html):
+        bars = re.findall(r"M(\S+) (\S+)h([\d.]+)", d)
+        found[colour] = [(float(left) + shift, float(middle), float(width)) for left, middle, width in bars]
     return found
 
 
 def test_a_span_is_drawn_where_and_as_long_as_it_was():
     lanes = Lanes([Span("a", "infer", 11.0, 11.5)], seconds=2.0)
-    assert paths(lanes.html(now=12.0)) == {"#0072b2": [(500.0, 3.0, 250.0)]}
+    assert paths(lanes.html(now=12.0)) == {"#0072b2": [(500.0, 12.0, 250.0)]}
 
 
 def test_each_thread_keeps_its_lane():
@@ -27,18 +27,18 @@ def test_each_thread_keeps_its_lane():
     lanes = Lanes(spans, seconds=2.0)
     lanes.html(now=2.0)
     spans.append(Span("b", "infer", 3.0, 3.5))
-    assert paths(lanes.html(now=4.0))["#0072b2"] == [(500.0, 3.0 + LANE, 250.0)]
+    assert paths(lanes.html(now=4.0))["#0072b2"] == [(500.0, 12.0 + LANE, 250.0)]
 
 
 def test_what_is_too_old_is_left_out_and_what_reaches_in_begins_outside():
     spans = [Span("a", "infer", 0.0, 1.0), Span("a", "infer", 7.0, 9.0)]
-    assert paths(Lanes(spans, seconds=2.0).html(now=10.0)) == {"#0072b2": [(-500.0, 3.0, 1000.0)]}
+    assert paths(Lanes(spans, seconds=2.0).html(now=10.0)) == {"#0072b2": [(-500.0, 12.0, 1000.0)]}
 
 
 def test_as_time_goes_on_bars_move_to_the_left():
     lanes = Lanes([Span("a", "infer", 9.0, 10.0)], seconds=2.0)
-    assert paths(lanes.html(now=10.0)) == {"#0072b2": [(500.0, 3.0, 500.0)]}
-    assert paths(lanes.html(now=10.5)) == {"#0072b2": [(250.0, 3.0, 500.0)]}
+    assert paths(lanes.html(now=10.0)) == {"#0072b2": [(500.0, 12.0, 500.0)]}
+    assert paths(lanes.html(now=10.5)) == {"#0072b2": [(250.0, 12.0, 500.0)]}
 
 
 def test_a_wait_for_a_lock_is_hatched():

@@ -15,7 +15,8 @@ from yolothreads.trace import Span
 LANE = 24  # height of a lane in pixels
 _WIDTH = 1000  # units of the SVG; it is stretched to the room there is
 
-# Colour, first pixel and height of a bar in its lane; "wait" and "load" get a pattern.
+# Colour, first pixel and height of a bar in its lane. Without a colour it is a box with a pattern, else a thick line:
+# that takes half as many letters, and there are hundreds of bars in each of ten redraws a second.
 _BARS = {
     "wait": ("", 3, 18),
     "load": ("", 3, 18),
@@ -34,9 +35,9 @@ _PATTERNS = (
 
 
 def _style(stage: str) -> str:
-    colour, *_ = _BARS[stage]
+    colour, _, height = _BARS[stage]
     if colour:
-        return f'fill="{colour}"'
+        return f'stroke="{colour}" stroke-width="{height}"'
     return f'fill="url(#yolothreads-{stage})" stroke="{_INK}" stroke-width="1" vector-effect="non-scaling-stroke"'
 
 
@@ -53,6 +54,7 @@ class Lanes:
         self._scale = _WIDTH / seconds
         self._zero: float | None = None  # the moment from which on bars are measured
         self._taken = 0  # spans that have become bars
+        # Of each stage what came from one redraw to the next, as one string, and when it ended.
         self._bars: dict[str, deque[tuple[float, str]]] = {stage: deque() for stage in _BARS}
         self._rows: dict[str, int] = {}  # threads keep the lane that they had first
 
@@ -60,25 +62,29 @@ class Lanes:
         """The timeline up to `now`, seconds of `time.perf_counter`; by default this moment."""
         begin = (perf_counter() if now is None else now) - self.seconds
         self._zero = begin if self._zero is None else self._zero
-        for span in self.spans[self._taken : len(self.spans)]:
-            self._take(span, self._zero)
+        self._take(begin, self._zero)
         drawn = []
         for stage, bars in self._bars.items():
             while bars and bars[0][0] < begin:
                 bars.popleft()
             if bars:
-                drawn.append(f'<path {_style(stage)} d="{"".join(bar for _, bar in bars)}"/>')
+                drawn.append(f'<path {_style(stage)} d="{"".join(several for _, several in bars)}"/>')
         shift = (self._zero - begin) * self._scale
         return self._frame(f'<g transform="translate({shift:.1f})">{"".join(drawn)}</g>')
 
-    def _take(self, span: Span, zero: float) -> None:
-        self._taken += 1
-        row = self._rows.setdefault(span.thread, len(self._rows))
-        if span.stage in _BARS:
-            _, top, height = _BARS[span.stage]
-            left, width = (span.start - zero) * self._scale, max(1.0, (span.end - span.start) * self._scale)
-            bar = f"M{left:.1f} {LANE * row + top}h{width:.1f}v{height}h-{width:.1f}z"
-            self._bars[span.stage].append((span.end, bar))
+    def _take(self, begin: float, zero: float) -> None:
+        """Turn the spans that came since the last redraw into bars."""
+        new: dict[str, list[str]] = {}
+        last = begin
+        for thread, stage, start, end in self.spans[self._taken : len(self.spans)]:
+            self._taken += 1
+            row = self._rows.setdefault(thread, len(self._rows))
+            if stage in _BARS and end > begin:
+                bar = _bar(stage, row, (start - zero) * self._scale, max(1.0, (end - start) * self._scale))
+                new.setdefault(stage, []).append(bar)
+                last = max(last, end)
+        for stage, bars in new.items():
+            self._bars[stage].append((last, "".join(bars)))
 
     def _frame(self, drawn: str) -> str:
         names = "".join(f"<span>{escape(thread)}</span>" for thread in self._rows)
@@ -94,12 +100,21 @@ class Lanes:
         )
 
 
+def _bar(stage: str, row: int, left: float, width: float) -> str:
+    colour, top, height = _BARS[stage]
+    if colour:
+        return f"M{left:.1f} {LANE * row + top + height / 2:g}h{width:.1f}"
+    return f"M{left:.1f} {LANE * row + top}h{width:.1f}v{height}h-{width:.1f}z"
+
+
 def legend() -> str:
     """What the bars mean."""
     parts = []
     for stage in _BARS:
-        _, top, height = _BARS[stage]
-        bar = f'<rect x="0" y="{top - 3}" width="28" height="{height - 2}" {_style(stage)}/>'
+        colour, top, height = _BARS[stage]
+        bar = f'<path {_style(stage)} d="M0 {top - 3 + height / 2:g}h28"/>'
+        if not colour:
+            bar = f'<rect x="0" y="{top - 3}" width="28" height="{height - 2}" {_style(stage)}/>'
         parts.append(
             f'<span><svg viewBox="0 0 28 16" aria-hidden="true"><defs>{_PATTERNS}</defs>{bar}</svg>'
             f"{_WORDS.get(stage, stage)}</span>"
