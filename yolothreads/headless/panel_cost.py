@@ -25,13 +25,12 @@ MOST_MS, LEAST = 3.0, 0.98
 _POOL, _IMGSZ = "ModelPerThread", 320
 _IMAGES = 100_000  # more than it will do
 _WARM_UP_S = 3.0
-_PAIRS = 60  # of windows in a round: many short ones, for the speed of a machine drifts by more than what is measured
 _PATIENCE_S = 120.0  # beyond the time of the windows
 
 
 @dataclass(frozen=True)
 class PanelCost:
-    """Milliseconds of each redraw; of each round the mean images/s of its windows with redraws, and of those without."""
+    """Milliseconds of each redraw; of each round the mean images/s of its windows with redraws and of those without."""
 
     redraws_ms: Sequence[float]
     with_redraws: Sequence[float]
@@ -66,11 +65,13 @@ class PanelCost:
         return str(self.table())
 
 
-def panel_cost(rounds: int = 5, window_s: float = 0.3, workers: int = 2) -> PanelCost:
-    """Run one pool, and in turns let its panel redraw for a moment and keep still for a moment, 60 times a round.
+def panel_cost(rounds: int = 5, pairs: int = 60, window_s: float = 0.3, workers: int = 2) -> PanelCost:
+    """Run one pool, and in turns let its panel redraw for a moment and keep still for a moment.
 
     Args:
         rounds: 1 or more.
+        pairs: of such moments in a round, 1 or more: many short ones, for the speed of a machine drifts by more than
+            what is measured.
         window_s: seconds of each moment.
         workers: threads of the pool, 1 or more.
 
@@ -79,8 +80,11 @@ def panel_cost(rounds: int = 5, window_s: float = 0.3, workers: int = 2) -> Pane
     """
     from jupyter_client.manager import start_new_kernel
 
-    at_least_one("rounds", rounds), at_least_one("workers", workers)
-    code = f"from yolothreads.headless import panel_cost; panel_cost.in_kernel({rounds}, {window_s}, {workers})"
+    for name, number in (("rounds", rounds), ("pairs", pairs), ("workers", workers)):
+        at_least_one(name, number)
+    code = (
+        f"from yolothreads.headless import panel_cost; panel_cost.in_kernel({rounds}, {pairs}, {window_s}, {workers})"
+    )
     said: list[str] = []
 
     def hear(message: dict[str, Any]) -> None:
@@ -89,7 +93,7 @@ def panel_cost(rounds: int = 5, window_s: float = 0.3, workers: int = 2) -> Pane
 
     manager, client = start_new_kernel(kernel_name="python3", extra_arguments=["--log-level=ERROR"])
     try:
-        limit_s = 2 * _PAIRS * rounds * window_s + _PATIENCE_S
+        limit_s = 2 * pairs * rounds * window_s + _PATIENCE_S
         reply = client.execute_interactive(code, allow_stdin=True, output_hook=hear, timeout=limit_s)
     except TimeoutError as error:
         raise YoloThreadsError(f"The kernel that measures the panel took longer than {limit_s:.0f} s.") from error
@@ -99,11 +103,11 @@ def panel_cost(rounds: int = 5, window_s: float = 0.3, workers: int = 2) -> Pane
     if reply["content"]["status"] != "ok":
         raise YoloThreadsError(f"The panel could not be measured: {reply['content'].get('evalue', '')}")
     answer = json.loads("".join(said).splitlines()[-1])
-    setting = f"{_POOL}, workers {workers}, imgsz {_IMGSZ}, {_PAIRS} pairs of windows of {window_s:g} s a round"
+    setting = f"{_POOL}, workers {workers}, imgsz {_IMGSZ}, {pairs} pairs of windows of {window_s:g} s a round"
     return PanelCost(**answer, setting=setting, stamp=stamp("cpu"))
 
 
-def in_kernel(rounds: int, window_s: float, workers: int) -> None:
+def in_kernel(rounds: int, pairs: int, window_s: float, workers: int) -> None:
     """What the kernel does; prints lists of numbers as JSON."""
     from yolothreads.lessons import Lesson, Panel
 
@@ -119,7 +123,7 @@ def in_kernel(rounds: int, window_s: float, workers: int) -> None:
         panel.redraws_ms.clear()
         for _ in range(rounds):
             speeds: tuple[list[float], list[float]] = ([], [])
-            for still in turns(2, _PAIRS):  # forwards and backwards, so that a drift hits both alike
+            for still in turns(2, pairs):  # forwards and backwards, so that a drift hits both alike
                 panel.redraws_every_s = math.inf if still else usual_s
                 speeds[still].append(_speed(panel, window_s, pause))
             for mean, speed in zip(means, speeds, strict=True):
