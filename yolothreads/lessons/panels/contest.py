@@ -122,7 +122,7 @@ class ComparePanel(Shell[Comparison]):
         right = [m for m in measured if not m.wrong + m.errors]
         wrong = [f"{m.pool} ({m.wrong + m.errors})" for m in measured if m.wrong + m.errors]
         if not right:
-            return f"Every pool gave wrong results or errors: {', '.join(wrong)}."
+            return f"Wrong results or errors came from every pool that was measured: {', '.join(wrong)}."
         best = max(right, key=lambda m: m.images_per_s.median)
         bad = f"wrong results or errors came from {', '.join(wrong)}" if wrong else "no pool gave a wrong result"
         fastest = f"the fastest of the others is {best.pool}, {best.images_per_s:.1f} images/s"
