@@ -69,7 +69,10 @@ class OnPage:
         self.notebook.press("Tab")
 
     def run(self) -> None:
+        """Press Run, and wait until the panel answers: what it said before came of another run."""
+        before = self.text("status")
         self.notebook.click(self.part("run"))
+        self._until_it_is_not("status", before)
 
     def stop(self) -> str:
         self.notebook.click(self.part("stop"))
@@ -81,10 +84,13 @@ class OnPage:
     def see_it_move(self) -> None:
         """Wait until what is live has changed twice."""
         for _ in range(2):
-            self.notebook.page.wait_for_function(
-                "([selector, before]) => document.querySelector(selector).innerText !== before",
-                arg=[f".{self.part('live')}", self.text("live")],
-            )
+            self._until_it_is_not("live", self.text("live"))
+
+    def _until_it_is_not(self, name: str, before: str) -> None:
+        self.notebook.page.wait_for_function(
+            "([selector, before]) => document.querySelector(selector).innerText !== before",
+            arg=[f".{self.part(name)}", before],
+        )
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +139,52 @@ def test_another_pool_gives_another_verdict(of_pools: OnPage) -> None:
     of_pools.run()
     assert "40 right, 0 silently wrong, 0 errors" in of_pools.wait_for("ModelPerThread.*40 images")
     assert of_pools.notebook.find(of_pools.part("first-wrong")).locator("img").count() == 0
+
+
+def test_a_tracker_for_each_camera_gives_another_verdict(page: Notebook) -> None:
+    cameras = OnPage(page, "cameraspanel")
+    cameras.fill("frames", 30)
+    cameras.choose("tracker", "one for all cameras")
+    cameras.run()
+    cameras.wait_for("one for all cameras .*30 frames of each.* Identities of cameras are mixed")
+    cameras.choose("tracker", "one for each camera")
+    cameras.run()
+    cameras.wait_for("one for each camera .*30 frames of each.* 0 transfers.* No number went from one")
+    cameras.fill("frames", 400)
+
+
+def test_other_pools_to_compare_give_another_verdict(page: Notebook) -> None:
+    compare = OnPage(page, "comparepanel")
+    compare.choose("pools", ["SharedModel"])
+    compare.run()
+    compare.wait_for(r"Wrong results or errors came from every pool that was measured: SharedModel \(\d+\)")
+    compare.choose("pools", ["ModelPerThread"])
+    compare.run()
+    compare.wait_for("no pool gave a wrong result; the fastest .* ModelPerThread")
+    compare.choose("pools", ["SharedModel", "ModelPerThread"])
+
+
+def test_more_calls_than_the_worker_can_do_give_another_verdict(page: Notebook) -> None:
+    batching = OnPage(page, "batchingpanel")
+    batching.fill("seconds", 3)
+    batching.fill("rate-number", 5)
+    batching.run()
+    batching.wait_for(r"each is accounted for.* \b0 refused")
+    batching.fill("rate-number", 1000)
+    batching.run()
+    batching.wait_for(r"each is accounted for.* [1-9]\d* refused")
+    batching.fill("seconds", 60)
+
+
+def test_more_preemptions_give_another_verdict(page: Notebook) -> None:
+    explorer = OnPage(page, "explorerpanel")
+    explorer.choose("preemptions", "0")
+    explorer.run()
+    explorer.wait_for("^(?!NOT SAFE).*2 schedules")
+    explorer.choose("preemptions", "1")
+    explorer.run()
+    explorer.wait_for("NOT SAFE")
+    explorer.choose("preemptions", "2")
 
 
 def test_what_a_run_leaves_stands_below_the_panel(of_pools: OnPage, page: Notebook) -> None:
