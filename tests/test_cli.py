@@ -78,6 +78,14 @@ def test_run_prints_a_table_and_returns_1_where_a_notebook_failed(
     assert printed.err == "01_bad: Cell [2] raised ValueError: no\n"
 
 
+def test_a_report_that_cannot_be_written_is_refused_before_anything_is_run(
+    called: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["run", "--report", "/dev/null/here"]) == 2
+    assert 'could not be written to "/dev/null/here"' in capsys.readouterr().err
+    assert called == {}
+
+
 def test_an_error_is_a_sentence_and_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["run", "no_such_lesson"]) == 2
     assert capsys.readouterr().err.startswith('error: There is no notebook "no_such_lesson"')

@@ -160,6 +160,8 @@ def _run(args: argparse.Namespace) -> int:
     if args.quick:
         os.environ["YOLOTHREADS_QUICK"] = "1"
     notebooks = runner.find(args.names)
+    if args.report is not None:
+        report.make_folder(Path(args.report))
     parameters = {name: _value(name, text) for name, text in args.p}
     runs = runner.run(notebooks, parameters, args.out, args.timeout, on_done=_say)
     rows = [(r.notebook, f"{r.seconds:.1f}", "ok" if r.ok else "failed", _words(r)) for r in runs]

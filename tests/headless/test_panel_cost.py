@@ -18,9 +18,11 @@ def test_the_table_names_what_is_promised_beside_what_was_measured() -> None:
     assert rows["with / without"] == ("0.990", "over 0.98")
 
 
-def test_what_makes_no_sense_is_refused_before_a_kernel_starts() -> None:
-    with pytest.raises(ArgumentError, match="rounds=0"):
-        panel_cost(rounds=0)
+@pytest.mark.parametrize("wrong", ["rounds=0", "pairs=0", "window_s=0", "window_s=-1", "window_s=inf", "workers=0"])
+def test_what_makes_no_sense_is_refused_before_a_kernel_starts(wrong: str) -> None:
+    name, number = wrong.split("=")
+    with pytest.raises(ArgumentError, match=wrong):
+        panel_cost(**{name: float(number) if name == "window_s" else int(number)})
 
 
 @pytest.mark.timeout(180)

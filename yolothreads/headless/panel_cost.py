@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from yolothreads.comparison import Spread
-from yolothreads.errors import YoloThreadsError
+from yolothreads.errors import ArgumentError, YoloThreadsError
 from yolothreads.measure import stamp, turns
 from yolothreads.pools.arguments import at_least_one
 from yolothreads.tables import Table
@@ -82,6 +82,8 @@ def panel_cost(rounds: int = 5, pairs: int = 60, window_s: float = 0.3, workers:
 
     for name, number in (("rounds", rounds), ("pairs", pairs), ("workers", workers)):
         at_least_one(name, number)
+    if not 0 < window_s < math.inf:
+        raise ArgumentError(f"window_s={window_s:g} makes no sense; give seconds, more than 0.")
     code = (
         f"from yolothreads.headless import panel_cost; panel_cost.in_kernel({rounds}, {pairs}, {window_s}, {workers})"
     )

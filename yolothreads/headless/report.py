@@ -32,6 +32,18 @@ _OF_PAPERMILL = "papermill-error-cell-tag"
 _LIGHT, _DARK = "xcode", "github-dark"  # styles of pygments
 
 
+def make_folder(out: Path) -> None:
+    """Make the folder for the pages, if need be; to be called before a run of minutes, too.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritten(out, error) from error
+
+
 def write(runs: Sequence[Run], executed: Path, out: Path) -> Path:
     """Write a page for each notebook that was run, and `index.html`; gives the path of the index.
 
@@ -50,15 +62,14 @@ def write(runs: Sequence[Run], executed: Path, out: Path) -> Path:
     names = [run.notebook for run in runs]
     for run, before, after in zip(runs, [None, *names], [*names[1:], None], strict=False):
         pages[run.notebook] = _page(run, executed, names, {"Previous": before, "Next": after})
+    make_folder(out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
         for name, page in pages.items():
             half = out / f"{name}.html.part"  # so that nobody sees half a page
             half.write_text(page, encoding="utf-8")
             half.replace(out / f"{name}.html")
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(f'The report could not be written to "{out}" ({reason}); choose another folder.') from error
+        raise _unwritten(out, error) from error
     return out / "index.html"
 
 
@@ -157,3 +168,8 @@ def _style() -> str:
     light, dark = (HtmlFormatter(style=name).get_style_defs(".highlight") for name in (_LIGHT, _DARK))
     own = (_TEMPLATES / "page.css").read_text(encoding="utf-8")
     return f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n.highlight {{ background: none; }}\n{own}"
+
+
+def _unwritten(out: Path, error: OSError) -> OutputError:
+    reason = error.strerror or str(error)
+    return OutputError(f'The report could not be written to "{out}" ({reason}); choose another folder.')
