@@ -26,13 +26,11 @@ def answers(*kinds):
 
 
 @pytest.fixture(autouse=True)
-def no_thread_is_left():
+def threads_before():
+    """The threads that were there before the test; it may leave no other."""
     before = set(threading.enumerate())
-    yield
-    left = set(threading.enumerate()) - before
-    for thread in left:  # of wrong answers: they end soon after the check
-        thread.join(5)
-    assert [thread for thread in left if thread.is_alive()] == []
+    yield before
+    assert [t for t in threading.enumerate() if t not in before] == []
 
 
 @pytest.mark.parametrize(("exercise", "source"), answers("answer", "also_right"))
@@ -41,10 +39,12 @@ def test_right_answers_are_correct(exercise, source):
 
 
 @pytest.mark.parametrize(("exercise", "source"), answers("wrong"))
-def test_wrong_answers_are_told_what_was_seen(exercise, source):
+def test_wrong_answers_are_told_what_was_seen(exercise, source, threads_before):
     answer = exercise.check(written(exercise, source))
     assert answer.outcome == NOT_YET
     assert answer.seen
+    for thread in set(threading.enumerate()) - threads_before:  # a wrong answer's, which end soon after the check
+        thread.join(5)
 
 
 @pytest.mark.parametrize("exercise", EXERCISES.values(), ids=EXERCISES)
