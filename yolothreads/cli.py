@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolothreads.errors import OutputError, YoloThreadsError
+from yolothreads.errors import YoloThreadsError, writing
 
 if TYPE_CHECKING:
     from yolothreads.bench import Setting
@@ -258,10 +258,8 @@ def _show(done: Any, file: str | None) -> int:
     text = json.dumps(done.to_dict(), indent=2)
     print(text if file == "-" else done)
     if file is not None and file != "-":
-        try:
+        with writing(f'"{file}" could not be written', "name another file"):
             Path(file).write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f'"{file}" could not be written ({error.strerror}); name another file.') from error
     return 0
 
 

@@ -20,6 +20,8 @@ Each message names the thing, what is wrong with it, and what to do, in at most 
 """
 
 import queue
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class YoloThreadsError(Exception):
@@ -80,3 +82,20 @@ class PanelError(YoloThreadsError):
 
 class OutputError(YoloThreadsError):
     """A file could not be written."""
+
+
+@contextmanager
+def writing(problem: str, remedy: str) -> Iterator[None]:
+    """Make an OutputError of an OSError that is raised within.
+
+    Args:
+        problem: what then is wrong, as the message begins: '"out.json" could not be written'.
+        remedy: what to do, as it ends: "name another file".
+
+    Raises:
+        OutputError: a file could not be written; the message has the system's reason, too.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{problem} ({error.strerror or error}); {remedy}.") from error

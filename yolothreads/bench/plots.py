@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolothreads.comparison import Comparison, Spread
-from yolothreads.errors import OutputError
+from yolothreads.errors import writing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,12 +20,10 @@ _MARKS = "osD^vPX*<>"
 def save(figures: Mapping[str, Figure], folder: str | Path) -> list[Path]:
     """Write each figure as NAME.png into a folder, which is made if need be. Raises OutputError where it cannot be."""
     paths = [Path(folder, f"{name}.png") for name in figures]
-    try:
+    with writing(f'"{folder}" could not be written', "name another folder"):
         Path(folder).mkdir(parents=True, exist_ok=True)
         for path, figure in zip(paths, figures.values(), strict=True):
             figure.savefig(path, dpi=110)
-    except OSError as error:
-        raise OutputError(f'"{folder}" could not be written ({error.strerror}); name another folder.') from error
     return paths
 
 

@@ -7,13 +7,14 @@ there as the sentence, table and figure that it leaves.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolothreads.errors import OutputError
+from yolothreads.errors import writing
 from yolothreads.headless.runner import Run
 from yolothreads.lessons.claims import CLAIMS
 from yolothreads.measure import stamp
@@ -38,10 +39,8 @@ def make_folder(out: Path) -> None:
     Raises:
         OutputError: it cannot be made.
     """
-    try:
+    with _writing_to(out):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritten(out, error) from error
 
 
 def write(runs: Sequence[Run], executed: Path, out: Path) -> Path:
@@ -63,13 +62,11 @@ def write(runs: Sequence[Run], executed: Path, out: Path) -> Path:
     for run, before, after in zip(runs, [None, *names], [*names[1:], None], strict=False):
         pages[run.notebook] = _page(run, executed, names, {"Previous": before, "Next": after})
     make_folder(out)
-    try:
+    with _writing_to(out):
         for name, page in pages.items():
             half = out / f"{name}.html.part"  # so that nobody sees half a page
             half.write_text(page, encoding="utf-8")
             half.replace(out / f"{name}.html")
-    except OSError as error:
-        raise _unwritten(out, error) from error
     return out / "index.html"
 
 
@@ -170,6 +167,5 @@ def _style() -> str:
     return f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n.highlight {{ background: none; }}\n{own}"
 
 
-def _unwritten(out: Path, error: OSError) -> OutputError:
-    reason = error.strerror or str(error)
-    return OutputError(f'The report could not be written to "{out}" ({reason}); choose another folder.')
+def _writing_to(out: Path) -> AbstractContextManager[None]:
+    return writing(f'The report could not be written to "{out}"', "choose another folder")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
 
-from yolothreads.errors import ArgumentError, NotebookError, OutputError
+from yolothreads.errors import ArgumentError, NotebookError, writing
 from yolothreads.lessons.claims import MIME
 
 _BESIDE = Path(__file__).parents[2] / "notebooks"  # where an editable installation has them
@@ -98,10 +98,8 @@ def run(
     for source in sources:
         _check(source, parameters or {})
     place = Path(out).resolve()
-    try:
+    with _writing(place):
         place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritten(place, error) from error
     runs = []
     for source in sources:
         runs.append(_run_one(source, dict(parameters or {}), place / source.name, timeout_s))
@@ -148,10 +146,11 @@ def _run_one(source: Path, parameters: dict[str, Any], target: Path, timeout_s: 
         error = f"Cell [{failed.exec_count}] raised {failed.ename}: {_line(failed.evalue)}"
     except CellTimeoutError:  # an OSError, too, so it has to come first
         error = f"It took longer than {timeout_s:g} s; allow more with --timeout."
-    except OSError as failed:
+    except OSError:
         with suppress(OSError):
             target.unlink(missing_ok=True)  # half a notebook must not look like a whole one
-        raise _unwritten(target, failed) from failed
+        with _writing(target):
+            raise
     except Exception as failed:  # a dead kernel, or one that did not start
         error = _sentence(failed)
     return Run(source.stem, perf_counter() - start, not error, error, tuple(_verdicts(target)))
@@ -167,11 +166,8 @@ def _verdicts(executed: Path) -> list[dict[str, Any]]:
     return [dict(output.data[MIME]) for output in outputs if MIME in output.get("data", {})]
 
 
-def _unwritten(path: Path, error: OSError) -> OutputError:
-    reason = error.strerror or str(error)
-    return OutputError(
-        f'"{path}" could not be written ({reason}); make room there, or choose another folder with --out.'
-    )
+def _writing(path: Path) -> AbstractContextManager[None]:
+    return writing(f'"{path}" could not be written', "make room there, or choose another folder with --out")
 
 
 def _plain(path: Path) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolothreads.comparison import Spread
-from yolothreads.errors import ArgumentError, OutputError
+from yolothreads.errors import ArgumentError, writing
 from yolothreads.trace import STAGES, Span
 
 if TYPE_CHECKING:
@@ -44,10 +44,8 @@ class Figure:
 
     def save(self, path: Path) -> None:
         """Write the PNG file. Raises OutputError where that is not possible."""
-        try:
+        with writing(f'"{path}" could not be written', "choose another place"):
             path.write_bytes(self.png)
-        except OSError as error:
-            raise OutputError(f'"{path}" could not be written ({error.strerror}); choose another place.') from error
 
     def _repr_html_(self) -> str:
         data = base64.b64encode(self.png).decode()

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from uuid import uuid4
 
-from yolothreads.errors import OutputError, WeightsError
+from yolothreads.errors import WeightsError, writing
 
 # A size of the image does not fix the graph's, but with dynamic=False wide images would be padded to squares, which a
 # .pt model does not do. simplify=True would need a further package, and makes no difference in speed.
@@ -49,7 +49,8 @@ def onnx_file(weights: Path) -> Path:
     made_of = [_RECIPE, *(version(name) for name in ("ultralytics", "torch", "onnx"))]
     key = _digest([data, json.dumps(made_of).encode()])
     folder = cache_folder()
-    try:
+    problem = f'The cache of ONNX files "{folder}" cannot be used'
+    with writing(problem, "set the environment variable YOLOTHREADS_CACHE to a folder that can be written to"):
         for found in sorted(folder.glob(f"{key}-*.onnx")):
             if found.stem.endswith(_digest([found.read_bytes()])):
                 return found
@@ -58,11 +59,6 @@ def onnx_file(weights: Path) -> Path:
         graph = _export(data, weights)
         file = folder / f"{key}-{_digest([graph])}.onnx"
         _write_whole(file, graph)
-    except OSError as error:
-        raise OutputError(
-            f'The cache of ONNX files "{folder}" cannot be used ({error.strerror or error}); set the environment '
-            "variable YOLOTHREADS_CACHE to a folder that can be written to."
-        ) from error
     return file
 
 
