@@ -74,6 +74,11 @@ class OnPage:
         self.notebook.click(self.part("run"))
         self._until_it_is_not("status", before)
 
+    def run_until(self, pattern: str) -> str:
+        """Run, and wait until the panel says this."""
+        self.run()
+        return self.wait_for(pattern)
+
     def stop(self) -> str:
         self.notebook.click(self.part("stop"))
         return self.wait_for("Stopped")
@@ -123,8 +128,7 @@ def test_numbers_move_then_it_stops_and_runs_again(panel: OnPage) -> None:
     panel.see_it_move()
     panel.stop()
     assert panel.text("run") == "Run again"
-    panel.run()
-    panel.wait_for("Running")
+    panel.run_until("Running")
     panel.see_it_move()
     panel.stop()
 
@@ -132,12 +136,10 @@ def test_numbers_move_then_it_stops_and_runs_again(panel: OnPage) -> None:
 def test_another_pool_gives_another_verdict(of_pools: OnPage) -> None:
     of_pools.fill("images", 40)
     of_pools.choose("pool", "SharedModel")
-    of_pools.run()
-    assert not of_pools.wait_for("40 images").count(" 0 silently wrong")
+    assert not of_pools.run_until("40 images").count(" 0 silently wrong")
     assert of_pools.notebook.find(of_pools.part("first-wrong")).locator("img").count() == 2
     of_pools.choose("pool", "ModelPerThread")
-    of_pools.run()
-    assert "40 right, 0 silently wrong, 0 errors" in of_pools.wait_for("ModelPerThread.*40 images")
+    assert "40 right, 0 silently wrong, 0 errors" in of_pools.run_until("ModelPerThread.*40 images")
     assert of_pools.notebook.find(of_pools.part("first-wrong")).locator("img").count() == 0
 
 
@@ -145,22 +147,18 @@ def test_a_tracker_for_each_camera_gives_another_verdict(page: Notebook) -> None
     cameras = OnPage(page, "cameraspanel")
     cameras.fill("frames", 30)
     cameras.choose("tracker", "one for all cameras")
-    cameras.run()
-    cameras.wait_for("one for all cameras .*30 frames of each.* Identities of cameras are mixed")
+    cameras.run_until("one for all cameras .*30 frames of each.* Identities of cameras are mixed")
     cameras.choose("tracker", "one for each camera")
-    cameras.run()
-    cameras.wait_for("one for each camera .*30 frames of each.* 0 transfers.* No number went from one")
+    cameras.run_until("one for each camera .*30 frames of each.* 0 transfers.* No number went from one")
     cameras.fill("frames", 400)
 
 
 def test_other_pools_to_compare_give_another_verdict(page: Notebook) -> None:
     compare = OnPage(page, "comparepanel")
     compare.choose("pools", ["SharedModel"])
-    compare.run()
-    compare.wait_for(r"Wrong results or errors came from every pool that was measured: SharedModel \(\d+\)")
+    compare.run_until(r"Wrong results or errors came from every pool that was measured: SharedModel \(\d+\)")
     compare.choose("pools", ["ModelPerThread"])
-    compare.run()
-    compare.wait_for("no pool gave a wrong result; the fastest .* ModelPerThread")
+    compare.run_until("no pool gave a wrong result; the fastest .* ModelPerThread")
     compare.choose("pools", ["SharedModel", "ModelPerThread"])
 
 
@@ -168,29 +166,24 @@ def test_more_calls_than_the_worker_can_do_give_another_verdict(page: Notebook) 
     batching = OnPage(page, "batchingpanel")
     batching.fill("seconds", 3)
     batching.fill("rate-number", 5)
-    batching.run()
-    batching.wait_for(r"each is accounted for.* \b0 refused")
+    batching.run_until(r"each is accounted for.* \b0 refused")
     batching.fill("rate-number", 1000)
-    batching.run()
-    batching.wait_for(r"each is accounted for.* [1-9]\d* refused")
+    batching.run_until(r"each is accounted for.* [1-9]\d* refused")
     batching.fill("seconds", 60)
 
 
 def test_more_preemptions_give_another_verdict(page: Notebook) -> None:
     explorer = OnPage(page, "explorerpanel")
     explorer.choose("preemptions", "0")
-    explorer.run()
-    explorer.wait_for("^(?!NOT SAFE).*2 schedules")
+    explorer.run_until("^(?!NOT SAFE).*2 schedules")
     explorer.choose("preemptions", "1")
-    explorer.run()
-    explorer.wait_for("NOT SAFE")
+    explorer.run_until("NOT SAFE")
     explorer.choose("preemptions", "2")
 
 
 def test_what_a_run_leaves_stands_below_the_panel(of_pools: OnPage, page: Notebook) -> None:
     of_pools.fill("images", 10)
-    of_pools.run()
-    of_pools.wait_for("10 images")
+    of_pools.run_until("10 images")
     below = page.page.locator(f".jp-OutputArea:has(.{of_pools.root}) > .jp-OutputArea-child > .jp-RenderedHTML table")
     below.wait_for()
     assert "images/s" in below.inner_text()
@@ -200,8 +193,7 @@ def test_a_second_run_is_refused_in_a_sentence(of_pools: OnPage) -> None:
     of_pools.fill("images", 400)
     of_pools.run()
     of_pools.see_it_move()
-    of_pools.run()
-    of_pools.wait_for("This panel is running; press Stop there first")
+    of_pools.run_until("This panel is running; press Stop there first")
     of_pools.stop()
 
 
@@ -268,8 +260,7 @@ def test_arrows_choose_in_a_list_and_do_not_move_the_notebook(of_pools: OnPage, 
 def test_a_chosen_schedule_is_stepped_through_forwards_and_backwards(page: Notebook) -> None:
     explorer = OnPage(page, "explorerpanel")
     explorer.choose("preemptions", "1")
-    explorer.run()
-    explorer.wait_for("NOT SAFE.*One schedule is shown below")
+    explorer.run_until("NOT SAFE.*One schedule is shown below")
     rows = page.find(explorer.part("rows")).locator("select")
     rows.focus()
     page.press("ArrowDown")  # another row is another replay
