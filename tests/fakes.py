@@ -17,9 +17,7 @@ import numpy as np
 import torch
 from ultralytics.engine.results import Results
 
-from yolothreads.pools import POOLS, BatchingWorker, Pool
-from yolothreads.pools.model import load
-from yolothreads.pools.remote import RemotePool
+from yolothreads.pools import POOLS, BatchingWorker, Pool, RemotePool, load
 
 WAIT_S = 20.0  # deadline of every wait in the tests
 

@@ -12,8 +12,8 @@ from fakes import FakeModels
 
 from yolothreads import bench as package
 from yolothreads.bench import Bench, Growth, Setting, bench, goals, growth, plots
-from yolothreads.comparison import Comparison, Measurement
 from yolothreads.errors import ArgumentError, DeviceError, OutputError
+from yolothreads.measure import Comparison, Measurement
 from yolothreads.memory import Memory
 from yolothreads.pools import POOLS, BatchingWorker, arguments
 

@@ -29,8 +29,7 @@ from yolothreads.hazards import (
     sharing,
     surroundings,
 )
-from yolothreads.pools import POOLS, LockedModel, ModelPerThread, Sequential, SharedModel
-from yolothreads.pools.remote import RemotePool
+from yolothreads.pools import POOLS, LockedModel, ModelPerThread, RemotePool, Sequential, SharedModel
 from yolothreads.races import EXCEPTION, RIGHT, WRONG, Rate
 
 pytestmark = pytest.mark.timeout(240)

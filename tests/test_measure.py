@@ -9,8 +9,8 @@ from fakes import FakeModel, FakeModels, picture
 from ultralytics.engine.results import Results
 
 from yolothreads import measure
-from yolothreads.comparison import Measurement
 from yolothreads.errors import ArgumentError, DeviceError, ExtraError, PoolClosedError
+from yolothreads.measure import Measurement
 from yolothreads.memory import Memory
 from yolothreads.pools import BatchingWorker, LockedModel, ModelPerThread, Pool, Sequential, SharedModel
 from yolothreads.scenes import Scene
@@ -89,7 +89,9 @@ def leak(fakes: FakeModels) -> None:
 def test_compare_counts_right_wrong_and_errors(fakes: FakeModels) -> None:
     leak(fakes)
     images = [picture(1), picture(2), np.zeros((3, 3)), picture(3)]
-    found = measure.compare(pools(SharedModel, ModelPerThread), images, 3, asks=[{"conf": 0.1}, {"conf": 0.95}])
+    found = measure.compare(
+        pools(SharedModel, ModelPerThread), images, 3, per_image_settings=[{"conf": 0.1}, {"conf": 0.95}]
+    )
     counts = {m.pool: (m.right, m.wrong, m.errors) for m in found}
     assert counts == {"SharedModel": (6, 3, 3), "ModelPerThread": (9, 0, 3)}
     assert found.of(SharedModel) is found.of("SharedModel") is found[0] and len(found[:]) == 2
@@ -100,7 +102,7 @@ def test_compare_counts_against_the_true_boxes(fakes: FakeModels) -> None:
     rows = [[2, 2, 12, 12, 1, 0], [15, 15, 30, 30, 1, 1]]  # what a fake finds, the second with conf below 0.3
     truth = [truth_of(rows), truth_of(rows[:1]), truth_of(rows)]
     images = [picture(1), picture(2), np.zeros((3, 3))]
-    found = measure.compare(pools(Sequential), images, 2, asks=[{"conf": 0.1}], truth=truth)
+    found = measure.compare(pools(Sequential), images, 2, per_image_settings=[{"conf": 0.1}], truth=truth)
     assert (found[0].true_right, found[0].true_wrong) == (2, 4)
     assert found.table().to_dicts()[0]["true boxes found"] == "2 of 6 images"
 
@@ -132,7 +134,7 @@ def test_only_like_is_compared_with_like(fakes: FakeModels) -> None:
     assert fakes.built == []
 
 
-@pytest.mark.parametrize("wrong", [{"asks": []}, {"truth": []}])
+@pytest.mark.parametrize("wrong", [{"per_image_settings": []}, {"truth": []}])
 def test_asks_and_truth_must_fit_the_images(wrong: dict, fakes: FakeModels) -> None:
     with pytest.raises(ArgumentError, match=next(iter(wrong))):
         measure.compare(pools(Sequential), [picture(1)], 1, **wrong)

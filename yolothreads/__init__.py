@@ -1,84 +1,192 @@
 """yolothreads: run YOLO in threads without wrong results, and prove it on your own machine.
 
-    pools        run YOLO concurrently, one file a strategy, all with the same four verbs
-    races        code under every schedule, and how often something goes wrong by itself; knows nothing of YOLO
-    detections   when two results are the same, and what is wrong with one; the explorer that knows it
-    tracking     cameras: an identity for each object, over any pool
-    hazards      the catalogue: each hazard forced, met by chance, and tried against every pool
-    measure      correctness, throughput, latency and start-up of any pool; `comparison` holds what was measured
-    memory       how much a pool takes, in a fresh process
-    bench        the pools beside ceilings and what people do instead; how both grow
-    bench_races  the explorer beside another one, and what it costs
-    lessons      shows it to people: claims and verdicts, figures, exercises, panels
-    headless     runs the lessons without people, and reports
-    cli          the command `yolothreads`
+    pools        Runs YOLO concurrently: ten strategies with the methods of a `concurrent.futures.Executor`
+    races        Runs code under every thread schedule and measures how often it fails unforced. Independent of YOLO
+    detections   Compares YOLO results and describes what is wrong with one; `explore` and `replay` that use it
+    tracking     Cameras: follows the identity of each object, over any pool
+    hazards      The catalogue of hazards: each is forced, met by chance, and tried against every pool
+    measure      Measures the correctness, throughput, latency and start-up time of any pool
+    memory       Measures how much memory a pool takes, in a fresh process
+    bench        Benchmarks the pools against upper bounds and common alternatives, and how each scales
+    lessons      Notebook helpers: settings, verdicts, figures, exercises, panels
+    headless     Runs the notebooks without a browser, writes reports, checks the machine
+    cli          The command `yolothreads`
 
-    scenes, weights, trace, tables, errors stand below all of these. Imports go downwards only:
-    cli -> headless -> lessons -> bench, hazards, measure -> detections, tracking -> pools, races -> scenes, weights
-    -> trace, tables, errors
+    scenes, weights, devices, arguments, trace, tables and errors stand below all of these. Imports go downwards only:
+    cli -> headless -> lessons -> bench, hazards, measure -> detections, tracking, memory -> pools, races
+    -> scenes, weights, devices -> arguments, trace, tables, errors
 
-Importing this package is quick: what needs torch is imported when it is first used.
+Importing this package is quick: a module that needs torch is imported when one of its names is first used.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from yolothreads.errors import YoloThreadsError
+from yolothreads.errors import (
+    ArgumentError,
+    DeadlineError,
+    DeviceError,
+    ExploreError,
+    ExtraError,
+    ImageError,
+    NotebookError,
+    OutOfMemoryError,
+    OutputError,
+    PanelError,
+    PoolClosedError,
+    QueueFullError,
+    WeightsError,
+    WorkerDiedError,
+    YoloThreadsError,
+)
+
+if TYPE_CHECKING:
+    from yolothreads.detections import explore, finds_all, outcome, replay, same
+    from yolothreads.devices import cores
+    from yolothreads.headless.doctor import checkup
+    from yolothreads.measure import Comparison, Measurement, Spread, compare, stamp, turns
+    from yolothreads.memory import memory_of
+    from yolothreads.pools import (
+        POOLS,
+        Batch,
+        BatchingWorker,
+        Counters,
+        LockedModel,
+        ModelPerProcess,
+        ModelPerThread,
+        ModelsBuiltOutside,
+        OnnxSession,
+        Pool,
+        RayActors,
+        Replicas,
+        Sequential,
+        SharedModel,
+        pack,
+        read_image,
+        unpack,
+    )
+    from yolothreads.races import rate
+    from yolothreads.scenes import Scene, clip, pictures, scene
+    from yolothreads.tables import Table
+    from yolothreads.trace import Span, TracedLock, recording, span
+    from yolothreads.tracking import Camera, identity_switches
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Batch": "pools",
     "BatchingWorker": "pools",
     "Camera": "tracking",
+    "Comparison": "measure",
+    "Counters": "pools",
     "LockedModel": "pools",
+    "Measurement": "measure",
     "ModelPerProcess": "pools",
     "ModelPerThread": "pools",
     "ModelsBuiltOutside": "pools",
     "OnnxSession": "pools",
+    "POOLS": "pools",
+    "Pool": "pools",
     "RayActors": "pools",
     "Replicas": "pools",
+    "Scene": "scenes",
     "Sequential": "pools",
     "SharedModel": "pools",
+    "Span": "trace",
+    "Spread": "measure",
+    "Table": "tables",
+    "TracedLock": "trace",
+    "checkup": "headless.doctor",
     "clip": "scenes",
     "compare": "measure",
+    "cores": "devices",
     "explore": "detections",
+    "finds_all": "detections",
     "identity_switches": "tracking",
+    "memory_of": "memory",
+    "outcome": "detections",
+    "pack": "pools",
     "pictures": "scenes",
     "rate": "races",
+    "read_image": "pools",
     "recording": "trace",
     "replay": "detections",
+    "same": "detections",
     "scene": "scenes",
+    "span": "trace",
+    "stamp": "measure",
+    "turns": "measure",
+    "unpack": "pools",
 }
+"""The module of each public name that is imported only when it is used."""
 
 __all__ = [
+    "POOLS",
+    "ArgumentError",
+    "Batch",
     "BatchingWorker",
     "Camera",
+    "Comparison",
+    "Counters",
+    "DeadlineError",
+    "DeviceError",
+    "ExploreError",
+    "ExtraError",
+    "ImageError",
     "LockedModel",
+    "Measurement",
     "ModelPerProcess",
     "ModelPerThread",
     "ModelsBuiltOutside",
+    "NotebookError",
     "OnnxSession",
+    "OutOfMemoryError",
+    "OutputError",
+    "PanelError",
+    "Pool",
+    "PoolClosedError",
+    "QueueFullError",
     "RayActors",
     "Replicas",
+    "Scene",
     "Sequential",
     "SharedModel",
+    "Span",
+    "Spread",
+    "Table",
+    "TracedLock",
+    "WeightsError",
+    "WorkerDiedError",
     "YoloThreadsError",
+    "checkup",
     "clip",
     "compare",
+    "cores",
     "explore",
+    "finds_all",
     "identity_switches",
+    "memory_of",
+    "outcome",
+    "pack",
     "pictures",
     "rate",
+    "read_image",
     "recording",
     "replay",
+    "same",
     "scene",
+    "span",
+    "stamp",
+    "turns",
+    "unpack",
 ]
 
+if not TYPE_CHECKING:  # a type checker would take any name for one of ours
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'yolothreads' has no attribute '{name}'")
-    return getattr(import_module(f"yolothreads.{_HOMES[name]}"), name)
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'yolothreads' has no attribute '{name}'")
+        return getattr(import_module(f"yolothreads.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from yolothreads import races
-from yolothreads.races import equality
-from yolothreads.races.outcomes import Found, Trial
-from yolothreads.races.schedule import label
-from yolothreads.races.trials import EXCEPTION, RIGHT, WRONG
+from yolothreads.races import EXCEPTION, RIGHT, WRONG, Exploration, Trial, label
 from yolothreads.scenes import Scene
 
 if TYPE_CHECKING:
@@ -71,7 +68,7 @@ def same(a: Any, b: Any, pixels: float = PIXELS, score: float = SCORE) -> bool:
         return (rows is None) == (others is None) and _same_parts(a, b, pixels, score)
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         return len(a) == len(b) and all(same(x, y, pixels, score) for x, y in zip(a, b, strict=True))
-    return equality.same(a, b)
+    return races.same(a, b)
 
 
 def _same_parts(a: Results, b: Results, pixels: float, score: float) -> bool:
@@ -108,7 +105,7 @@ def outcome(got: Sequence[Results | Exception | None], wanted: Sequence[Results]
     return RIGHT if all(same(a, b) for a, b in zip(got, wanted, strict=True)) else WRONG
 
 
-def tell(results: Sequence[Any], references: Sequence[Sequence[Any]]) -> str:
+def describe(results: Sequence[Any], references: Sequence[Sequence[Any]]) -> str:
     """What is wrong with the detections of each body, in a few words; nothing if a result holds no detections."""
     wanted = references[0]
     said = []
@@ -165,19 +162,19 @@ class _Bar:
 
 
 @wraps(races.explore)
-def explore(*bodies: Callable[..., Any], **options: Any) -> Found:
-    """`races.explore` with `same`, `tell` and a progress bar for detections as its defaults."""
+def explore(*bodies: Callable[..., Any], **options: Any) -> Exploration:
+    """`races.explore` with `same`, `describe` and a progress bar for detections as its defaults."""
     bar = _Bar()
     try:
-        return races.explore(*bodies, **{"same": same, "tell": tell, "progress": bar, **_given(options)})
+        return races.explore(*bodies, **{"same": same, "describe": describe, "progress": bar, **_given(options)})
     finally:
         bar.close()
 
 
 @wraps(races.replay)
 def replay(schedule: str, *bodies: Callable[..., Any], **options: Any) -> Trial:
-    """`races.replay` with `same` and `tell` for detections as its defaults."""
-    return races.replay(schedule, *bodies, **{"same": same, "tell": tell, **_given(options)})
+    """`races.replay` with `same` and `describe` for detections as its defaults."""
+    return races.replay(schedule, *bodies, **{"same": same, "describe": describe, **_given(options)})
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

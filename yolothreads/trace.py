@@ -23,7 +23,7 @@ from yolothreads.errors import YoloThreadsError
 
 STAGES = ("wait", "load", "preprocess", "infer", "postprocess", "python", "turn")
 """wait: for a lock. load: a model or an image file. infer: the network. python: pure Python work (lesson 01).
-turn: a thread has the turn in a schedule (`Found.draw`)."""
+turn: a thread has the turn in a schedule (`Exploration.draw`)."""
 
 
 class Span(NamedTuple):

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolothreads.errors import ArgumentError
-from yolothreads.pools.base import Pool
-from yolothreads.pools.image import Image
+from yolothreads.pools import Image, Pool
 from yolothreads.scenes import Scene
 
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from yolothreads.comparison import Comparison, Measurement
 from yolothreads.errors import ArgumentError
 from yolothreads.lessons.advice import Advice, Needs, recommend
+from yolothreads.measure import Comparison, Measurement
 from yolothreads.memory import Memory
 
 

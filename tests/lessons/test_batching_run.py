@@ -12,7 +12,7 @@ from yolothreads.errors import DeadlineError, QueueFullError
 from yolothreads.lessons.panels.batching_run import OUTCOMES, Arrivals, BatchingRun, Calls, Choice
 from yolothreads.lessons.panels.shell import Stopped
 from yolothreads.lessons.panels.strips import Strips
-from yolothreads.pools.batching_worker import Batch, Counters
+from yolothreads.pools import Batch, Counters
 
 # --- when calls come ---
 

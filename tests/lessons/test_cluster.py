@@ -12,8 +12,7 @@ from yolothreads import scenes
 from yolothreads.detections import same
 from yolothreads.errors import ArgumentError
 from yolothreads.lessons.cluster import LocalCluster, local_cluster, memory_of_children
-from yolothreads.pools import Sequential
-from yolothreads.pools.ray_actors import RayActors
+from yolothreads.pools import RayActors, Sequential
 
 ray = pytest.importorskip("ray")
 

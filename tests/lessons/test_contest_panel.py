@@ -6,10 +6,10 @@ import threading
 import pytest
 from fakes import WAIT_S, FakeModel, FakeModels, picture
 
-from yolothreads.comparison import Measurement
 from yolothreads.errors import ArgumentError
 from yolothreads.lessons import Lesson
 from yolothreads.lessons.panels.contest import ComparePanel, bars
+from yolothreads.measure import Measurement
 from yolothreads.scenes import Pictures
 
 CHOSEN = ("LockedModel", "ModelPerThread")
@@ -19,7 +19,9 @@ CHOSEN = ("LockedModel", "ModelPerThread")
 def panel(fakes: FakeModels) -> ComparePanel:
     lesson = Lesson("cpu", quick=True, count=1)
     lesson.pictures = Pictures([picture(tag) for tag in (1, 2, 3)], ["one", "two", "three"], None)
-    with ComparePanel(lesson, pools=CHOSEN, images=4, rounds=2, asks=[{"conf": 0.1}, {"conf": 0.5}]) as made:
+    with ComparePanel(
+        lesson, pools=CHOSEN, images=4, rounds=2, per_image_settings=[{"conf": 0.1}, {"conf": 0.5}]
+    ) as made:
         made.redraws_every_s = 0.0
         yield made
 

@@ -7,7 +7,7 @@ import pytest
 
 from yolothreads.errors import ArgumentError, OutputError
 from yolothreads.lessons import figures
-from yolothreads.pools.batching_worker import Batch
+from yolothreads.pools import Batch
 from yolothreads.trace import STAGES, Span
 
 SPANS = [Span("a", "infer", 0.0, 2.0), Span("b", "wait", 0.0, 1.0), Span("b", "infer", 1.0, 3.0)]

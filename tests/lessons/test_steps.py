@@ -38,12 +38,12 @@ def state():
     return SimpleNamespace(n=0, lock=threading.Lock(), one=threading.Lock(), other=threading.Lock())
 
 
-def steps_of(*bodies, where, look=None, setup=state):
+def steps_of(*bodies, where, inspect=None, setup=state):
     """The replay of the first schedule that lets B go on before a line with this text."""
     found = explore(*bodies, setup=setup)
     schedule = next(t.schedule for t in found.trials if t.schedule[0] == "A" and t.switches and where in t.where.text)
-    shared = SharedState(look, has_state=setup is not None)
-    return Steps(replay(schedule, *bodies, setup=setup, look=shared), len(bodies), shared)
+    shared = SharedState(inspect, has_state=setup is not None)
+    return Steps(replay(schedule, *bodies, setup=setup, inspect=shared), len(bodies), shared)
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_the_table_has_the_steps_around_each_change(lost):
 
 
 def test_what_was_named_is_looked_at_with_the_state():
-    steps = steps_of(bump, bump, where="s.n = ", look={"twice n": lambda s: 2 * s.n, "the lock": lambda s: s.lock})
+    steps = steps_of(bump, bump, where="s.n = ", inspect={"twice n": lambda s: 2 * s.n, "the lock": lambda s: s.lock})
     assert steps.names == ["twice n", "the lock"]
     assert [seen["twice n"] for seen in steps.seen] == ["0", "0", "0", "2", "2"]
     assert {seen["the lock"] for seen in steps.seen} == {"free"}
@@ -122,12 +122,12 @@ def test_what_was_named_is_looked_at_with_the_state():
 
 def test_without_a_state_what_was_named_is_called_with_nothing():
     box = SimpleNamespace(n=5)
-    steps = steps_of(lambda: bump(box), lambda: bump(box), where="s.n = ", look={"n": lambda: box.n}, setup=None)
+    steps = steps_of(lambda: bump(box), lambda: bump(box), where="s.n = ", inspect={"n": lambda: box.n}, setup=None)
     assert [seen["n"] for seen in steps.seen][-1] == str(box.n)
 
 
 def test_a_look_that_fails_is_shown_and_disturbs_nothing():
-    steps = steps_of(bump, bump, where="s.n = ", look={"gone": lambda s: s.gone})
+    steps = steps_of(bump, bump, where="s.n = ", inspect={"gone": lambda s: s.gone})
     assert steps.seen[0]["gone"].startswith("AttributeError: ")
 
 
@@ -135,7 +135,7 @@ def test_where_there_is_nothing_to_look_at_a_sentence_says_so():
     box = SimpleNamespace(n=5)
     steps = steps_of(lambda: bump(box), lambda: bump(box), where="s.n = ", setup=None)
     assert steps.names == []
-    assert "name it in <code>look=</code>" in state_html(steps, 0)
+    assert "name it in <code>inspect=</code>" in state_html(steps, 0)
 
 
 class Yolo:

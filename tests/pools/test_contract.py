@@ -12,6 +12,7 @@ import pytest
 import torch
 from fakes import KINDS, WAIT_S, FakeError, FakeModels, picture, tag_of
 
+from yolothreads.devices import cores
 from yolothreads.errors import (
     ArgumentError,
     DeviceError,
@@ -21,7 +22,6 @@ from yolothreads.errors import (
     WeightsError,
 )
 from yolothreads.pools import Pool
-from yolothreads.pools.device import cores
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.parametrize("kind", KINDS)]
 

@@ -14,10 +14,10 @@ from fakes import WAIT_S, FakeModels, picture
 from ultralytics import YOLO
 from ultralytics.utils import LOGGER, SETTINGS
 
+from yolothreads import devices
 from yolothreads.detections import same
 from yolothreads.errors import ArgumentError, DeviceError, ExtraError, OutputError, WeightsError
 from yolothreads.pools import OnnxSession, Sequential, SharedModel, onnx_export
-from yolothreads.pools import device as devices
 from yolothreads.scenes import SHAPES, scene
 from yolothreads.weights import bundled
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 import ultralytics
 
+from yolothreads.devices import cores
 from yolothreads.errors import ImageError
 from yolothreads.measure import same
 from yolothreads.pools import POOLS, Pool, SharedModel
-from yolothreads.pools.device import cores
 from yolothreads.pools.remote import RemotePool
 from yolothreads.scenes import SHAPES, scene
 

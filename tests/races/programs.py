@@ -15,7 +15,7 @@ from typing import Any
 import bodies
 from bodies import state
 
-from yolothreads.races import DEADLOCK, EXCEPTION, WRONG, Found, explore
+from yolothreads.races import DEADLOCK, EXCEPTION, WRONG, Exploration, explore
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Program:
     bad: tuple[frozenset[str], ...]  # with 0, 1, ... preemptions
     options: dict[str, Any] = field(default_factory=dict)
 
-    def explore(self, **options: Any) -> Found:
+    def explore(self, **options: Any) -> Exploration:
         """Explore it; with one preemption if nothing else is said."""
         return explore(*self.bodies, **{"budget_s": 20.0, **self.options, **options})
 
@@ -39,7 +39,7 @@ def _program(name: str, *bodies: Callable[..., Any], bad: tuple[str | None, ...]
     PROGRAMS[name] = Program(bodies, tuple(frozenset([kind]) if kind else NONE for kind in bad), options)
 
 
-def kinds(found: Found) -> set[str]:
+def kinds(found: Exploration) -> set[str]:
     """The bad kinds that were found."""
     return {trial.kind for trial in found.forbidden}
 

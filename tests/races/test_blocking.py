@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from yolothreads.errors import ExploreError
-from yolothreads.races import Found, explore, holder, replay
+from yolothreads.races import Exploration, explore, holder, replay
 from yolothreads.races.watchdog import STALL_S
 
 pytestmark = pytest.mark.timeout(30)
@@ -117,7 +117,7 @@ MADE_BEFORE = {name: make() for name, (make, *_) in PAIRS.items() if name not in
 MADE_BEFORE["Event"] = Event()
 
 
-def check(found: Found) -> None:
+def check(found: Exploration) -> None:
     """Safe, by every schedule, and none of them waited for a time limit."""
     assert found.safe, f"{found}\n{found.forbidden[:1]}"
     assert found.run > 4 and found.seconds < found.run * STALL_S / 10, f"{found.seconds} s for {found.run} runs"
@@ -195,7 +195,7 @@ def hold_and_let_go(s: State) -> None:
 def holders(s: State, a: Callable[[State], Any], b: Callable[[State], Any]) -> list[tuple[str, str]]:
     """Who runs, and who holds `s.it`, at each step of the schedule in which A runs first."""
     schedule = explore(a, b, setup=lambda: s, watch=[__name__], preemptions=0).trials[0].schedule
-    trial = replay(schedule, a, b, setup=lambda: s, watch=[__name__], look=lambda s: holder(s.it))
+    trial = replay(schedule, a, b, setup=lambda: s, watch=[__name__], inspect=lambda s: holder(s.it))
     return [(step.thread, step.seen) for step in trial.steps]
 
 
@@ -222,7 +222,7 @@ def test_who_comes_back_from_a_condition_holds_its_lock_again() -> None:
     s = SimpleNamespace(n=0, it=Condition())
     schedule = explore(await_notice, notify, setup=lambda: s, preemptions=0).trials[0].schedule
     s.n = 0
-    trial = replay(schedule, await_notice, notify, setup=lambda: s, look=lambda s: holder(s.it._lock))
+    trial = replay(schedule, await_notice, notify, setup=lambda: s, inspect=lambda s: holder(s.it._lock))
     assert [(step.thread, step.seen) for step in trial.steps if step.where.text == "return s.n"] == [("A", "A")]
 
 

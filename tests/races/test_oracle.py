@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from yolothreads.races import DEADLOCK, Found, explore
+from yolothreads.races import DEADLOCK, Exploration, explore
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -107,12 +107,12 @@ def module_of(
     return __import__(name)
 
 
-def explored(module: types.ModuleType, count: int, **options: Any) -> Found:
+def explored(module: types.ModuleType, count: int, **options: Any) -> Exploration:
     bodies: list[Callable[..., Any]] = [getattr(module, f"body_{i}") for i in range(count)]
     return explore(*bodies, setup=module.State, observe=lambda s: (s.x, s.y), watch=[module], **options)
 
 
-def bad(found: Found) -> set[Any]:
+def bad(found: Exploration) -> set[Any]:
     """The bad outcomes in the words of the model."""
     return {HUNG if t.kind == DEADLOCK else (*t.results[-1], *t.results[:-1]) for t in found.forbidden}
 

@@ -9,18 +9,18 @@ import pytest
 from bodies import state
 from programs import PROGRAMS
 
-from yolothreads.races import DEADLOCK, EXCEPTION, RIGHT, WRONG, Found, Trial, compare, explore
+from yolothreads.races import DEADLOCK, EXCEPTION, RIGHT, WRONG, Exploration, Trial, explore, side_by_side
 
 pytestmark = pytest.mark.timeout(20)
 
 
 @pytest.fixture(scope="module")
-def racy() -> Found:
+def racy() -> Exploration:
     return PROGRAMS["counter"].explore()
 
 
 @pytest.fixture(scope="module")
-def repaired() -> Found:
+def repaired() -> Exploration:
     return PROGRAMS["counter under a lock"].explore()
 
 
@@ -51,14 +51,14 @@ class Shown(HTMLParser):
 # --- the table
 
 
-def test_a_row_for_each_kind_with_an_example_that_can_be_replayed(racy: Found) -> None:
+def test_a_row_for_each_kind_with_an_example_that_can_be_replayed(racy: Exploration) -> None:
     rows = racy.to_dicts()
     assert [(row["kind"], row["count"]) for row in rows] == [(RIGHT, 4), (WRONG, 2)]
     assert [row["share"] for row in rows] == [pytest.approx(4 / 6), pytest.approx(2 / 6)]
     assert all(racy.replay(row["example"]).kind == row["kind"] and len(row["meaning"]) > 20 for row in rows)
 
 
-def test_text_and_html_say_the_same(racy: Found) -> None:
+def test_text_and_html_say_the_same(racy: Exploration) -> None:
     shown = Shown(racy._repr_html_())
     assert racy.verdict in str(racy) and racy.verdict in shown.text
     for said in [*racy.remarks(), *(outcome.example for outcome in racy.outcomes), "33.3%"]:
@@ -66,7 +66,7 @@ def test_text_and_html_say_the_same(racy: Found) -> None:
     assert "caption" in shown.tags and 'scope="col"' in racy._repr_html_()
 
 
-def test_the_verdict_counts_what_is_bad(racy: Found, repaired: Found) -> None:
+def test_the_verdict_counts_what_is_bad(racy: Exploration, repaired: Exploration) -> None:
     assert racy.verdict.startswith("NOT SAFE: 2 of 6 schedules")
     assert repaired.verdict.startswith(f"SAFE within the bound: each of {repaired.schedules} schedules")
 
@@ -89,25 +89,25 @@ def test_nothing_that_a_program_says_becomes_markup() -> None:
     assert 'if value < 0 or "<b>" in str' in Shown(found.source_map()._repr_html_()).text
 
 
-def test_names_in_a_comparison_are_escaped(racy: Found) -> None:
-    html = compare(**{"<i>": racy})._repr_html_()
+def test_names_in_a_comparison_are_escaped(racy: Exploration) -> None:
+    html = side_by_side(**{"<i>": racy})._repr_html_()
     assert "<i>" not in html and "<i>" in Shown(html).text
 
 
 # --- the source map
 
 
-def marks(found: Found, function: str | None = None) -> list[tuple[str, str, str]]:
+def marks(found: Exploration, function: str | None = None) -> list[tuple[str, str, str]]:
     """Mark, share and source text of each line."""
     return [(mark.strip(), share, place.text) for mark, share, place in found.source_map(function).lines()]
 
 
-def test_the_source_map_marks_the_line_to_blame(racy: Found) -> None:
+def test_the_source_map_marks_the_line_to_blame(racy: Exploration) -> None:
     assert marks(racy) == [(".", "0/2", "value = s.n"), ("!!", "2/2", "s.n = value + 1")]
     assert [place.text for place in racy.source_map().worst()] == ["s.n = value + 1"]
 
 
-def test_the_source_map_of_a_safe_program_marks_no_line(repaired: Found) -> None:
+def test_the_source_map_of_a_safe_program_marks_no_line(repaired: Exploration) -> None:
     assert {mark for mark, *_ in marks(repaired)} <= {".", ""} and repaired.source_map().worst() == []
 
 
@@ -144,8 +144,8 @@ def test_reduction_leaves_the_source_map_as_it_is() -> None:
 # --- comparison and picture
 
 
-def test_a_comparison_shows_zero_rows_too(racy: Found, repaired: Found) -> None:
-    both = compare(racy=racy, repaired=repaired)
+def test_a_comparison_shows_zero_rows_too(racy: Exploration, repaired: Exploration) -> None:
+    both = side_by_side(racy=racy, repaired=repaired)
     rows = {row["outcome"]: (row["racy"], row["repaired"]) for row in both.to_dicts()}
     assert rows[WRONG] == ("2", "0") and rows[EXCEPTION] == rows[DEADLOCK] == ("0", "0")
     assert rows["verdict"] == ("NOT SAFE", "SAFE within the bound") and rows["every one"] == ("yes", "yes")
@@ -156,11 +156,11 @@ def test_a_comparison_shows_zero_rows_too(racy: Found, repaired: Found) -> None:
 
 def test_a_comparison_says_that_not_every_schedule_was_run() -> None:
     found = PROGRAMS["condition with while"].explore(preemptions=3, budget_s=0.1)
-    rows = {row["outcome"]: row["cut"] for row in compare(cut=found).to_dicts()}
+    rows = {row["outcome"]: row["cut"] for row in side_by_side(cut=found).to_dicts()}
     assert rows["every one"] == f"no, of {found.total}" and rows["verdict"] == "NOTHING FOUND"
 
 
-def test_a_picture_has_a_lane_for_each_thread_and_a_text_twin(racy: Found) -> None:
+def test_a_picture_has_a_lane_for_each_thread_and_a_text_twin(racy: Exploration) -> None:
     drawing = racy.draw()
     assert {stretch.thread for stretch in drawing.stretches} == {"A", "B"}
     html = drawing._repr_html_()
@@ -168,7 +168,7 @@ def test_a_picture_has_a_lane_for_each_thread_and_a_text_twin(racy: Found) -> No
     assert str(drawing) in Shown(html).text and WRONG in str(drawing)
 
 
-def test_a_picture_of_a_racy_schedule_shows_who_went_on_where(racy: Found) -> None:
+def test_a_picture_of_a_racy_schedule_shows_who_went_on_where(racy: Exploration) -> None:
     stretches = racy.draw(racy.forbidden[0].schedule).stretches
     assert [(s.thread, s.lines) for s in stretches] == [("A", 1), ("B", 2), ("A", 1)], "A stopped, B ran, A went on"
     assert all(a.start <= a.end <= b.start for a, b in pairwise(stretches))
@@ -179,7 +179,7 @@ def test_a_picture_of_a_deadlock_can_be_drawn() -> None:
     assert DEADLOCK in str(drawing) and {stretch.thread for stretch in drawing.stretches} == {"A", "B"}
 
 
-def test_a_trial_as_text_names_kind_line_and_schedule(racy: Found) -> None:
+def test_a_trial_as_text_names_kind_line_and_schedule(racy: Exploration) -> None:
     trial = racy.forbidden[0]
     assert str(trial).startswith("wrong result: ") and f"schedule: {trial.schedule}" in str(trial)
     assert f"bodies.py:{trial.where.line} in bump: s.n = value + 1" in str(trial)
@@ -210,5 +210,5 @@ def test_random_runs_are_told_too() -> None:
 
 
 def test_tell_says_in_its_own_words_what_is_wrong() -> None:
-    found = PROGRAMS["counter"].explore(tell=lambda results, references: f"lost {references[0][-1] - results[-1]}")
+    found = PROGRAMS["counter"].explore(describe=lambda results, references: f"lost {references[0][-1] - results[-1]}")
     assert {trial.detail for trial in found.forbidden} == {"lost 1"}

@@ -11,7 +11,7 @@ import pytest
 import yolothreads
 from yolothreads import detections, scenes, weights
 from yolothreads.pools import ModelPerThread, Pool, SharedModel
-from yolothreads.races import DEADLOCK, EXCEPTION, RIGHT, WRONG, Found, explore
+from yolothreads.races import DEADLOCK, EXCEPTION, RIGHT, WRONG, Exploration, explore
 
 pytestmark = pytest.mark.timeout(60)
 WAIT_S = 20.0
@@ -59,7 +59,7 @@ def started(workers: int = 2) -> Counters:
     return pool
 
 
-def counted(body: Any, setup: Any, **options: Any) -> Found:
+def counted(body: Any, setup: Any, **options: Any) -> Exploration:
     return explore(body, body, setup=setup, watch=[Counters], observe=lambda pool: pool.n, budget_s=20, **options)
 
 
@@ -163,13 +163,13 @@ def test_a_thread_that_setup_starts_is_scheduled_too() -> None:
 # --- the pools of this package, on the bundled model
 
 
-def exploration(pool: type[Pool], budget_s: float) -> Found:
+def exploration(pool: type[Pool], budget_s: float) -> Exploration:
     """Two calls that differ in max_det; the first wrong result ends the search, as Ctrl-C would."""
     image = scenes.scene(3, (160, 160)).image
     told: list[str] = []
 
-    def tell(results: Any, references: Any) -> str:
-        told.append(detections.tell(results, references))
+    def describe(results: Any, references: Any) -> str:
+        told.append(detections.describe(results, references))
         return told[-1]
 
     def progress(done: int, known: int) -> None:
@@ -183,7 +183,7 @@ def exploration(pool: type[Pool], budget_s: float) -> Found:
         restore=lambda pool: None,
         watch=["ultralytics.engine.model"],
         budget_s=budget_s,
-        tell=tell,
+        describe=describe,
         progress=progress,
     )
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from programs import PROGRAMS, kinds
 
-from yolothreads.races import WRONG, Found, explore
+from yolothreads.races import WRONG, Exploration, explore
 
 pytestmark = pytest.mark.timeout(30)
 State = Any
@@ -57,7 +57,7 @@ def test_everything_is_put_back_after_an_exception_in_setup() -> None:
     assert kinds(counter.explore()) == {WRONG}
 
 
-def interrupted_at(call: int, where: str) -> Found:
+def interrupted_at(call: int, where: str) -> Exploration:
     """Explore the counter; at so many calls of its setup, or of a body, there is a Ctrl-C."""
     calls = 0
 

@@ -10,11 +10,9 @@ from yolothreads.bench.ceilings import BareForward, BareOnnx, BareOpenVino
 from yolothreads.bench.contenders import EveryTask, PlainThreads, PredictList, ProcessExecutor
 from yolothreads.bench.growth import Growth, MemoryAt, growth, memory_at
 from yolothreads.bench.setting import Setting
-from yolothreads.comparison import Comparison
 from yolothreads.errors import DeviceError, ExtraError
-from yolothreads.measure import Contender, compare
-from yolothreads.pools import ModelPerThread, Pool, Replicas
-from yolothreads.pools.ray_actors import RayActors
+from yolothreads.measure import Comparison, Contender, compare
+from yolothreads.pools import ModelPerThread, Pool, RayActors, Replicas
 from yolothreads.tables import Table
 
 if TYPE_CHECKING:

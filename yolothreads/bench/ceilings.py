@@ -11,14 +11,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from yolothreads.arguments import need_extra
 from yolothreads.bench.contenders import CrewContender
 from yolothreads.errors import DeviceError
 from yolothreads.measure import Contender
-from yolothreads.pools import ModelPerThread
-from yolothreads.pools.arguments import need_extra
-from yolothreads.pools.image import Image
-from yolothreads.pools.onnx_export import onnx_file
-from yolothreads.pools.onnx_session import OnnxSession
+from yolothreads.pools import Image, ModelPerThread, OnnxSession, onnx_file
 
 
 class BareForward(CrewContender):

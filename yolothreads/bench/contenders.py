@@ -11,9 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any, Self
 
 from yolothreads.measure import Contender
-from yolothreads.pools import ModelPerThread
-from yolothreads.pools.image import Image
-from yolothreads.pools.model import Predict, load
+from yolothreads.pools import Image, ModelPerThread, Predict, load
 
 _START_S = 300.0  # for worker processes to load their models
 _ROUND_S = 3600.0  # for the images of one round

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from yolothreads.bench.ceilings import BareForward, BareOnnx
 from yolothreads.bench.contenders import EveryTask, PlainThreads
-from yolothreads.comparison import Comparison, Spread
+from yolothreads.measure import Comparison, Spread
 from yolothreads.memory import Memory
 from yolothreads.tables import Table
 

@@ -7,15 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from yolothreads.arguments import at_least_one
 from yolothreads.bench import goals, plots
 from yolothreads.bench.ceilings import BareForward
 from yolothreads.bench.setting import Setting
-from yolothreads.comparison import Comparison, Spread
 from yolothreads.errors import ArgumentError
-from yolothreads.measure import compare, stamp
+from yolothreads.measure import Comparison, Spread, compare, stamp
 from yolothreads.memory import Memory, mapped_mb, memory_of
 from yolothreads.pools import POOLS, ModelPerThread, ModelsBuiltOutside, Pool, Sequential, SharedModel
-from yolothreads.pools.arguments import at_least_one
 from yolothreads.tables import Table
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolothreads.comparison import Comparison, Spread
 from yolothreads.errors import writing
+from yolothreads.measure import Comparison, Spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

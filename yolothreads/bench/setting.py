@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from yolothreads.arguments import at_least_one
 from yolothreads.errors import ArgumentError
 from yolothreads.measure import pools_here
 from yolothreads.pools import POOLS, BatchingWorker, Pool
-from yolothreads.pools.arguments import at_least_one
 from yolothreads.scenes import scene
 
 _STRIDE = 32  # of every YOLO detection network: the size of its input is a multiple of it

@@ -9,11 +9,11 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
+from yolothreads.arguments import at_least_one
 from yolothreads.bench_races.costs import Speed, slowdowns, speeds, warm_predict
 from yolothreads.bench_races.explorers import FRONTRUN, Search, searches
 from yolothreads.bench_races.programs import PROGRAMS
 from yolothreads.measure import Spread, stamp
-from yolothreads.pools.arguments import at_least_one
 from yolothreads.tables import Table
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from yolothreads import races
 from yolothreads.bench_races import programs
 from yolothreads.bench_races.programs import PROGRAMS, Program
-from yolothreads.races import Found
+from yolothreads.races import Exploration
 
 LINES, INSTRUCTIONS, FRONTRUN = "by line", "by instruction", "frontrun"
 
@@ -39,7 +39,7 @@ class Search:
     doubt: bool = False
 
 
-def explored(program: Program, granularity: str, seed: int = 0, until: int = 0, reduce: bool = True) -> Found:
+def explored(program: Program, granularity: str, seed: int = 0, until: int = 0, reduce: bool = True) -> Exploration:
     """A program under our explorer, to the end or, if `until` is given, until so many steps forward were reported."""
     steps = count(1)
 

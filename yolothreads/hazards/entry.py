@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from yolothreads import weights
 from yolothreads.errors import ExploreError
 from yolothreads.pools import Pool
-from yolothreads.races import Rate
-from yolothreads.races.outcomes import Found
+from yolothreads.races import Exploration, Rate
 from yolothreads.scenes import scene
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ class Try:
         return cls(REPRODUCED if bad else NOT_REPRODUCED, bad, count, reason=reason)
 
     @classmethod
-    def of_found(cls, found: Found) -> Try:
+    def of_found(cls, found: Exploration) -> Try:
         """The try that an exploration was."""
         bad = len(found.forbidden)
         reason = f"{found.forbidden[0].detail} before {found.forbidden[0].where}" if bad else ""
@@ -145,7 +144,7 @@ class Hazard:
             return Try(NOT_APPLICABLE, reason=f"could not be tried ({type(error).__name__}: {error})")
 
 
-def told(found: Found) -> Evidence:
+def told(found: Exploration) -> Evidence:
     """The evidence that an exploration gives."""
     if not found.forbidden:
         return Evidence(False, found.verdict, tried="fully" if found.safe else "in part")

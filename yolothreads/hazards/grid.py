@@ -9,10 +9,10 @@ from html import escape
 from textwrap import fill
 from typing import Any
 
+from yolothreads.devices import cores
 from yolothreads.hazards.entry import Evidence, Hazard, Try
 from yolothreads.measure import stamp
 from yolothreads.pools import Pool
-from yolothreads.pools.device import cores
 from yolothreads.races import RIGHT, WRONG, Rate
 from yolothreads.tables import Table
 

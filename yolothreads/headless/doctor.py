@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable
 from importlib import metadata
 
+from yolothreads import devices
 from yolothreads.errors import YoloThreadsError
-from yolothreads.pools import device as devices
 from yolothreads.tables import Table
 
 OK = "ok"

@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from yolothreads.comparison import Spread
+from yolothreads.arguments import at_least_one
 from yolothreads.errors import ArgumentError, YoloThreadsError
-from yolothreads.measure import stamp, turns
-from yolothreads.pools.arguments import at_least_one
+from yolothreads.measure import Spread, stamp, turns
 from yolothreads.tables import Table
 
 MOST_MS, LEAST = 3.0, 0.98

@@ -1,4 +1,4 @@
-"""Lessons show it to people: settings, verdicts, figures, exercises, panels. What they teach lives below them."""
+"""Notebook helpers: settings, verdicts, figures, texts, exercises and panels. What they teach lives below them."""
 
 from yolothreads.lessons import exercises, figures
 from yolothreads.lessons.claims import judge
@@ -8,6 +8,7 @@ from yolothreads.lessons.panels.batching import BatchingPanel
 from yolothreads.lessons.panels.cameras import CamerasPanel
 from yolothreads.lessons.panels.contest import ComparePanel
 from yolothreads.lessons.panels.explorer import ExplorerPanel
+from yolothreads.lessons.texts import say, table, text
 
 __all__ = [
     "BatchingPanel",
@@ -19,4 +20,7 @@ __all__ = [
     "exercises",
     "figures",
     "judge",
+    "say",
+    "table",
+    "text",
 ]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from html import escape
 from typing import Literal
 
+from yolothreads.arguments import at_least_one
 from yolothreads.errors import ArgumentError
 from yolothreads.measure import Comparison, Measurement
-from yolothreads.pools.arguments import at_least_one
 from yolothreads.tables import Table
 
 _NOISE = 0.05  # pools within so much of the best one count as equally good: such differences change from run to run

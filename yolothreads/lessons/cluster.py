@@ -14,7 +14,7 @@ import psutil
 from numpy.typing import NDArray
 
 from yolothreads.errors import ArgumentError
-from yolothreads.pools.ray_actors import RayActors
+from yolothreads.pools import RayActors
 from yolothreads.pools.ray_connection import RayConnection, environment_kept, new_password, read_environment_again
 from yolothreads.trace import Span
 

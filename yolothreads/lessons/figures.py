@@ -11,8 +11,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolothreads.comparison import Spread
 from yolothreads.errors import ArgumentError, writing
+from yolothreads.measure import Spread
 from yolothreads.trace import STAGES, Span
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from ultralytics.engine.results import Results
 
-    from yolothreads.pools.batching_worker import Batch
+    from yolothreads.pools import Batch
 
 LOOKS = {  # colour (Okabe and Ito's colour-blind safe palette) and hatch of each stage
     "wait": ("#ffffff", "////"),

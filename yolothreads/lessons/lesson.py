@@ -13,13 +13,13 @@ from time import monotonic, sleep
 import numpy as np
 from numpy.typing import NDArray
 
+from yolothreads import devices
 from yolothreads import weights as weights_module
+from yolothreads.arguments import at_least_one
 from yolothreads.errors import ArgumentError, ImageError, YoloThreadsError
 from yolothreads.lessons.panels import shell
 from yolothreads.measure import stamp
-from yolothreads.pools import device as devices
-from yolothreads.pools.arguments import at_least_one
-from yolothreads.pools.image import read_image
+from yolothreads.pools import read_image
 from yolothreads.scenes import Pictures, pictures
 
 _PATIENCE_S = 5.0  # for threads that are ending and children that are being reaped

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from yolothreads import devices
 from yolothreads.errors import ArgumentError
 from yolothreads.lessons import figures
 from yolothreads.lessons.lesson import Lesson
@@ -12,7 +13,6 @@ from yolothreads.lessons.panels import lanes, looks
 from yolothreads.lessons.panels.pool_run import KINDS, Choice, Mistake, PoolRun, References
 from yolothreads.lessons.panels.shell import Shell, Stopped, Tick
 from yolothreads.measure import pools_here
-from yolothreads.pools import device as devices
 from yolothreads.tables import Table
 
 _SIZES = (160, 320, 480, 640, 960, 1280)

@@ -10,10 +10,11 @@ from concurrent.futures import Future
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from yolothreads import devices
+from yolothreads.arguments import at_least_one
 from yolothreads.errors import ArgumentError, PoolClosedError
-from yolothreads.pools import device as devices
-from yolothreads.pools.arguments import at_least_one, check_settings
 from yolothreads.pools.image import Image
+from yolothreads.pools.settings import check_settings
 from yolothreads.weights import check
 
 if TYPE_CHECKING:

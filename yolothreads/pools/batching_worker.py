@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from yolothreads.arguments import at_least_one, not_negative
+from yolothreads.devices import memory_errors_named
 from yolothreads.errors import ArgumentError, DeadlineError, ImageError, QueueFullError
-from yolothreads.pools.arguments import at_least_one, check_settings, not_negative
 from yolothreads.pools.batch_model import BatchModel
 from yolothreads.pools.call_queue import Call, CallQueue
-from yolothreads.pools.device import memory_errors_named
 from yolothreads.pools.image import Image, read_image
 from yolothreads.pools.model import Predict
+from yolothreads.pools.settings import check_settings
 from yolothreads.pools.threads import ThreadPool
 
 if TYPE_CHECKING:

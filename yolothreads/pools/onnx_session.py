@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from yolothreads.arguments import need_extra
 from yolothreads.errors import ArgumentError, DeviceError
-from yolothreads.pools.arguments import need_extra
 from yolothreads.pools.image import Image
 from yolothreads.pools.model import Predict, load, twin
 from yolothreads.pools.onnx_export import onnx_file

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from yolothreads.arguments import need_extra, not_negative
+from yolothreads.devices import devices, memory_errors_named
 from yolothreads.errors import DeadlineError, PoolClosedError, WorkerDiedError
-from yolothreads.pools.arguments import need_extra, not_negative
-from yolothreads.pools.device import devices, memory_errors_named
 from yolothreads.pools.model import load
 from yolothreads.pools.packing import pack, unpack
 from yolothreads.pools.ray_connection import RayConnection

@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from yolothreads.pools.arguments import at_least_one
+from yolothreads.arguments import at_least_one
 from yolothreads.pools.model import Predict
 from yolothreads.pools.threads import ThreadPool
 

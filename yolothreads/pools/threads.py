@@ -9,9 +9,9 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
+from yolothreads.devices import memory_errors_named
 from yolothreads.errors import PoolClosedError
 from yolothreads.pools.base import Pool
-from yolothreads.pools.device import memory_errors_named
 from yolothreads.pools.image import Image, read_image
 from yolothreads.pools.model import Predict, load
 

@@ -12,8 +12,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from yolothreads.devices import memory_errors_named
 from yolothreads.errors import YoloThreadsError
-from yolothreads.pools.device import memory_errors_named
 from yolothreads.pools.model import Predict, load
 from yolothreads.pools.packing import pack
 from yolothreads.pools.shared_image import ImageReader

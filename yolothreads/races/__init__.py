@@ -12,23 +12,35 @@ Standard library only; it knows nothing of YOLO.
 """
 
 from yolothreads.races.blocking import holder, is_exploring
+from yolothreads.races.equality import same
 from yolothreads.races.explorer import explore, replay
-from yolothreads.races.outcomes import Found, Outcome, Trial, compare
+from yolothreads.races.lines import Where
+from yolothreads.races.outcomes import KINDS, Exploration, Outcome, Step, Trial, side_by_side
+from yolothreads.races.schedule import label
 from yolothreads.races.trials import DEADLOCK, EXCEPTION, RIGHT, WRONG, Rate, rate
+from yolothreads.races.views import Drawing, SideBySide, SourceMap
 
 __all__ = [
     "DEADLOCK",
     "EXCEPTION",
+    "KINDS",
     "RIGHT",
     "WRONG",
-    "Found",
+    "Drawing",
+    "Exploration",
     "Outcome",
     "Rate",
+    "SideBySide",
+    "SourceMap",
+    "Step",
     "Trial",
-    "compare",
+    "Where",
     "explore",
     "holder",
     "is_exploring",
+    "label",
     "rate",
     "replay",
+    "same",
+    "side_by_side",
 ]

@@ -83,7 +83,7 @@ def _described(lock: Any) -> str:
 def holder(lock: Any) -> str:
     """Who holds a lock: the label of a controlled thread, such as A, or "somebody" else; nothing while it is free.
 
-    Made for `look` of a replay; elsewhere no thread is controlled.
+    Made for `inspect` of a replay; elsewhere no thread is controlled.
 
     Args:
         lock: a `Lock` or an `RLock`.

@@ -13,7 +13,7 @@ from typing import Any
 
 from yolothreads.errors import ExploreError
 from yolothreads.races import random_runs
-from yolothreads.races.outcomes import Found, Trial
+from yolothreads.races.outcomes import Exploration, Trial
 from yolothreads.races.schedule import Schedule, parse
 from yolothreads.races.search import Search
 from yolothreads.races.trial import Trials
@@ -40,11 +40,11 @@ def explore(
     runs: int = 1000,
     reduce: bool = True,
     max_steps: int = 100_000,
-    tell: Callable[[Sequence[Any], Sequence[Sequence[Any]]], str] | None = None,
+    describe: Callable[[Sequence[Any], Sequence[Sequence[Any]]], str] | None = None,
     progress: Progress | None = None,
     on_trial: OnTrial | None = None,
     stop: Stop | None = None,
-) -> Found:
+) -> Exploration:
     """Run bodies concurrently under every schedule within a bound, and hold each outcome against the sequential ones.
 
     A result is right if some order of the bodies, run one after the other, gives it. Ctrl-C, or `stop`, ends the
@@ -68,7 +68,7 @@ def explore(
         runs: for "random": how many runs.
         reduce: leave out schedules that cannot differ from one that is run.
         max_steps: watched lines of all bodies together, after which a run counts as one without end.
-        tell: (results, those of each sequential order) -> what is wrong, in a few words.
+        describe: (results, those of each sequential order) -> what is wrong, in a few words.
         progress: called with the number of schedules done and known so far.
         on_trial: called with each schedule and its outcome, as soon as that is known.
         stop: asked about 20 times a second, while a schedule runs too, whether to end the search.
@@ -80,7 +80,7 @@ def explore(
     """
     _check(bodies, preemptions, granularity, strategy, depth, runs)
     began = time.perf_counter()
-    trials = Trials(bodies, setup, watch, observe, same, granularity, restore, tell, max_steps, budget_s, stop)
+    trials = Trials(bodies, setup, watch, observe, same, granularity, restore, describe, max_steps, budget_s, stop)
     with trials:
         trials.learn_references()
         if strategy == "random":
@@ -92,7 +92,7 @@ def explore(
 
     def replayer(schedule: str) -> Trial:
         return replay(
-            schedule, *bodies, setup=setup, watch=watch, observe=observe, same=same, restore=restore, tell=tell,
+            schedule, *bodies, setup=setup, watch=watch, observe=observe, same=same, restore=restore, describe=describe,
             max_steps=max_steps,
         )  # fmt: skip
 
@@ -107,23 +107,23 @@ def replay(
     observe: Callable[[Any], Any] | None = None,
     same: Callable[[Any, Any], bool] | None = None,
     restore: Callable[[Any], Any] | None = None,
-    tell: Callable[[Sequence[Any], Sequence[Sequence[Any]]], str] | None = None,
+    describe: Callable[[Sequence[Any], Sequence[Sequence[Any]]], str] | None = None,
     max_steps: int = 100_000,
-    look: Callable[[Any], Any] | None = None,
+    inspect: Callable[[Any], Any] | None = None,
     stop: Stop | None = None,
 ) -> Trial:
     """One schedule again, from its string, with the same outcome; `steps` say who ran which line.
 
     Args:
         schedule: as `explore` printed it.
-        look: state -> anything, called before each watched line and kept in `steps`.
+        inspect: state -> anything, called before each watched line and kept in `steps`.
         *bodies: as for `explore`.
         setup: as for `explore`.
         watch: as for `explore`.
         observe: as for `explore`.
         same: as for `explore`.
         restore: as for `explore`.
-        tell: as for `explore`.
+        describe: as for `explore`.
         max_steps: as for `explore`.
         stop: as for `explore`.
 
@@ -135,11 +135,11 @@ def replay(
     _check(bodies)
     said = schedule.partition("|")[0]
     granularity = "instruction" if "+" in said or "instruction" in said else "line"
-    trials = Trials(bodies, setup, watch, observe, same, granularity, restore, tell, max_steps, 60.0, stop)
+    trials = Trials(bodies, setup, watch, observe, same, granularity, restore, describe, max_steps, 60.0, stop)
     with trials:
         wanted: Schedule = parse(schedule, trials.version)
         trials.learn_references()
-        return trials.replay(wanted, look)
+        return trials.replay(wanted, inspect)
 
 
 def _check(

@@ -18,9 +18,9 @@ class Judge:
     def __init__(
         self,
         same: Callable[[Any, Any], bool],
-        tell: Callable[[Sequence[Any], Sequence[Sequence[Any]]], str] | None,
+        describe: Callable[[Sequence[Any], Sequence[Sequence[Any]]], str] | None,
     ):
-        self._same, self.tell = same, tell
+        self._same, self.describe = same, describe
         self.references: list[tuple[Any, ...]] = []
 
     def equal(self, got: tuple[Any, ...], wanted: tuple[Any, ...]) -> bool:
@@ -54,7 +54,7 @@ class Judge:
                 _same_error(wanted[i], result) for wanted in self.references
             ):
                 return EXCEPTION, f"{_name(i, len(run.bodies))} raised {type(result).__name__}: {result}"
-        if self.tell is not None and (told := self.tell(results, self.references)):
+        if self.describe is not None and (told := self.describe(results, self.references)):
             return WRONG, told
         orders = " or ".join(dict.fromkeys(short(wanted) for wanted in self.references[:3]))
         return WRONG, f"gave {short(results)}; one after the other they give {orders}"

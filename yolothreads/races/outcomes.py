@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from yolothreads.races.lines import Where
 from yolothreads.races.trials import DEADLOCK, EXCEPTION, RIGHT, WRONG
-from yolothreads.races.views import Comparison, Drawing, SourceMap, aligned, html_table
+from yolothreads.races.views import Drawing, SideBySide, SourceMap, aligned, html_table
 
 KINDS = {
     RIGHT: "what the bodies give one after the other, in some order",
@@ -32,7 +32,7 @@ class Outcome:
 
 
 class Step(NamedTuple):
-    """One watched line that a thread ran, what `look` saw just before, when (s of `perf_counter`), and who waited."""
+    """One watched line that a thread ran: what `inspect` gave before it, when (s of `perf_counter`), and who waited."""
 
     thread: str
     where: Where
@@ -65,7 +65,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Found:
+class Exploration:
     """What an exploration found. Shows itself as a table; see also `source_map()` and `draw()`.
 
     `schedules` counts those whose outcome is known, of `total`: `run` of them were run, the others cannot differ from
@@ -180,6 +180,6 @@ class Found:
         return Drawing(self.replay(schedule))
 
 
-def compare(**found: Found) -> Comparison:
-    """Several explorations in one table: `compare(racy=found1, repaired=found2)`."""
-    return Comparison(found)
+def side_by_side(**found: Exploration) -> SideBySide:
+    """Several explorations in one table: `side_by_side(racy=found1, repaired=found2)`."""
+    return SideBySide(found)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from yolothreads.races.outcomes import Found, Trial
+from yolothreads.races.outcomes import Exploration, Trial
 from yolothreads.races.schedule import Random, Schedule
 from yolothreads.races.trial import Trials
 
@@ -24,7 +24,7 @@ def search(
     until: float,
     progress: Callable[[int, int], None] | None,
     on_trial: Callable[[Trial], None] | None,
-) -> Callable[..., Found]:
+) -> Callable[..., Exploration]:
     """Run so many random schedules; gives what makes the report."""
     done: list[Trial] = []
     ended_by = ""
@@ -50,4 +50,4 @@ def search(
         f"probability of at least 1/({threads} x {steps}^{depth - 1}) = {p:.2g}, all of them with at least "
         f"{1 - (1 - p) ** len(done):.2g}."
     )
-    return partial(Found, tuple(done), len(done), runs, bound, False, **trials.facts())
+    return partial(Exploration, tuple(done), len(done), runs, bound, False, **trials.facts())

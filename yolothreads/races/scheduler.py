@@ -40,7 +40,7 @@ class Scheduler:
         self.crowd = Crowd()
         self.on = self.closed = False
         self.owner = get_ident()
-        self.look: Callable[[], Any] | None = None
+        self.inspect: Callable[[], Any] | None = None
         self.brisk = False  # watch only as far as the schedule needs it
         self.mutex = Mutex()
         self.workers = Workers(self)
@@ -145,8 +145,8 @@ class Scheduler:
             return
         others = self.crowd.others(me) if self.branching else ()
         self.log.append((me, code, at, others))
-        if self.look is not None:
-            self.seen.append(self.look())
+        if self.inspect is not None:
+            self.seen.append(self.inspect())
         target = self.strategy.at_point(me, code, at, self.crowd)
         if target is me and len(self.log) >= self._check_at:
             target = self._after_long(me)
@@ -154,7 +154,7 @@ class Scheduler:
             self._switch(me, target)
         elif self.brisk and self.switched and self.strategy.stop is None and me is not self.switched[-1][0]:
             self.unwatched = not self.crowd.workers  # no stop is left, and the thread that was switched to does run
-        elif self.look is None and self.strategy.at != ANYWHERE and self.crowd.is_steady(me):
+        elif self.inspect is None and self.strategy.at != ANYWHERE and self.crowd.is_steady(me):
             self.undisturbed, self._others = me, others
         if self.unwatched:
             self.tracer.end_thread()
@@ -173,8 +173,8 @@ class Scheduler:
         me.state = State.READY
         self.resume(target)
         self.park(me)
-        if self.look is not None:
-            self.resumed[stopped] = len(self.log), self.look()
+        if self.inspect is not None:
+            self.resumed[stopped] = len(self.log), self.inspect()
 
     def resume(self, target: Task) -> None:
         """Give the turn to a thread."""

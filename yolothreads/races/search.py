@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from yolothreads.races.lines import Where
-from yolothreads.races.outcomes import Found, Trial
+from yolothreads.races.outcomes import Exploration, Trial
 from yolothreads.races.schedule import LOCKED, Schedule, Stop, label, plain
 from yolothreads.races.task import Run
 from yolothreads.races.trial import Trials
@@ -56,7 +56,7 @@ class Search:
         self.diverged: list[str] = []
         self.ended_by = ""
 
-    def found(self) -> Callable[..., Found]:
+    def found(self) -> Callable[..., Exploration]:
         """Search; gives what makes the report."""
         level = [Item(Schedule(label(i)), (i,)) for i in range(len(self.trials.bodies))]
         self.known = len(level)
@@ -77,7 +77,7 @@ class Search:
         notes = [f"Could not be followed from run to run: {text}" for text in self.diverged[:3]]
         done = sorted(self.done, key=lambda pair: (len(pair[0]), pair[0]))
         return partial(
-            Found, tuple(trial for _, trial in done), self.run, self.known, bound,
+            Exploration, tuple(trial for _, trial in done), self.run, self.known, bound,
             exhausted, **self.trials.facts(notes),
         )  # fmt: skip
 

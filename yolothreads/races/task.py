@@ -172,6 +172,8 @@ class Run:
     stacks: str
     diverged: str  # why the schedule could not be followed
     stalls: list[str]
-    seen: list[Any]  # what `look` gave at each point of the log
-    resumed: dict[int, tuple[int, Any]]  # for each switch in the log: where its thread went on, and the look then
+    seen: list[Any]  # what `inspect` gave at each point of the log
+    resumed: dict[
+        int, tuple[int, Any]
+    ]  # for each switch in the log: where its thread went on, and what `inspect` gave then
     seconds: float

@@ -42,13 +42,13 @@ class Trials:
         same: Callable[[Any, Any], bool] | None,
         granularity: str,
         restore: Callable[[Any], Any] | None,
-        tell: Callable[[Sequence[Any], Sequence[Sequence[Any]]], str] | None,
+        describe: Callable[[Sequence[Any], Sequence[Sequence[Any]]], str] | None,
         max_steps: int,
         budget_s: float,
         stop: Callable[[], bool] | None = None,
     ):
         self.bodies, self.setup, self.observe, self.restore = bodies, setup, observe, restore
-        self.judge = Judge(same or equality.same, tell)
+        self.judge = Judge(same or equality.same, describe)
         self.watch = Watch(watch or dict.fromkeys(_module_of(body) for body in bodies))
         self.version = version_of(self.watch)
         self.instructions = granularity == "instruction"
@@ -99,14 +99,14 @@ class Trials:
         schedule: Schedule,
         order: Sequence[int] = (),
         branching: bool = False,
-        look: Callable[[Any], Any] | None = None,
+        inspect: Callable[[Any], Any] | None = None,
         brisk: bool = False,
     ) -> tuple[Run, tuple[Any, ...]]:
         """One run, and what it gave: a result or an exception for each body, then what was observed."""
         self.scheduler.watchdog.obey()
         state = self._fresh_state()
         arguments = () if self.setup is None else (state,)
-        self.scheduler.look = None if look is None else lambda: look(state)
+        self.scheduler.inspect = None if inspect is None else lambda: inspect(state)
         self.scheduler.brisk = brisk and self._slow
         run = self.scheduler.run([_Call(body, arguments) for body in self.bodies], schedule, order, branching)
         results: list[Any] = [task.result if task.error is None else task.error for task in run.bodies]
@@ -118,7 +118,7 @@ class Trials:
         if run.failure:
             self._drop_state()  # whatever was ended by force may have left it in any condition
             if self.scheduler.unwatched:  # a livelock is known by its steps, which were not counted
-                return self.run(schedule, order, branching, look)
+                return self.run(schedule, order, branching, inspect)
         self.stalls.update(dict.fromkeys(run.stalls))
         return run, tuple(results)
 
@@ -203,9 +203,9 @@ class Trials:
         """Where the turn was taken from a thread that could have gone on."""
         return [self.where(code, at) for _, code, at, _ in run.switched if not isinstance(code, str)]
 
-    def replay(self, schedule: Schedule, look: Callable[[Any], Any] | None) -> Trial:
+    def replay(self, schedule: Schedule, inspect: Callable[[Any], Any] | None) -> Trial:
         """One trial with its steps."""
-        run, results = self.run(schedule, look=lambda state: (perf_counter(), _seen(look, state)))
+        run, results = self.run(schedule, inspect=lambda state: (perf_counter(), _seen(inspect, state)))
         ended = perf_counter()
         if run.diverged or run.unfollowed:
             raise ExploreError(
@@ -245,7 +245,7 @@ class Trials:
         )
 
     def facts(self, notes: Sequence[str] = ()) -> dict[str, Any]:
-        """Fields of `Found` about all the runs together."""
+        """Fields of `Exploration` about all the runs together."""
         return {
             "executed": tuple(self.executed),
             "unsplit": tuple(self.unsplit),
@@ -284,9 +284,9 @@ def _waits(run: Run) -> list[tuple[str, ...]]:
     return found
 
 
-def _seen(look: Callable[[Any], Any] | None, state: Any) -> Any:
+def _seen(inspect: Callable[[Any], Any] | None, state: Any) -> Any:
     try:
-        return None if look is None else look(state)
+        return None if inspect is None else inspect(state)
     except Exception as error:  # what looks on must not change what happens
         return error
 

@@ -14,16 +14,16 @@ from yolothreads.races.lines import Where
 from yolothreads.races.trials import DEADLOCK, EXCEPTION, RIGHT, WRONG
 
 if TYPE_CHECKING:
-    from yolothreads.races.outcomes import Found, Trial
+    from yolothreads.races.outcomes import Exploration, Trial
 
 ALL_KINDS = (RIGHT, WRONG, EXCEPTION, DEADLOCK)
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SideBySide:
     """Explorations side by side: how many schedules of each ended in each way, the outcomes that never came too."""
 
-    found: dict[str, Found]
+    found: dict[str, Exploration]
 
     def rows(self) -> list[tuple[str, ...]]:
         """The header and one row for each kind, then what was run."""

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from yolothreads.arguments import not_negative
 from yolothreads.lessons import figures
 from yolothreads.lessons.lesson import Lesson
 from yolothreads.lessons.panels import front_end, looks
 from yolothreads.lessons.panels.batching_run import BatchingRun, Choice
 from yolothreads.lessons.panels.shell import Shell, Stopped, Tick
 from yolothreads.lessons.panels.strips import MARKS, Strips
-from yolothreads.pools import BatchingWorker
-from yolothreads.pools.arguments import not_negative
-from yolothreads.pools.image import read_image
+from yolothreads.pools import BatchingWorker, read_image
 from yolothreads.tables import Table
 
 if TYPE_CHECKING:

@@ -15,9 +15,7 @@ import numpy as np
 
 from yolothreads.errors import DeadlineError, QueueFullError
 from yolothreads.lessons.panels.shell import Stopped, Tick
-from yolothreads.pools import BatchingWorker
-from yolothreads.pools.batching_worker import Batch
-from yolothreads.pools.image import Image
+from yolothreads.pools import Batch, BatchingWorker, Image
 
 OUTCOMES = ("answered", "refused", "late", "failed", "cancelled")
 """What may become of a call."""

@@ -6,14 +6,13 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
-from yolothreads.comparison import Comparison, Measurement
 from yolothreads.errors import ArgumentError
 from yolothreads.lessons import figures
 from yolothreads.lessons.lesson import Lesson
 from yolothreads.lessons.panels import looks
 from yolothreads.lessons.panels.pool_run import ASKS, KINDS
 from yolothreads.lessons.panels.shell import Shell, Stopped, Tick
-from yolothreads.measure import compare, pools_here, stamp
+from yolothreads.measure import Comparison, Measurement, compare, pools_here, stamp
 
 _MOST_WORKERS, _MOST_IMAGES, _MOST_ROUNDS = 16, 100, 20
 
@@ -32,7 +31,7 @@ class ComparePanel(Shell[Comparison]):
         imgsz: size in pixels that images are brought to.
         images: how many images each pool does in a round; the lesson's are repeated.
         rounds: how many rounds.
-        asks: predict settings of the first image, the second, ... if each thread asks for something else.
+        per_image_settings: predict settings of the first image, the second, ... if each thread asks for something else.
         memory: also measure what each pool takes, in fresh processes, at the end.
 
     Raises:
@@ -48,12 +47,12 @@ class ComparePanel(Shell[Comparison]):
         imgsz: int = 320,
         images: int = 6,
         rounds: int = 3,
-        asks: Sequence[dict[str, Any]] = ASKS[:2],
+        per_image_settings: Sequence[dict[str, Any]] = ASKS[:2],
         memory: bool = False,
     ) -> None:
         from ipywidgets import HTML, Checkbox, Dropdown, SelectMultiple
 
-        self.lesson, self.asks, self.memory = lesson, list(asks), memory
+        self.lesson, self.per_image_settings, self.memory = lesson, list(per_image_settings), memory
         there, self.left_out = pools_here(weights=lesson.weights, device=lesson.device)
         names = [type(pool).__name__ for pool in there]
         if not set(pools) <= set(names):
@@ -92,7 +91,7 @@ class ComparePanel(Shell[Comparison]):
                 pools,
                 images,
                 chosen["rounds"],
-                asks=self.asks if chosen["differ"] else ({},),
+                per_image_settings=self.per_image_settings if chosen["differ"] else ({},),
                 memory=self.memory,
                 progress=progress,
             )

@@ -15,18 +15,16 @@ from yolothreads.lessons.panels.shared_state import Looks, SharedState
 from yolothreads.lessons.panels.shell import Shell, Stopped, Tick
 from yolothreads.lessons.panels.stepper import Stepper
 from yolothreads.lessons.panels.steps import Steps
-from yolothreads.races import is_exploring
-from yolothreads.races.outcomes import KINDS, Found
-from yolothreads.races.views import Drawing
+from yolothreads.races import KINDS, Drawing, Exploration, is_exploring
 from yolothreads.tables import Table
 
 _CHOICES: dict[str, list[Any]] = {"preemptions": [0, 1, 2, 3], "granularity": ["line", "instruction"]}
 _DEFAULTS: dict[str, Any] = {"preemptions": 1, "granularity": "line", "budget_s": 60.0}
-_OF_REPLAY = ("setup", "watch", "observe", "same", "restore", "tell", "max_steps")
+_OF_REPLAY = ("setup", "watch", "observe", "same", "restore", "describe", "max_steps")
 _MOMENT_S = 2.0  # for a replay that has nothing left to do but to show what came of it
 
 
-class ExplorerPanel(Shell[Found]):
+class ExplorerPanel(Shell[Exploration]):
     """Explore in the background, see each schedule as soon as it has run, and replay any of them step by step.
 
         panel = ExplorerPanel(few, many, setup=lambda: model, watch=["ultralytics.engine.model"])
@@ -38,18 +36,18 @@ class ExplorerPanel(Shell[Found]):
 
     Args:
         *bodies: as for `explore`.
-        look: what threads share, to be shown at each step: name -> function of the state, or of nothing where there is
-            no `setup`. By default it is chosen from the state (see `SharedState`).
+        inspect: what threads share, shown at each step: name -> function of the state, or of nothing where there
+            is no `setup`. By default it is chosen from the state (see `SharedState`).
         **options: those of `explore`; `preemptions`, `granularity` and `budget_s` can be changed in the panel.
 
     Raises:
         ArgumentError: the panel cannot be set to one of these three.
     """
 
-    def __init__(self, *bodies: Callable[..., Any], look: Looks | None = None, **options: Any) -> None:
-        self.bodies, self.look, self.options = bodies, look, options
+    def __init__(self, *bodies: Callable[..., Any], inspect: Looks | None = None, **options: Any) -> None:
+        self.bodies, self.inspect, self.options = bodies, inspect, options
         self.schedules, self.stepper = ScheduleList(self._on_choice), Stepper()
-        self._found: Found | None = None  # by the last exploration, once it is done
+        self._found: Exploration | None = None  # by the last exploration, once it is done
         self._guard = Lock()  # of the next two
         self._wanted = ""  # the schedule to replay next
         self._is_replaying = False
@@ -85,7 +83,7 @@ class ExplorerPanel(Shell[Found]):
 
     # A run is an exploration, or a replay of one of its schedules.
 
-    def _work(self, tick: Tick) -> Found:
+    def _work(self, tick: Tick) -> Exploration:
         self._stopped = False
         if self._wanted and self._found is not None:
             self._replay_wanted(tick)
@@ -102,7 +100,7 @@ class ExplorerPanel(Shell[Found]):
         self._replay_wanted(tick)
         return found
 
-    def _explore(self, tick: Tick) -> Found:
+    def _explore(self, tick: Tick) -> Exploration:
         options = {**self.options, **{name: widget.value for name, widget in self.settings.items()}}
         try:
             return detections.explore(
@@ -145,12 +143,12 @@ class ExplorerPanel(Shell[Found]):
     def _replay(self, schedule: str, tick: Tick) -> None:
         self._say("Replaying …")
         self.schedules.choose(schedule)
-        shared = SharedState(self.look, self.options.get("setup") is not None)
+        shared = SharedState(self.inspect, self.options.get("setup") is not None)
         trial = detections.replay(
             schedule,
             *self.bodies,
             **{name: self.options[name] for name in _OF_REPLAY if name in self.options},
-            look=shared,
+            inspect=shared,
             stop=lambda: self._is_stopped(tick) or bool(self._wanted),
         )
         self.stepper.show(Steps(trial, len(self.bodies), shared))
@@ -167,10 +165,10 @@ class ExplorerPanel(Shell[Found]):
     def _draw(self) -> None:
         self.schedules.draw()
 
-    def _sentence(self, found: Found) -> str:
+    def _sentence(self, found: Exploration) -> str:
         return self._said
 
-    def _leaves(self, found: Found) -> Iterator[Any]:
+    def _leaves(self, found: Exploration) -> Iterator[Any]:
         yield found.verdict
         rows = [(o.kind, o.count, f"{o.share:.1%}", KINDS[o.kind], o.example) for o in found.outcomes]
         yield Table(["outcome", "count", "share", "what it means", "example"], rows, " ".join(found.remarks()))

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from yolothreads.arguments import at_least_one
 from yolothreads.errors import ArgumentError
 from yolothreads.lessons.figures import Figure
-from yolothreads.pools.arguments import at_least_one
 
 if TYPE_CHECKING:
     from ipywidgets import BoundedIntText

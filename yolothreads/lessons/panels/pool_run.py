@@ -14,8 +14,7 @@ from yolothreads.detections import same
 from yolothreads.lessons.lesson import Lesson
 from yolothreads.lessons.panels.shell import Stopped, Tick
 from yolothreads.lessons.progress import Progress
-from yolothreads.pools import POOLS, Pool, Sequential
-from yolothreads.pools.remote import RemotePool
+from yolothreads.pools import POOLS, Pool, RemotePool, Sequential
 from yolothreads.trace import Span
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 from yolothreads.lessons.panels import looks
-from yolothreads.races import DEADLOCK, EXCEPTION, RIGHT, WRONG
-from yolothreads.races.outcomes import Found, Trial
+from yolothreads.races import DEADLOCK, EXCEPTION, RIGHT, WRONG, Exploration, Trial
 
 MOST, MOST_MEANWHILE = 500, 60
 """So many schedules are listed at the end, and so many while they run; of the others only their number is said."""
@@ -56,7 +55,7 @@ class ScheduleList:
             self._drawn = self._kinds.total()
             self._show([*self._bad, *self._good][:MOST_MEANWHILE])
 
-    def finish(self, found: Found) -> None:
+    def finish(self, found: Exploration) -> None:
         """Show all of them, in the order of the program."""
         self._drawn = self._kinds.total()
         self._show([*found.forbidden, *(trial for trial in found.trials if trial.kind == RIGHT)][:MOST])

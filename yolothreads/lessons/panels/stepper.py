@@ -8,12 +8,14 @@ from html import escape
 from pathlib import Path
 
 from yolothreads.lessons.panels.steps import NOTHING, RUNS, STOPPED, WAITS, Function, Place, Steps, function_of
-from yolothreads.races.lines import Where
+from yolothreads.races import Where
 
 # Background and text of a thread's badge (Okabe and Ito's palette); its letter stands on it.
 _COLOURS = (("#0072b2", "#ffffff"), ("#e69f00", "#111111"), ("#009e73", "#111111"), ("#cc79a7", "#111111"))
 _LEGEND = f"<div>{RUNS} about to run this line · {STOPPED} stopped before it · {WAITS} waits in it</div>"
-_NOTHING = "<div>Nothing that threads share was looked at; name it in <code>look=</code>, and it is shown here.</div>"
+_NOTHING = (
+    "<div>Nothing that threads share was looked at; name it in <code>inspect=</code>, and it is shown here.</div>"
+)
 
 
 class Stepper:

@@ -11,9 +11,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from yolothreads.lessons.panels.shared_state import SharedState
-from yolothreads.races.lines import Where
-from yolothreads.races.outcomes import Trial
-from yolothreads.races.schedule import label
+from yolothreads.races import Trial, Where, label
 from yolothreads.tables import Table
 
 RUNS, STOPPED, WAITS, NEW, ENDED = "▶", "‖", "…", "○", "■"
