@@ -15,7 +15,7 @@ ROOT = Path(yolothreads.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 # From the ground up. Within one floor modules may import one another, but pools and races are kept apart.
 FLOORS = (
-    {"arguments", "errors", "tables", "trace"},
+    {"arguments", "errors", "palette", "tables", "trace"},
     {"devices", "scenes", "weights"},
     {"pools", "races"},
     {"detections", "memory", "tracking"},
@@ -62,7 +62,7 @@ def test_imports_run_downwards(file: Path) -> None:
 @pytest.mark.parametrize("file", sorted((ROOT / "races").glob("*.py")), ids=lambda f: f.name)
 def test_races_use_the_standard_library_only(file: Path) -> None:
     for name in imported(file):
-        own = name.startswith(("yolothreads.races", "yolothreads.errors"))
+        own = name.startswith(("yolothreads.races", "yolothreads.errors", "yolothreads.palette"))
         assert own or name.split(".")[0] in sys.stdlib_module_names, name
 
 
