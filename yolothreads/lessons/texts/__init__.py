@@ -1,7 +1,8 @@
 """The sentences, titles and labels that code cells show, kept apart from the code so that they can be translated.
 
-Each notebook has a file here, `NN.toml`; `panels.toml` has a section for each module of panels. A key names a sentence with named fields, `{bad:d} of {all:d} went wrong`,
-or, for `table`, a section with the headers of its columns and a caption.
+Each notebook has a file here, `NN.toml`; `panels.toml` has a section for each module of panels. A key names a sentence
+with named fields, `{bad:d} of {all:d} went wrong`, or, for `table`, a section with the headers of its columns and a
+caption.
 """
 
 from __future__ import annotations
