@@ -8,11 +8,11 @@ from yolothreads.lessons.advice import Advice, Needs, recommend
 from yolothreads.lessons.claims import judge
 from yolothreads.lessons.cluster import local_cluster, memory_of_children
 from yolothreads.lessons.lesson import Lesson
-from yolothreads.lessons.panel import Panel
 from yolothreads.lessons.panels.batching import BatchingPanel
 from yolothreads.lessons.panels.cameras import CamerasPanel
-from yolothreads.lessons.panels.contest import ComparePanel
+from yolothreads.lessons.panels.compare import ComparePanel
 from yolothreads.lessons.panels.explorer import ExplorerPanel
+from yolothreads.lessons.panels.pools import Panel
 from yolothreads.lessons.texts import say, table, text
 
 __all__ = [

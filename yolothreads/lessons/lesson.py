@@ -17,7 +17,7 @@ from yolothreads import devices
 from yolothreads import weights as weights_module
 from yolothreads.arguments import at_least_one
 from yolothreads.errors import ArgumentError, ImageError, YoloThreadsError
-from yolothreads.lessons.panels import shell
+from yolothreads.lessons.panels import base
 from yolothreads.measure import stamp
 from yolothreads.pools import read_image
 from yolothreads.scenes import Pictures, pictures
@@ -96,7 +96,7 @@ class Lesson:
         Raises:
             YoloThreadsError: something is still there after five seconds; the message names it.
         """
-        shell.end_run()
+        base.end_run()
         deadline = monotonic() + _PATIENCE_S
         while (left := self._left()) and monotonic() < deadline:
             sleep(0.05)  # threads end by themselves; there is nothing to wait on

@@ -1,4 +1,4 @@
-"""The panel of lesson 10: it counts frame by frame what is counted at the end, and marks numbers that moved."""
+"""Panel for cameras: counting frame by frame agrees with counting at the end, and moved numbers are marked."""
 
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -13,9 +13,19 @@ from ultralytics.engine.results import Results
 from yolothreads.errors import ArgumentError, PanelError
 from yolothreads.lessons import Lesson
 from yolothreads.lessons.panels import cameras as module
-from yolothreads.lessons.panels.cameras import CamerasPanel, drawn
-from yolothreads.lessons.panels.cameras_run import FOR_ALL, FOR_EACH, SEEDS, SHAPE, CamerasRun, Choice, View
-from yolothreads.lessons.panels.shell import Stopped
+from yolothreads.lessons.panels.base import Stopped
+from yolothreads.lessons.panels.cameras import (
+    FOR_ALL,
+    FOR_EACH,
+    SEEDS,
+    SHAPE,
+    CamerasPanel,
+    CamerasRun,
+    CamerasRunSettings,
+    View,
+    described,
+    drawn,
+)
 from yolothreads.scenes import Scene, clip
 from yolothreads.tracking import Camera, identity_switches
 
@@ -24,12 +34,12 @@ FRAMES = 18
 
 @cache
 def film(camera: int) -> list[Scene]:
-    """What a camera of a run sees."""
+    """Return what a camera of a run sees."""
     return list(clip(SEEDS[camera], FRAMES, SHAPE, first_id=1000 * camera))
 
 
 class Oracle:
-    """In place of a pool: detects the true boxes of the films, and can be told to fail at one of its frames."""
+    """In place of a pool: detects the true boxes of the films, and can fail at one of its frames."""
 
     device, fails_at = "cpu", -1
 
@@ -54,7 +64,7 @@ class Oracle:
 
 
 def followed(tracker: str, tick=lambda: None) -> CamerasRun:
-    run = CamerasRun(Choice(2, tracker, FRAMES, "Replicas"))
+    run = CamerasRun(CamerasRunSettings(2, tracker, FRAMES, "Replicas"))
     run.go(Oracle(), tick)
     return run
 
@@ -77,7 +87,7 @@ def test_one_tracker_for_each_counted_live_agrees_with_counting_at_the_end() -> 
 
 def test_counts_only_grow() -> None:
     seen = []
-    run = CamerasRun(Choice(3, FOR_ALL, FRAMES, "Replicas"))
+    run = CamerasRun(CamerasRunSettings(3, FOR_ALL, FRAMES, "Replicas"))
     run.go(Oracle(), lambda: seen.append((run.count.so_far.matched, run.count.so_far.transfers, run.progress.done)))
     assert all(before <= after for one in zip(*seen, strict=True) for before, after in pairwise(one))
     assert seen[-1][2] == 3 * FRAMES
@@ -85,21 +95,21 @@ def test_counts_only_grow() -> None:
 
 def test_a_number_that_moved_says_in_words_where_it_was() -> None:
     run = followed(FOR_ALL)
-    said = [was for view in run.telling for was in view.was.values()]
-    assert said
-    assert all(was.startswith("was object ") for was in said)
-    assert any(was.endswith("of camera 1") for was in run.telling[1].was.values())
+    said = [described(view) for view in run.telling]
+    assert sum(words.count(" was object ") for words in said) == sum(len(view.moved) for view in run.telling) > 0
+    assert " was object " in said[1]
+    assert "of camera 1" in said[1]
 
 
 def test_the_mark_of_a_number_that_moved_goes_after_some_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yolothreads.lessons.panels.cameras_run._MARKED_FRAMES", 0)
+    monkeypatch.setattr("yolothreads.lessons.panels.cameras._MARKED_FRAMES", 0)
     run = followed(FOR_ALL)
     assert run.between > 5
-    assert all(not view.was for view in run.telling)
+    assert all(not view.moved for view in run.telling)
 
 
 def test_stop_ends_between_frames_and_closes_the_pool() -> None:
-    oracle, run = Oracle(), CamerasRun(Choice(2, FOR_EACH, FRAMES, "Replicas"))
+    oracle, run = Oracle(), CamerasRun(CamerasRunSettings(2, FOR_EACH, FRAMES, "Replicas"))
 
     def tick() -> None:
         if run.progress.done == 7:
@@ -114,9 +124,9 @@ def test_stop_ends_between_frames_and_closes_the_pool() -> None:
 # --- drawing ---
 
 
-def view(numbers: tuple[int, ...], was: dict[int, str]) -> View:
+def view(numbers: tuple[int, ...], moved: dict[int, int]) -> View:
     boxes = np.array([[40 + 90 * i, 60, 90 + 90 * i, 110] for i in range(len(numbers))], np.float32)
-    return View(np.zeros((240, 320, 3), np.uint8), boxes, numbers, was, np.empty((0, 4), np.float32))
+    return View(np.zeros((240, 320, 3), np.uint8), boxes, numbers, moved, np.empty((0, 4), np.float32))
 
 
 def test_a_number_has_one_colour_wherever_it_is() -> None:
@@ -127,7 +137,7 @@ def test_a_number_has_one_colour_wherever_it_is() -> None:
 
 
 def test_a_number_that_moved_has_a_second_box_and_its_picture_is_not_changed() -> None:
-    seen = view((3, 8), {1: "was object 4 of camera 2"})
+    seen = view((3, 8), {1: 1003})
     pixels = drawn(seen)
     assert tuple(pixels[85, 127]) == module._MARK
     assert tuple(pixels[85, 37]) != module._MARK
@@ -139,7 +149,7 @@ def test_a_missed_object_has_a_box_of_its_own() -> None:
     missed = View(empty.image, empty.boxes, (), {}, np.array([[200, 60, 250, 110]], np.float32))
     assert not drawn(empty).any()
     assert tuple(drawn(missed)[85, 200]) == module._PALE
-    assert module._said(missed) == "numbers none; missed: 1"
+    assert described(missed) == "numbers none; missed: 1"
 
 
 # --- the panel ---
@@ -148,7 +158,7 @@ def test_a_missed_object_has_a_box_of_its_own() -> None:
 @pytest.fixture
 def panel(monkeypatch: pytest.MonkeyPatch) -> Iterator[CamerasPanel]:
     with CamerasPanel(Lesson("cpu", quick=True, count=1), tracker=FOR_ALL, frames=FRAMES) as made:
-        monkeypatch.setattr(made, "_pool", lambda choice: Oracle())
+        monkeypatch.setattr(made, "_pool", lambda settings: Oracle())
         yield made
 
 
@@ -166,14 +176,14 @@ def test_every_run_stands_in_the_table(panel: CamerasPanel) -> None:
 
 def test_both_ways_can_be_tried_in_one_run(panel: CamerasPanel) -> None:
     panel.settings["tracker"].value = "both, one after the other"
-    sentence, table, *pictures = panel._leaves(panel.result(WAIT_S))
+    sentence, table, *pictures = panel._outputs(panel.result(WAIT_S))
     assert sentence.index("Identities of cameras are mixed.") < sentence.index("No number went from one camera")
     assert len(table.rows) == len(pictures) == 2
     assert "was object" in pictures[0].text
     assert "was object" not in pictures[1].text
 
 
-def test_pictures_have_words(panel: CamerasPanel) -> None:
+def test_pictures_have_alternative_texts(panel: CamerasPanel) -> None:
     panel.result(WAIT_S)
     assert panel._live.value.count('<img alt="camera ') == 2
     assert "transfers" in panel._live.value
@@ -194,7 +204,7 @@ def test_a_frame_that_fails_ends_the_run_and_it_runs_again(
 
 
 def test_stopped_before_any_frame_there_is_no_result(panel: CamerasPanel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(panel, "_pool", lambda choice: panel.stop() or Oracle())
+    monkeypatch.setattr(panel, "_pool", lambda settings: panel.stop() or Oracle())
     panel.run()
     with pytest.raises(PanelError, match="stopped before"):
         panel.result(WAIT_S)
@@ -210,7 +220,7 @@ def test_with_real_pools_cameras_are_kept_apart(pool: str) -> None:
         assert run.progress.done == 8
         assert run.count.so_far.matched > 10
         assert run.count.so_far.transfers == 0
-    torch.set_num_threads(count)  # setting a model up has changed it
+    torch.set_num_threads(count)  # the set-up of a model has changed it
 
 
 @pytest.mark.parametrize(
@@ -218,11 +228,11 @@ def test_with_real_pools_cameras_are_kept_apart(pool: str) -> None:
     [
         ({"tracker": "none"}, "one for all cameras"),
         ({"pool": "SharedModel"}, "Replicas"),
-        ({"cameras": 1}, "use 2 to 4"),
+        ({"cameras": 1}, "from 2 to 4"),
         ({"cameras": 5}, "cameras=5"),
         ({"frames": 0}, "frames=0"),
     ],
 )
-def test_what_makes_no_sense_is_refused_when_the_panel_is_made(given, problem: str) -> None:
+def test_bad_arguments_are_refused_when_the_panel_is_made(given, problem: str) -> None:
     with pytest.raises(ArgumentError, match=problem):
         CamerasPanel(Lesson("cpu", quick=True, count=1), **given)

@@ -1,4 +1,4 @@
-"""The panel that compares pools, on fakes: bars that grow, Stop, and what it leaves."""
+"""Panel that compares pools, with fake models: bars that grow, Stop, and what a run shows at the end."""
 
 import re
 import threading
@@ -8,7 +8,7 @@ from fakes import WAIT_S, FakeModel, FakeModels, picture
 
 from yolothreads.errors import ArgumentError
 from yolothreads.lessons import Lesson
-from yolothreads.lessons.panels.contest import ComparePanel, bars
+from yolothreads.lessons.panels.compare import ComparePanel, bars
 from yolothreads.measure import Measurement
 from yolothreads.scenes import Pictures
 
@@ -57,7 +57,7 @@ def test_stop_keeps_the_rounds_that_were_run(panel: ComparePanel, fakes: FakeMod
     assert len(measured) <= 2
 
 
-def test_pools_can_be_left_out_and_none_at_all_is_an_error(panel: ComparePanel) -> None:
+def test_some_pools_can_be_chosen_and_none_at_all_is_an_error(panel: ComparePanel) -> None:
     panel.settings["pools"].value = ("ModelPerThread",)
     assert [m.pool for m in panel.result(WAIT_S)] == ["ModelPerThread"]
     panel.settings["pools"].value = ()
@@ -66,7 +66,7 @@ def test_pools_can_be_left_out_and_none_at_all_is_an_error(panel: ComparePanel) 
         panel.result(WAIT_S)
 
 
-def test_the_sentence_never_calls_a_pool_the_fastest_that_gave_wrong_results(panel: ComparePanel) -> None:
+def test_the_fastest_pool_is_never_one_with_wrong_results(panel: ComparePanel) -> None:
     measured = panel.result(WAIT_S)
     measured[0].wrong, measured[0].speeds = 3, (1000.0, 1000.0)
     sentence = panel._sentence(measured)
@@ -74,8 +74,8 @@ def test_the_sentence_never_calls_a_pool_the_fastest_that_gave_wrong_results(pan
     assert "the fastest of the others is ModelPerThread" in sentence
 
 
-def test_it_leaves_a_sentence_a_table_and_bars(panel: ComparePanel) -> None:
-    sentence, table, figure = panel._leaves(panel.result(WAIT_S))
+def test_a_run_shows_a_sentence_a_table_and_bars(panel: ComparePanel) -> None:
+    sentence, table, figure = panel._outputs(panel.result(WAIT_S))
     assert sentence.startswith("In 2 rounds")
     assert [row[0] for row in table.rows] == list(CHOSEN)
     assert figure.alt.startswith("Pools in turns")

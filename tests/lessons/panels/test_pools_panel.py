@@ -1,7 +1,8 @@
-"""The panel for pools, on fakes: what it counts, what it shows first, what it keeps of its runs."""
+"""Panel for pools, with fake models: its counts, the first wrong result, and what it keeps of its runs."""
 
 import threading
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 from fakes import WAIT_S, FakeError, FakeModel, FakeModels, picture
@@ -9,14 +10,14 @@ from fakes import WAIT_S, FakeError, FakeModel, FakeModels, picture
 from yolothreads import trace
 from yolothreads.errors import ArgumentError
 from yolothreads.lessons import Lesson, Panel
-from yolothreads.lessons.panels import front_end, pool_run
+from yolothreads.lessons.panels import base, pools
 from yolothreads.scenes import Pictures
 
 
 @pytest.fixture
 def lesson(fakes: FakeModels, monkeypatch: pytest.MonkeyPatch) -> Lesson:
-    monkeypatch.setattr(trace, "recording", lambda: nullcontext([]))  # it looks for the real YOLO
-    monkeypatch.setattr(pool_run, "ASKS", ({"conf": 0.1}, {"conf": 0.5}))  # what fakes know
+    monkeypatch.setattr(trace, "recording", lambda: nullcontext([]))  # it wraps the real YOLO
+    monkeypatch.setattr(pools, "PER_IMAGE_SETTINGS", ({"conf": 0.1}, {"conf": 0.5}))  # all that fakes know
     made = Lesson("cpu", quick=True, count=1)
     made.pictures = Pictures([picture(tag) for tag in (1, 2, 3)], ["one", "two", "three"], None)
     return made
@@ -29,7 +30,7 @@ def panel(lesson: Lesson) -> Panel:
 
 
 def in_the_pool(fakes: FakeModels, do) -> None:
-    """Have every model but the first, which says what is right, do something in each predict."""
+    """Make every model but the first, which gives the right results, do something in each predict."""
     fakes.inside = lambda model, tag: None if model is fakes.built[0] else do(model, tag)
 
 
@@ -43,22 +44,22 @@ def test_each_image_is_counted_once(panel: Panel) -> None:
     assert "6 right, 0 silently wrong, 0 errors" in panel.status.value
 
 
-def test_a_result_that_another_threads_settings_made_is_silently_wrong(panel: Panel, fakes: FakeModels) -> None:
+def test_a_result_with_another_threads_settings_is_silently_wrong(panel: Panel, fakes: FakeModels) -> None:
     in_the_pool(fakes, overwritten)
     run = panel.result(WAIT_S)
-    assert (run.right, run.wrong) == (3, 3)  # every second call asks for just that
+    assert (run.right, run.wrong) == (3, 3)  # every second call has that setting anyway
     assert "<b>3</b>silently wrong" in panel._live.value
 
 
-def test_the_first_wrong_image_is_shown_beside_what_it_should_be(panel: Panel, fakes: FakeModels) -> None:
+def test_the_first_wrong_result_is_shown_beside_the_right_one(panel: Panel, fakes: FakeModels) -> None:
     in_the_pool(fakes, overwritten)
     panel.settings["workers"].value = 1
     mistake = panel.result(WAIT_S).mistake
     assert mistake is not None
-    assert (mistake.number, len(mistake.got), len(mistake.wanted)) == (0, 1, 2)
+    assert (mistake.number, len(mistake.got), len(mistake.expected)) == (0, 1, 2)
     shown = panel._wrong.value
-    assert "as it should be: 2 objects" in shown
-    assert "as it came: 1 object<" in shown
+    assert "as it should be, objects: 2<" in shown
+    assert "as it came, objects: 1<" in shown
     assert shown.count("<img alt=") == 2
 
 
@@ -75,10 +76,10 @@ def test_an_image_that_fails_is_an_error_of_its_own(panel: Panel, fakes: FakeMod
     in_the_pool(fakes, fail)
     run = panel.result(WAIT_S)
     assert (run.right, run.wrong, run.errors) == (4, 0, 2)
-    assert "The first error: image 2: FakeError: picture 2 is refused" in panel.status.value
+    assert "The first error is in image 2: FakeError: picture 2 is refused." in panel.status.value
 
 
-def test_where_all_ask_for_the_same_nothing_is_overwritten(panel: Panel, fakes: FakeModels) -> None:
+def test_with_the_same_settings_for_all_nothing_is_overwritten(panel: Panel, fakes: FakeModels) -> None:
     in_the_pool(fakes, lambda model, tag: model.settings.update(conf=0.05))
     panel.settings["differ"].value = False
     assert panel.result(WAIT_S).right == 6
@@ -122,30 +123,30 @@ def test_a_pool_that_cannot_be_opened_is_an_error_of_the_run(panel: Panel, fakes
     assert "Failed. FakeError: model 1 does not load" in panel.status.value
 
 
-def test_what_is_right_is_asked_once_for_all_runs(panel: Panel, fakes: FakeModels) -> None:
+def test_right_results_are_computed_once_for_all_runs(panel: Panel, fakes: FakeModels) -> None:
     panel.result(WAIT_S)
     calls = len(fakes.built[0].used_by)
     panel.run()
     panel.result(WAIT_S)
-    assert calls == 6  # three pictures, two questions
+    assert calls == 6  # three pictures with two settings each
     assert len(fakes.built[0].used_by) == calls
 
 
-def test_without_a_front_end_it_leaves_a_sentence_a_table_and_pictures(panel: Panel, fakes: FakeModels) -> None:
+def test_without_a_front_end_it_shows_a_sentence_a_table_and_pictures(panel: Panel, fakes: FakeModels) -> None:
     in_the_pool(fakes, overwritten)
-    sentence, table, timeline, wrong = panel._leaves(panel.result(WAIT_S))
-    assert "LockedModel, 2 workers, each thread asking for something else: 6 images" in sentence
+    sentence, table, timeline, wrong = panel._outputs(panel.result(WAIT_S))
+    assert "LockedModel, workers: 2, each thread with different settings: 6 of 6 images" in sentence
     assert len(table.rows) == 1
     assert timeline.alt.startswith("No thread was seen at work")
     assert "as it came: 1 disc" in wrong.text
 
 
 def test_with_a_front_end_figures_are_folded_below_the_panel(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
-    left = []
-    monkeypatch.setattr(front_end, "is_there", lambda: True)
-    panel._place = type("Place", (), {"update": lambda self, shown: left.append(shown._repr_html_())})()
+    shown = []
+    monkeypatch.setattr(base, "has_front_end", lambda: True)
+    panel._output_below = SimpleNamespace(update=lambda output: shown.append(output._repr_html_()))
     panel.result(WAIT_S)
-    assert left[0].index("<table") < left[0].index("<details>") < left[0].index("<img")
+    assert shown[0].index("<table") < shown[0].index("<details>") < shown[0].index("<img")
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ def test_with_a_front_end_figures_are_folded_below_the_panel(panel: Panel, monke
         ({"images": 2.5}, "images=2.5"),
     ],
 )
-def test_what_makes_no_sense_is_refused_when_the_panel_is_made(lesson: Lesson, given, problem: str) -> None:
+def test_bad_arguments_are_refused_when_the_panel_is_made(lesson: Lesson, given, problem: str) -> None:
     with pytest.raises(ArgumentError, match=problem):
         Panel(lesson, **given)
 

@@ -1,4 +1,4 @@
-"""The explorer panel on small plain programs: the list that fills, Stop, replays one can step through, what is left."""
+"""Explorer panel on small programs: the list that fills, Stop, replays to step through, and what a run shows."""
 
 import threading
 from itertools import count
@@ -10,7 +10,7 @@ from fakes import WAIT_S
 from yolothreads import explore
 from yolothreads.errors import ArgumentError, ExploreError, PanelError
 from yolothreads.lessons.figures import Figure
-from yolothreads.lessons.panels import schedule_list
+from yolothreads.lessons.panels import explorer
 from yolothreads.lessons.panels.explorer import ExplorerPanel
 from yolothreads.races import RIGHT, WRONG, is_exploring
 from yolothreads.tables import Table
@@ -32,7 +32,7 @@ def state():
 
 
 class Stuck:
-    """A body that, from some call on, works on until it is ended; the sequential orders make the first six calls."""
+    """A body that, from some call on, works until it is ended; the sequential orders make the first six calls."""
 
     def __init__(self, after: int = 9):
         self.calls, self.after, self.inside = count(), after, threading.Event()
@@ -104,7 +104,7 @@ def test_rows_come_while_it_runs(busy):
 
 
 def test_rows_that_are_not_listed_are_counted(racy, monkeypatch):
-    monkeypatch.setattr(schedule_list, "MOST", 4)
+    monkeypatch.setattr(explorer, "MOST_LISTED", 4)
     racy.result(WAIT_S)
     assert len(racy.schedules.rows.options) == 4
     assert "2 are not listed" in racy.schedules.rows.description
@@ -123,12 +123,12 @@ def test_settings_are_preset_and_what_is_chosen_is_run():
     ("given", "problem"),
     [({"preemptions": 4}, "preemptions=4"), ({"granularity": "word"}, "'word'"), ({"budget_s": 0}, "budget_s=0")],
 )
-def test_what_cannot_be_set_is_refused_when_the_panel_is_made(given, problem):
+def test_bad_arguments_are_refused_when_the_panel_is_made(given, problem):
     with pytest.raises(ArgumentError, match=problem):
         panel_of(bump, bump, **given)
 
 
-def test_what_explore_refuses_is_said_and_raised():
+def test_a_refusal_of_explore_is_shown_and_raised():
     with panel_of(bump) as panel:
         panel.run()
         with pytest.raises(ExploreError, match="two or more functions"):
@@ -203,7 +203,7 @@ def test_a_row_that_is_chosen_is_replayed_and_the_result_stays(racy):
     assert racy.stepper.at == 0
 
 
-def test_of_rows_chosen_one_after_the_other_the_last_one_is_shown(racy):
+def test_of_several_chosen_rows_the_last_one_is_shown(racy):
     racy.result(WAIT_S)
     for _, schedule in racy.schedules.rows.options:
         racy.schedules.rows.value = schedule
@@ -223,7 +223,7 @@ def test_a_replay_can_be_stopped_and_the_result_stays():
         assert panel.result() is found
 
 
-def test_a_replay_that_fails_says_so(racy):
+def test_a_replay_that_fails_shows_a_sentence(racy):
     found = racy.result(WAIT_S)
     racy.replay("A@nothing:1#1>B | py0")
     assert racy.result(WAIT_S) is found
@@ -233,7 +233,7 @@ def test_a_replay_that_fails_says_so(racy):
 def test_buttons_and_slider_step_forwards_and_backwards(racy):
     racy.result(WAIT_S)
     stepper, at = racy.stepper, []
-    for name in ("forward", "forward", "back", "next change", "next change", "next change", "previous change", "back"):
+    for name in ("forward", "forward", "back", "next_change", "next_change", "next_change", "previous_change", "back"):
         stepper.buttons[name].click()
         at.append(stepper.at)
     assert at == [1, 2, 1, 3, 4, 4, 3, 2]
@@ -241,10 +241,10 @@ def test_buttons_and_slider_step_forwards_and_backwards(racy):
     assert "Step 5 of 5, the end," in stepper.threads.value
 
 
-# --- what it leaves
+# --- what a run shows at the end
 
 
-def test_without_a_front_end_it_leaves_a_sentence_tables_and_a_picture(racy, capsys):
+def test_without_a_front_end_it_shows_a_sentence_tables_and_a_picture(racy, capsys):
     racy.show()
     said = capsys.readouterr().out
     assert said.startswith("NOT SAFE: 2 of 6 schedules gave")
@@ -253,15 +253,15 @@ def test_without_a_front_end_it_leaves_a_sentence_tables_and_a_picture(racy, cap
     assert "the steps around each change" in said and "n now" in said
 
 
-def test_in_a_notebook_the_picture_is_left_and_the_steps_stay_in_the_panel(racy):
+def test_in_a_notebook_the_picture_stands_below_and_the_steps_stay_in_the_panel(racy):
     found = racy.result(WAIT_S)
-    racy._place = object()
-    parts = list(racy._leaves(found))
+    racy._output_below = object()
+    parts = list(racy._outputs(found))
     assert [type(part) for part in parts] == [str, Table, Figure]
 
 
-def test_what_is_safe_leaves_no_picture(capsys):
+def test_a_safe_program_has_no_picture(capsys):
     with panel_of(bump_locked, bump_locked) as panel:
         panel.show()
     assert "SAFE within the bound" in capsys.readouterr().out
-    assert len(list(panel._leaves(panel.result()))) == 2
+    assert len(list(panel._outputs(panel.result()))) == 2
