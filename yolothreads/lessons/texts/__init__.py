@@ -82,5 +82,5 @@ def _read(notebook: str) -> dict[str, Any]:
 def _filled(key: str, sentence: str, fields: dict[str, Any]) -> str:
     try:
         return sentence.format(**fields)
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ArgumentError(f'The text "{key}" cannot be filled in ({error!r}); give all its fields.') from error
