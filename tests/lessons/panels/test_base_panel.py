@@ -292,6 +292,7 @@ def test_after_the_end_nothing_changes(progress, clock):
     do(progress, clock, 10, each_s=0.5)
     progress.end()
     clock.now += 60
+    progress.end()
     assert progress.so_far == progress.now == 2.0
     assert progress.left_s == 0
 

@@ -8,13 +8,14 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from enum import Enum, auto
+from enum import StrEnum, auto
 from html import escape
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from yolothreads.errors import PanelError
 from yolothreads.lessons.panels import style
+from yolothreads.lessons.texts import section
 from yolothreads.tables import Table
 
 if TYPE_CHECKING:
@@ -28,24 +29,7 @@ _REDRAWS_KEPT = 1000
 _END_S = 60.0  # deadline for the end of a run: it may be opening a pool of processes
 _NOW_S = 1.0  # the time that "now" means in a speed
 
-_TEXTS = {
-    "run": "Run",
-    "run_again": "Run again",
-    "run_tooltip": "Start with these settings",
-    "stop": "Stop",
-    "stop_tooltip": "End the run",
-    "choose": "Choose the settings, then press Run.",
-    "running": "Running …",
-    "stopping": "Stopping …",
-    "stopped": "Stopped. {sentence}",
-    "stopped_early": "Stopped before anything was measured.",
-    "failed": "Failed. {kind}: {error}",
-    "this_runs": "This panel is running; press Stop there first, or wait until it is done.",
-    "another_runs": "Another panel is running; press Stop there first, or wait until it is done.",
-    "too_long": '"{title}" still runs after {seconds:g} s; wait longer, or stop it.',
-    "no_result": '"{title}" was stopped before it had a result; press Run again.',
-    "no_runs": "No run yet: press Run in the panel.",
-}
+_TEXTS = section("panels", "base")
 
 # What widgets cannot do. JupyterLab takes arrows and Enter as its own commands, even where the focus is on a list or
 # a button, unless that element says that it must not. And sliders have a visible name only, none for a screen reader.
@@ -94,8 +78,8 @@ class Progress:
         self.moments.append(self._clock())
 
     def end(self) -> None:
-        """Stop the clock, if it was started."""
-        if self.began:
+        """Stop the clock, if it runs."""
+        if self.began and not self.ended:
             self.ended = self._clock()
 
     @property
@@ -120,8 +104,8 @@ class Progress:
         return (self.total - self.done) / self.so_far if self.done else None
 
 
-class State(Enum):
-    """Phases of a run, in order; a run may leave some out."""
+class State(StrEnum):
+    """Phases of a run, in order; a run may leave some out. Each is the key of a sentence of the panel."""
 
     NOT_STARTED = auto()
     REFERENCES = auto()  # the right results are being made

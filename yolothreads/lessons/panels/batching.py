@@ -6,7 +6,7 @@ import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import cycle
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,17 +18,9 @@ from yolothreads.errors import DeadlineError, QueueFullError
 from yolothreads.lessons import figures
 from yolothreads.lessons.lesson import Lesson
 from yolothreads.lessons.panels import style
-from yolothreads.lessons.panels.base import (
-    BasePanel,
-    Progress,
-    Run,
-    State,
-    Stopped,
-    Tick,
-    has_front_end,
-    runs_table,
-)
+from yolothreads.lessons.panels.base import BasePanel, Progress, Run, State, Stopped, Tick, has_front_end, runs_table
 from yolothreads.lessons.panels.drawings import MARKS, Strips, progress_bar
+from yolothreads.lessons.texts import section
 from yolothreads.palette import BLUE, GOOD, GREY
 from yolothreads.pools import Batch, BatchingWorker, Image, read_image
 from yolothreads.tables import Table
@@ -50,59 +42,7 @@ _RUSH = ((0.25, 0.5), (0.6, 2.0), (1.0, 0.5))  # until this share of the time: t
 _NOW_S = 2.0
 _COLOURS = {"answered": GOOD, **MARKS, "failed": BLUE, "cancelled": GREY}
 
-_TEXTS = {
-    "title": "Let calls come, and watch the queue",
-    "rate": "images/s that come",
-    "rate_number": "or type it",
-    "rush": "let a rush come by itself",
-    "no_deadline": "none",
-    "time_over": "time that is over",
-    "came_now": "calls/s now",
-    "came_value": "{rate:.0f} ({set:.0f} set)",
-    "came_all": "calls/s in all",
-    "answered_now": "answers/s now",
-    "answered_value": "{rate:.0f} ({so_far:.0f} so far)",
-    "answered_all": "answers/s in all",
-    "waiting": "waiting now",
-    "batch_now": "mean batch now",
-    "batch_all": "mean batch in all",
-    "p50_now": "p50 wait now",
-    "p50_all": "p50 wait in all",
-    "p95_now": "p95 wait now",
-    "p95_all": "p95 wait in all",
-    "made": "calls",
-    "equation": "calls: {made} = answered: {answered} + refused: {refused} + late: {late} + failed: {failed} + "
-    "cancelled: {cancelled} + pending: {pending}",
-    "accounted": "In {seconds:.1f} s {made} calls came, and each is accounted for: {answered} answered + "
-    "{refused} refused + {late} late + {failed} failed + {cancelled} cancelled.",
-    "not_accounted": "In {seconds:.1f} s {made} calls came, and NOT all are accounted for: {answered} answered + "
-    "{refused} refused + {late} late + {failed} failed + {cancelled} cancelled.",
-    "capacity": "The worker can do about {capacity:.0f} images/s; at most {most} images waited, and there is room for "
-    "{queue_size}.",
-    "first_error": "The first error: {error}.",
-    "described": "batches of {batch}, {wait:g} ms, room for {queue}, deadline {deadline:g} ms",
-    "described_no_deadline": "batches of {batch}, {wait:g} ms, room for {queue}, no deadline",
-    "figure": "A queue that refuses",
-}
-_LABELS = {
-    "answered": "answered",
-    "refused": "refused",
-    "late": "late",
-    "failed": "failed",
-    "cancelled": "cancelled",
-}
-_STATES = {
-    State.NOT_STARTED: "The worker has not started. The slider acts at once, while the worker works; all other "
-    "settings act in the next run.",
-    State.OPENING: "The worker is being opened.",
-    State.CALIBRATING: "The worker shows how fast it is.",
-    State.WORKING: "The worker works; calls come for {left:.0f} s more. In full batches it can do about "
-    "<b>{capacity:.0f} images/s</b>: let more come, and see.",
-    State.DRAINING: "No more calls come; the worker does what still waits.",
-    State.DONE: "The worker is done. The slider acts at once, while the worker works; all other settings act in the "
-    "next run.",
-}
-_HEADERS = ("worker", "images/s set", "answers/s", "mean batch", "p50, p95 wait (ms)", "refused", "late")
+_TEXTS = section("panels", "batching")
 
 
 class Arrivals:
@@ -408,17 +348,12 @@ class BatchingPanel(BasePanel[BatchingRun]):
 
     def table(self) -> Table:
         """Return the table of this panel's runs, one row per run."""
-        return runs_table(_HEADERS, [_row(run) for run in self.runs], self.lesson.stamp)
+        return runs_table(_TEXTS["headers"], [_row(run) for run in self.runs], self.lesson.stamp)
 
     def _run_settings(self) -> BatchingRunSettings:
         chosen = self._chosen()
-        return BatchingRunSettings(
-            chosen["max_batch"],
-            chosen["max_wait_ms"],
-            chosen["queue_size"],
-            chosen["deadline_s"] or None,
-            chosen["seconds"],
-        )
+        chosen["deadline_s"] = chosen["deadline_s"] or None
+        return BatchingRunSettings(**{field.name: chosen[field.name] for field in fields(BatchingRunSettings)})
 
     def _watch(self, run: BatchingRun) -> None:
         settings = run.settings
@@ -464,7 +399,7 @@ class BatchingPanel(BasePanel[BatchingRun]):
     def _draw(self) -> None:
         run, progress = self._run, self._run.progress
         seconds, now = run.settings.seconds, progress.began + progress.seconds
-        state = _STATES[run.state].format(left=max(0.0, seconds - progress.seconds), capacity=run.capacity)
+        state = _TEXTS[run.state].format(left=max(0.0, seconds - progress.seconds), capacity=run.capacity)
         equation = _TEXTS["equation"].format(made=len(run.calls.made), pending=run.calls.pending, **run.calls.counts)
         self._live.value = "".join(
             (
@@ -545,7 +480,7 @@ def _count_boxes(run: BatchingRun) -> dict[str, tuple[int, str]]:
     """Return the boxes of counts; outcomes that hardly ever happen are shown only when they do."""
     counts = {outcome: n for outcome, n in run.calls.counts.items() if n or outcome in ("answered", *MARKS)}
     return {_TEXTS["made"]: (len(run.calls.made), GREY)} | {
-        _LABELS[outcome]: (n, _COLOURS[outcome]) for outcome, n in counts.items()
+        _TEXTS[outcome]: (n, _COLOURS[outcome]) for outcome, n in counts.items()
     }
 
 

@@ -15,17 +15,9 @@ from yolothreads.errors import ArgumentError
 from yolothreads.lessons import figures
 from yolothreads.lessons.lesson import Lesson
 from yolothreads.lessons.panels import style
-from yolothreads.lessons.panels.base import (
-    BasePanel,
-    Progress,
-    Run,
-    State,
-    Stopped,
-    Tick,
-    has_front_end,
-    runs_table,
-)
+from yolothreads.lessons.panels.base import BasePanel, Progress, Run, State, Stopped, Tick, has_front_end, runs_table
 from yolothreads.lessons.panels.drawings import progress_bar
+from yolothreads.lessons.texts import section
 from yolothreads.palette import BAD, BLUE, GOOD, GREEN, GREY, ODD, ORANGE, PINK, RED, SKY, YELLOW
 from yolothreads.pools import BatchingWorker, Pool, Replicas
 from yolothreads.scenes import Scene, clip
@@ -49,38 +41,7 @@ _POOLS = ("Replicas", "BatchingWorker")
 _MOST_CAMERAS, _MOST_FRAMES = 4, 1000
 _REDRAW_S = 0.2  # between two redraws: each encodes a picture of every camera
 
-_TEXTS = {
-    "title": "Follow cameras, and watch the numbers",
-    "words": "A <b>transfer</b>: a number goes over to another object (orange box, with the object that it was on "
-    "before). A <b>switch</b>: an object gets another number. <b>Missed</b>: an object without a number (?).",
-    "frames_done": "frames done",
-    "now": "frames/s now",
-    "so_far": "frames/s so far",
-    "idf1": "IDF1 so far",
-    "matched": "matched",
-    "missed": "missed",
-    "switches": "switches",
-    "transfers": "transfers",
-    "caption": "camera {camera}: {objects}",
-    "camera": "camera {camera}",
-    "numbers": "numbers {numbers}",
-    "no_numbers": "numbers none",
-    "missed_count": "missed: {count}",
-    "moved": "{number} was object {object} of camera {camera}",
-    "moved_on_picture": "was object {object} of camera {camera}",
-    "figure": "Tracker: {tracker}",
-    "verdict": "Tracker: {tracker} ({cameras} cameras, {frames} frames of each, {pool}): {transfers} transfers, "
-    "{between} of them from one camera to another; {switches} switches, {missed} missed, IDF1 {idf1:.2f}.",
-    "mixed": "Identities of cameras are mixed.",
-    "not_mixed": "No number went from one camera to another.",
-}
-_STATES = {
-    State.NOT_STARTED: "Tracker: {tracker}. The cameras have not started.",
-    State.OPENING: "Tracker: {tracker}. The cameras wait for their pool, which is being opened.",
-    State.WORKING: "Tracker: {tracker}. The cameras are being followed.",
-    State.DONE: "Tracker: {tracker}. The cameras are done.",
-}
-_HEADERS = ("tracker", "cameras", "frames", "matched", "missed", "switches", "transfers", "IDF1")
+_TEXTS = section("panels", "cameras")
 
 
 @dataclass(frozen=True)
@@ -242,7 +203,7 @@ class CamerasPanel(BasePanel[list[CamerasRun]]):
             so_far, settings = run.count.so_far, run.settings
             counts = (so_far.matched, so_far.missed, so_far.switches, so_far.transfers, f"{so_far.idf1:.2f}")
             rows.append((settings.tracker, settings.cameras, run.done // settings.cameras, *counts))
-        return runs_table(_HEADERS, rows, self.lesson.stamp)
+        return runs_table(_TEXTS["headers"], rows, self.lesson.stamp)
 
     def _work(self, tick: Tick) -> list[CamerasRun]:
         chosen = self._chosen()
@@ -282,7 +243,7 @@ class CamerasPanel(BasePanel[list[CamerasRun]]):
         }
         self._live.value = "".join(
             (
-                f"<div>{_STATES[run.state].format(tracker=run.settings.tracker)}</div>",
+                f"<div>{_TEXTS[run.state].format(tracker=run.settings.tracker)}</div>",
                 progress_bar(progress.done, progress.total, _TEXTS["frames_done"]),
                 style.numbers(numbers),
                 style.counts(counts),

@@ -13,31 +13,13 @@ from yolothreads.lessons.panels import style
 from yolothreads.lessons.panels.base import BasePanel, Stopped, Tick
 from yolothreads.lessons.panels.drawings import progress_bar
 from yolothreads.lessons.panels.pools import PER_IMAGE_SETTINGS, POOL_CLASSES
+from yolothreads.lessons.texts import section
 from yolothreads.measure import Comparison, Measurement, compare, pools_here, stamp
 
 _MOST_WORKERS, _MOST_IMAGES, _MOST_ROUNDS = 16, 100, 20
 _SIZES = (160, 320, 640)
 
-_TEXTS = {
-    "title": "Compare pools",
-    "image_size": "image size",
-    "images": "images per round",
-    "differ": "each thread asks with different settings",
-    "turns_done": "turns done",
-    "nothing": "Nothing has been measured yet.",
-    "opening": "{pool} is being opened.",
-    "latency": "Waiting times are being measured.",
-    "latency_and_memory": "Waiting times and memory are being measured.",
-    "turns": "{done} of {total} turns are done.",
-    "bar": "{speed:.1f} images/s, all right",
-    "bar_wrong": "{speed:.1f} images/s, {wrong} wrong, {errors} errors",
-    "wrong_count": "{pool} ({count})",
-    "all_right": "In {rounds} rounds, no pool gave a wrong result; the fastest is {best}, {speed:.1f} images/s.",
-    "some_wrong": "In {rounds} rounds, wrong results or errors came from {wrong}; the fastest of the others is {best}, "
-    "{speed:.1f} images/s.",
-    "all_wrong": "Wrong results or errors came from every pool that was measured: {wrong}.",
-    "figure": "Pools in turns, on the same pictures",
-}
+_TEXTS = section("panels", "compare")
 
 
 class ComparePanel(BasePanel[Comparison]):

@@ -15,25 +15,14 @@ from time import perf_counter
 from typing import TypeVar
 
 from yolothreads.lessons.panels.style import TEXT_COLOUR
+from yolothreads.lessons.texts import section
 from yolothreads.palette import BAD, BLUE, GOOD, MIDDLE_GREY, ODD, SKY, STAGES
 from yolothreads.pools import Batch
 from yolothreads.trace import Span
 
 _T = TypeVar("_T")
 
-_TEXTS = {
-    "timeline": "Timeline of {threads} threads over the last {seconds:g} seconds",
-    "ago": "{seconds:g} s ago",
-    "now": "now",
-    "waiting": "images waiting",
-    "room": "room for {size}",
-    "batch": "images in a batch",
-    "at_most": "at most {size}",
-    "waited": "waited (ms)",
-    "strip": "{title} over the last {seconds:g} seconds, from 0 to {top:g}",
-    "refused": "refused",
-    "late": "late",
-}
+_TEXTS = section("panels", "drawings")
 
 MARKS = {"refused": BAD, "late": ODD}
 """Colours of the ticks for calls without a result."""

@@ -15,6 +15,7 @@ from yolothreads.lessons.panels import style
 from yolothreads.lessons.panels.base import BasePanel, Stopped, Tick
 from yolothreads.lessons.panels.drawings import progress_bar
 from yolothreads.lessons.panels.stepper import Inspect, SharedState, Stepper, Steps
+from yolothreads.lessons.texts import section
 from yolothreads.palette import BAD, GOOD, GREY, ODD
 from yolothreads.races import DEADLOCK, EXCEPTION, KINDS, RIGHT, WRONG, Drawing, Exploration, Trial, is_exploring
 from yolothreads.tables import Table
@@ -30,21 +31,7 @@ _SIGNS = {RIGHT: ("✓", GOOD), WRONG: ("✗", BAD), EXCEPTION: ("!", ODD), DEAD
 _LONGEST = 70  # characters of an outcome in the list
 _SPACE, _BREAK = " ", " \u200b"  # ipywidgets makes spaces unbreakable; a line of the list may be broken here
 
-_TEXTS = {
-    "title": "Explore schedules, and step through any of them",
-    "budget_s": "seconds at most",
-    "rows": "Schedules, the bad ones first; choose one to replay it",
-    "rows_cut": "Schedules, the bad ones first; choose one to replay it ({count} are not listed)",
-    "known": "{done} of {known} schedules known so far",
-    "bar": "schedules whose outcome is known",
-    "too_early": "A schedule can be replayed when the exploration is done; wait for it, or press Stop.",
-    "elsewhere": "An exploration is running in this notebook already; wait until it is done, or stop it.",
-    "replaying": "Replaying …",
-    "replayed": "{verdict} One schedule is shown below, step by step.",
-    "not_replayed": "This schedule could not be replayed. {error}",
-    "timeline": "Who had the turn in {schedule}",
-}
-_HEADERS = ("outcome", "count", "share", "what it means", "example")
+_TEXTS = section("panels", "explorer")
 
 
 class ScheduleList:
@@ -267,7 +254,7 @@ class ExplorerPanel(BasePanel[Exploration]):
     def _outputs(self, found: Exploration) -> Iterator[Any]:
         yield found.verdict
         rows = [(o.kind, o.count, f"{o.share:.1%}", KINDS[o.kind], o.example) for o in found.outcomes]
-        yield Table(_HEADERS, rows, " ".join(found.remarks()))
+        yield Table(_TEXTS["headers"], rows, " ".join(found.remarks()))
         if (steps := self.stepper.steps) is not None:
             drawing = Drawing(steps.trial)
             title = _TEXTS["timeline"].format(schedule=steps.trial.schedule.partition(" |")[0])

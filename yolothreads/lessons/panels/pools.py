@@ -17,6 +17,7 @@ from yolothreads.lessons.lesson import Lesson
 from yolothreads.lessons.panels import style
 from yolothreads.lessons.panels.base import BasePanel, Progress, Run, State, Stopped, Tick, runs_table
 from yolothreads.lessons.panels.drawings import Lanes, legend, progress_bar
+from yolothreads.lessons.texts import section
 from yolothreads.measure import pools_here
 from yolothreads.palette import BAD, GOOD, ODD
 from yolothreads.pools import POOLS, Pool, RemotePool, Sequential
@@ -38,43 +39,7 @@ _CONF = 0.05  # low, so that different settings give different results
 _NEXT_RESULT_S = 0.05  # how long to wait for the next result before looking whether to redraw or to stop
 _MEMORY_S = 1.0  # between two readings of the memory
 
-_TEXTS = {
-    "title": "Run a pool, and watch",
-    "image_size": "image size",
-    "differ": "each thread asks with different settings",
-    "images_done": "images done",
-    "now": "images/s now",
-    "so_far": "images/s so far",
-    "done": "done",
-    "left": "time left",
-    "memory": "memory",
-    "right": "right",
-    "wrong": "silently wrong",
-    "errors": "errors",
-    "verdict_differ": "{pool}, workers: {workers}, each thread with different settings: {done} of {images} images, "
-    "{right} right, {wrong} silently wrong, {errors} errors, {speed:.1f} images/s.",
-    "verdict_same": "{pool}, workers: {workers}, all threads with the same settings: {done} of {images} images, "
-    "{right} right, {wrong} silently wrong, {errors} errors, {speed:.1f} images/s.",
-    "different": "different",
-    "same": "the same",
-    "first_error": "The first error is in image {number}: {kind}: {error}.",
-    "first_wrong": "The first wrong result: image {number} with {settings}",
-    "no_settings": "no settings of its own",
-    "expected": "as it should be",
-    "got": "as it came",
-    "expected_count": "as it should be, objects: {count}",
-    "got_count": "as it came, objects: {count}",
-    "timeline": "{pool}: the first seconds of the run",
-    "no_spans": "No thread was seen at work",
-}
-_STATES = {
-    State.NOT_STARTED: "{pool} has not started.",
-    State.REFERENCES: "{pool} waits for the right results, which one model alone makes.",
-    State.OPENING: "{pool} is being opened.",
-    State.WORKING: "{pool} is working.",
-    State.DONE: "{pool} is done.",
-}
-_HEADERS = ("pool", "workers", "imgsz", "settings", "right", "wrong", "errors", "images", "images/s")
+_TEXTS = section("panels", "pools")
 
 
 @dataclass(frozen=True)
@@ -295,7 +260,7 @@ class Panel(BasePanel[PoolRun]):
             + (r.right, r.wrong, r.errors, f"{r.done} / {r.settings.images}", f"{r.progress.so_far:.1f}")
             for r in self.runs
         ]
-        return runs_table(_HEADERS, rows, self.lesson.stamp)
+        return runs_table(_TEXTS["headers"], rows, self.lesson.stamp)
 
     def _watch(self, run: PoolRun) -> None:
         self.current, self._lanes = run, Lanes(run.spans)
@@ -321,7 +286,7 @@ class Panel(BasePanel[PoolRun]):
         numbers = {
             _TEXTS["now"]: f"{progress.now:.1f}" if is_working else "–",
             _TEXTS["so_far"]: f"{progress.so_far:.1f}" if run.done else "–",
-            _TEXTS["done"]: f"{run.done} / {run.settings.images}",
+            _TEXTS["images_done"]: f"{run.done} / {run.settings.images}",
             _TEXTS["left"]: "–" if left_s is None else f"{left_s:.0f} s",
             _TEXTS["memory"]: f"{run.memory_mb:.0f} MB ({more_mb:+.0f})" if run.memory_mb else "–",
         }
@@ -332,7 +297,7 @@ class Panel(BasePanel[PoolRun]):
         }
         self._live.value = "".join(
             (
-                f"<div>{_STATES[run.state].format(pool=run.settings.pool)}</div>",
+                f"<div>{_TEXTS[run.state].format(pool=run.settings.pool)}</div>",
                 progress_bar(run.done, run.settings.images, _TEXTS["images_done"]),
                 style.numbers(numbers),
                 style.counts(counts),

@@ -18,6 +18,7 @@ from threading import Lock, RLock
 from typing import Any, NamedTuple
 
 from yolothreads.lessons.panels.style import html_widget
+from yolothreads.lessons.texts import section
 from yolothreads.palette import THREADS
 from yolothreads.races import Trial, Where, holder, label
 from yolothreads.tables import Table
@@ -38,42 +39,7 @@ _LONGEST = 60  # characters of a value
 _DEPTH = 5  # of networks in networks: YOLO, backend, network, its layers
 _MOST_NAMES = 12  # shown where nothing changes
 
-_TEXTS = {
-    "step": "step",
-    "previous_change": "Previous change",
-    "back": "Back",
-    "forward": "Forward",
-    "next_change": "Next change",
-    "legend": f"{RUNS} about to run this line · {STOPPED} stopped before it · {WAITS} waits in it",
-    "nothing": "Nothing that threads share was inspected; name it in <code>inspect=</code>, and it is shown here.",
-    "heading": "<b>Step {step} of {steps}</b> of <code>{schedule}</code>. Outcome: <b>{kind}</b>, {detail}",
-    "heading_end": "<b>Step {step} of {steps}, the end,</b> of <code>{schedule}</code>. "
-    "Outcome: <b>{kind}</b>, {detail}",
-    "line": "line {line} of {function}: <code>{text}</code>",
-    "this_notebook": "a cell of this notebook",
-    "shared": "shared",
-    "now": "now",
-    "since": "since the step before",
-    "as_before": "as before",
-    "changed": "<b>● changed</b> after {thread} ran line {line}; it was <b>{before}</b>",
-    "table_now": "{name} now",
-    "table_caption": "{kind}: the steps around each change; there are {steps}",
-    "table_caption_cut": "{kind}: the steps around each change, the first {shown} of {all}; there are {steps}",
-    "is_done": "is done",
-    "waits_for_ever": "waits for ever in {line}",
-    "has_turn": "has the turn, and is about to run {line}",
-    "waits": "waits in {line}",
-    "waits_before": "waits, before its first watched line",
-    "not_begun": "has not begun",
-    "last_line": "has run its last watched line",
-    "stopped": "is stopped before {line}",
-    "free": "free",
-    "held": "held by {thread}",
-    "predictor": "predictor {number}",
-    "none_yet": "none yet",
-    "several": "{count} of them",
-}
-_HEADERS = ("step", "thread", "line", "about to run")
+_TEXTS = section("panels", "stepper")
 
 
 # --- what threads share ---
@@ -300,7 +266,9 @@ class Steps:
         caption = _TEXTS["table_caption_cut" if len(shown) > _TABLE_ROWS else "table_caption"].format(
             kind=self.trial.kind, shown=_TABLE_ROWS, all=len(shown), steps=self.end
         )
-        return Table([*_HEADERS, *(_TEXTS["table_now"].format(name=name) for name in self.names)], rows, caption)
+        return Table(
+            [*_TEXTS["headers"], *(_TEXTS["table_now"].format(name=name) for name in self.names)], rows, caption
+        )
 
     def _is_change(self, at: int) -> bool:
         before, now = self.steps[at - 1], self.steps[at]

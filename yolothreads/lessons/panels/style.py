@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from yolothreads.arguments import at_least_one
 from yolothreads.errors import ArgumentError
 from yolothreads.lessons.figures import Figure
+from yolothreads.lessons.texts import section
 from yolothreads.palette import BAD, BLUE, GOOD, GREY, ODD, ORANGE, WHITE
 
 if TYPE_CHECKING:
     from ipywidgets import HTML, BoundedIntText
 
-_SUMMARY = "The same as pictures that stay in the notebook"
+_TEXTS = section("panels", "style")
 
 TEXT_COLOUR = "var(--yt-text)"
 
@@ -45,7 +46,7 @@ class RunOutput:
         plain = "".join(_html_of(part) for part in self.parts if not isinstance(part, Figure))
         figures = "".join(_html_of(part) for part in self.parts if isinstance(part, Figure))
         if self.fold_figures and figures:
-            figures = f"<details><summary>{_SUMMARY}</summary>{figures}</details>"
+            figures = f"<details><summary>{_TEXTS['summary']}</summary>{figures}</details>"
         return plain + figures
 
     def __repr__(self) -> str:

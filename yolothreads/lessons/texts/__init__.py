@@ -1,7 +1,8 @@
 """The sentences, titles and labels that code cells show, kept apart from the code so that they can be translated.
 
-Each notebook has a file here, `NN.toml`. A key names a sentence with named fields, `{bad:d} of {all:d} went wrong`,
-or, for `table`, a section with the headers of its columns and a caption.
+Each notebook has a file here, `NN.toml`; `panels.toml` has a section for each module of panels. A key names a sentence
+with named fields, `{bad:d} of {all:d} went wrong`, or, for `table`, a section with the headers of its columns and a
+caption.
 """
 
 from __future__ import annotations
@@ -54,6 +55,11 @@ def table(key: str, rows: Sequence[Sequence[Any]], stamp: str = "", **fields: An
         raise ArgumentError(f'The table "{key}" has {len(headers)} columns; give each row as many cells.')
     caption = _filled(key, entry.get("caption", ""), fields)
     return Table(headers, rows, " ".join(filter(None, (caption, stamp))))
+
+
+def section(file: str, name: str) -> dict[str, Any]:
+    """Return the texts of one section of a file, unfilled: key -> sentence with named fields, or list of headers."""
+    return _read(file)[name]
 
 
 def _entry(key: str, kind: type) -> Any:
