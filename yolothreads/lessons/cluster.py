@@ -83,7 +83,7 @@ class LocalCluster:
         self._nodes: dict[str, Any] = {}
         self._cluster: Any = Cluster(shutdown_at_exit=False)
         # Ray's own first node would write its address to a file outside its folder, so the first node is ours.
-        self._cluster.head_node = SimpleNamespace(gcs_address=self.address)
+        self._cluster.head_node = SimpleNamespace(gcs_address=self.address)  # type: ignore[assignment]
         self._cluster.redis_address = self.address
 
     def add(self) -> str:
