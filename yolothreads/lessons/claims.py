@@ -11,7 +11,7 @@ from yolothreads.errors import ArgumentError
 from yolothreads.measure import stamp
 
 GUIDE = "https://docs.ultralytics.com/guides/yolo-thread-safe-inference/"
-MIME = "application/vnd.yolothreads.verdict+json"
+VERDICT_MIME = "application/vnd.yolothreads.verdict+json"
 """The type under which a verdict stands in the outputs of a notebook, where the headless runner collects it."""
 
 CONFIRMED, IN_PART, NOT_REPRODUCED, REFUTED = "confirmed", "confirmed in part", "not reproduced here", "refuted here"
@@ -127,7 +127,7 @@ class Verdict:
         )
         text = "\n".join([f"{author}: {self.claim.says}", f"Here: {self.word}", *lines, self.stamp])
         data = {"claim": self.claim.id, "word": self.word, "evidence": lines, "stamp": self.stamp}
-        return {"text/plain": text, "text/html": html, MIME: data}
+        return {"text/plain": text, "text/html": html, VERDICT_MIME: data}
 
 
 def judge(claim: str, evidence: Mapping[str, bool], *, bound: str = "", device: str = "cpu") -> Verdict:
