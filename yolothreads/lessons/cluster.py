@@ -81,7 +81,7 @@ class LocalCluster:
         self.ids: dict[str, str] = {"node A": here.get_node_id()}
         self._keeper, self._gpus = keeper, gpus
         self._nodes: dict[str, Any] = {}
-        self._cluster: Any = Cluster(shutdown_at_exit=False)
+        self._cluster: Any = keeper.submit(Cluster, shutdown_at_exit=False).result(_NODE_S)
         # Ray's own first node would write its address to a file outside its folder, so the first node is ours.
         self._cluster.head_node = SimpleNamespace(gcs_address=self.address)  # type: ignore[assignment]
         self._cluster.redis_address = self.address
