@@ -184,6 +184,7 @@ def test_other_pools_to_compare_give_another_verdict(page: Notebook) -> None:
     compare.choose("pools", ["ModelPerThread"])
     compare.run_until("no pool gave a wrong result; the fastest .* ModelPerThread")
     compare.choose("pools", ["SharedModel", "ModelPerThread"])
+    compare.fill("rounds", 10)
 
 
 def test_more_calls_than_the_worker_can_do_give_another_verdict(page: Notebook) -> None:

@@ -63,7 +63,7 @@ class Arrivals:
         self._next = self._random.exponential()
         self._counted_at = now
 
-    def until(self, now: float) -> int:
+    def count_until(self, now: float) -> int:
         """Return how many came since the last count, at the rate of this moment."""
         self.expected += self.rate * (now - self._counted_at)
         self._counted_at = now
@@ -219,7 +219,7 @@ class BatchingRun(Run):
             arrivals.rate = rate(share)
             if not self.rates or self.rates[-1] != arrivals.rate:
                 self.rates.append(arrivals.rate)
-            for _ in range(arrivals.until(now)):
+            for _ in range(arrivals.count_until(now)):
                 self.calls.make(now)
             self._poll(pool, tick)
             self._sleep(min(arrivals.wait_s, _POLL_S))
