@@ -81,7 +81,7 @@ class LocalCluster:
         self.ids: dict[str, str] = {"node A": here.get_node_id()}
         self._keeper, self._gpus = keeper, gpus
         self._nodes: dict[str, Any] = {}
-        self._cluster: Any = Cluster(shutdown_at_exit=False)
+        self._cluster: Any = keeper.submit(Cluster, shutdown_at_exit=False).result(_NODE_S)
         # Ray's own first node would write its address to a file outside its folder, so the first node is ours.
         self._cluster.head_node = SimpleNamespace(gcs_address=self.address)  # type: ignore[assignment]
         self._cluster.redis_address = self.address
@@ -120,9 +120,10 @@ class LocalCluster:
         return [self._node_of(pool._staff[index]) for index in sorted(pool._staff)]
 
     def watch(self, pool: RayActors) -> list[Span]:
-        """Note from now on which worker does an image, and where: call it before the pool is opened.
+        """Record which worker processes each image, and on which node. Call it before the pool is opened.
 
-        Gives a list that grows: "load" spans of workers that start, "infer" spans of images that were answered.
+        Returns a list that grows: one "load" span per worker that starts, and one "infer" span per image that is
+        answered. The row of a span names the worker and its node.
         """
         spans: list[Span] = []
         hire = pool._hire
