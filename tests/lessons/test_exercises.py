@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from deadlines import scaled
 
 from yolothreads.errors import ArgumentError
 from yolothreads.lessons.exercises import CORRECT, EXERCISES, NOT_STARTED, NOT_YET, basics, get, queues, remote
@@ -63,7 +64,7 @@ def check_wrong(file, threads_before):
     """Check a wrong answer, and wait for its threads, which end soon after the check."""
     answer = get(file.parent.name).check(from_file(file))
     for thread in set(threading.enumerate()) - threads_before:
-        thread.join(30)
+        thread.join(scaled(30))
     return answer
 
 

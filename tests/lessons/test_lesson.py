@@ -7,6 +7,7 @@ import threading
 
 import cv2
 import pytest
+from deadlines import scaled
 
 from yolothreads.errors import ArgumentError, DeviceError, ImageError, WeightsError, YoloThreadsError
 from yolothreads.lessons import lesson as module
@@ -91,5 +92,5 @@ def test_a_lesson_keeps_ultralytics_quiet():
 
 def test_importing_lessons_loads_nothing_heavy():
     code = "import sys, yolothreads.lessons; print(*{m.partition('.')[0] for m in sys.modules})"
-    modules = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=100).split()
+    modules = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=scaled(100)).split()
     assert {"torch", "ray", "ultralytics", "matplotlib", "ipywidgets"} & set(modules) == set()
