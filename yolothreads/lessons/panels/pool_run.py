@@ -14,6 +14,7 @@ from yolothreads.detections import same
 from yolothreads.lessons.lesson import Lesson
 from yolothreads.lessons.panels.shell import Stopped, Tick
 from yolothreads.lessons.progress import Progress
+from yolothreads.memory import used_mb
 from yolothreads.pools import POOLS, Pool, RemotePool, Sequential
 from yolothreads.trace import Span
 
@@ -167,30 +168,13 @@ class PoolRun:
                 self.mistake = Mistake(number, self.choice.ask(number), got, wanted)
 
     def _with_memory(self, tick: Tick) -> Callable[[], None]:
-        self.before_mb = self.memory_mb = _used_mb(self.choice.device, children=False)
+        self.before_mb = self.memory_mb = used_mb(device=self.choice.device, children=False)
         self._memory_at = perf_counter()
 
         def look_and_tick() -> None:
             if perf_counter() - self._memory_at > _MEMORY_S:
                 self._memory_at = perf_counter()
-                self.memory_mb = _used_mb(self.choice.device, children=self._has_children)
+                self.memory_mb = used_mb(device=self.choice.device, children=self._has_children)
             tick()
 
         return look_and_tick
-
-
-def _used_mb(device: str, *, children: bool) -> float:
-    """MB: of the GPU what torch has in use, of the CPU what this process (and its children) have resident."""
-    import psutil
-    import torch
-
-    if device.startswith("cuda"):
-        return float(torch.cuda.memory_allocated(device)) / 1e6
-    this = psutil.Process()
-    total = this.memory_info().rss
-    for child in this.children(recursive=True) if children else []:
-        try:
-            total += child.memory_info().rss
-        except psutil.Error:  # it has just ended
-            continue
-    return float(total) / 1e6
