@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from time import monotonic, perf_counter, sleep
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +15,7 @@ import psutil
 from numpy.typing import NDArray
 
 from yolothreads.errors import ArgumentError, DeadlineError
+from yolothreads.memory import used_mb
 from yolothreads.pools import RayActors
 from yolothreads.pools.ray_connection import RayConnection, environment_kept, new_password, read_environment_again
 from yolothreads.trace import Span
@@ -25,12 +26,9 @@ _STORE_BYTES = 100 * 2**20  # for images, on each node that is added
 
 
 def memory_of_children() -> dict[int, float]:
-    """Return the MB that each child process has for itself (unique set size), by process id."""
-    found: dict[int, float] = {}
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):  # it has just ended, or the system does not tell
-            found[child.pid] = child.memory_full_info().uss / 1e6
-    return found
+    """Return the MB that each child process has for itself, by process id; see `yolothreads.used_mb`."""
+    used = {child.pid: used_mb(child.pid, children=False) for child in psutil.Process().children(recursive=True)}
+    return {pid: mb for pid, mb in used.items() if mb > 0}  # others have just ended
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from yolothreads.lessons.panels.base import BasePanel, Progress, Run, State, Sto
 from yolothreads.lessons.panels.drawings import Lanes, legend, progress_bar
 from yolothreads.lessons.texts import section
 from yolothreads.measure import pools_here
+from yolothreads.memory import used_mb
 from yolothreads.palette import BAD, GOOD, ODD
 from yolothreads.pools import POOLS, BatchingWorker, Pool, RemotePool, Sequential
 from yolothreads.tables import Table
@@ -134,7 +135,7 @@ class PoolRun(Run):
         """Run. `Stopped`, raised by `tick`, ends the run early."""
         settings = self.settings
         with self.until_stopped():
-            self.memory_before_mb = self.memory_mb = _used_mb(settings.device, children=False)
+            self.memory_before_mb = self.memory_mb = used_mb(device=settings.device, children=False)
             self._memory_at = perf_counter()
             self.state = State.REFERENCES
             expected = references.get(settings, tick)
@@ -184,24 +185,7 @@ class PoolRun(Run):
     def _read_memory(self) -> None:
         if perf_counter() - self._memory_at > _MEMORY_S:
             self._memory_at = perf_counter()
-            self.memory_mb = _used_mb(self.settings.device, children=self._has_children)
-
-
-def _used_mb(device: str, *, children: bool) -> float:
-    """Return MB: on a GPU those that torch uses, on a CPU the resident memory of this process (and its children)."""
-    import psutil
-    import torch
-
-    if device.startswith("cuda"):
-        return float(torch.cuda.memory_allocated(device)) / 1e6
-    process = psutil.Process()
-    total = process.memory_info().rss
-    for child in process.children(recursive=True) if children else []:
-        try:
-            total += child.memory_info().rss
-        except psutil.Error:  # it has just ended
-            continue
-    return float(total) / 1e6
+            self.memory_mb = used_mb(device=self.settings.device, children=self._has_children)
 
 
 class Panel(BasePanel[PoolRun]):
