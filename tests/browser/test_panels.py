@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from deadlines import scaled
 from playwright.sync_api import expect
 
 from .jupyter import Lab, Notebook
@@ -94,8 +95,8 @@ class OnPage:
         self.notebook.click(self.part("stop"))
         return self.wait_for("Stopped")
 
-    def wait_for(self, pattern: str, timeout_s: float = 60) -> str:
-        return self.notebook.wait_for_text(self.part("status"), pattern, timeout_s)
+    def wait_for(self, pattern: str) -> str:
+        return self.notebook.wait_for_text(self.part("status"), pattern, scaled(60))
 
     def see_it_move(self) -> None:
         """Wait until the live part has changed twice."""
@@ -184,6 +185,7 @@ def test_other_pools_to_compare_give_another_verdict(page: Notebook) -> None:
     compare.choose("pools", ["ModelPerThread"])
     compare.run_until("no pool gave a wrong result; the fastest .* ModelPerThread")
     compare.choose("pools", ["SharedModel", "ModelPerThread"])
+    compare.fill("rounds", 10)
 
 
 def test_more_calls_than_the_worker_can_do_give_another_verdict(page: Notebook) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from yolothreads.errors import ArgumentError
-from yolothreads.lessons.claims import CLAIMS, CONFIRMED, IN_PART, MIME, NOT_REPRODUCED, REFUTED, judge
+from yolothreads.lessons.claims import CLAIMS, CONFIRMED, IN_PART, NOT_REPRODUCED, REFUTED, VERDICT_MIME, judge
 
 
 @pytest.mark.parametrize(
@@ -23,8 +23,8 @@ def test_a_verdict_shows_each_statement_by_word_and_names_the_machine():
     bundle = judge("locked-safe", {"calls": True, "streams": False})._repr_mimebundle_()
     assert "seen: calls" in bundle["text/plain"]
     assert "not seen: streams" in bundle["text/html"]
-    assert {"claim", "word", "evidence", "stamp"} == set(bundle[MIME])
-    assert all(word in bundle[MIME]["stamp"] for word in ("cores", "torch", "ultralytics", "Python"))
+    assert {"claim", "word", "evidence", "stamp"} == set(bundle[VERDICT_MIME])
+    assert all(word in bundle[VERDICT_MIME]["stamp"] for word in ("cores", "torch", "ultralytics", "Python"))
 
 
 def test_a_race_that_did_not_occur_gives_its_bound():

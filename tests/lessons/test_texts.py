@@ -13,7 +13,7 @@ from yolothreads.errors import ArgumentError
 from yolothreads.lessons import say, table, text, texts
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
-FILES = sorted(Path(texts.__file__).parent.glob("*.toml"))
+FILES = sorted(Path(texts.__file__).parent.glob("[0-9]*.toml"))
 SHOWN = {"text", "say", "table"}
 
 

@@ -5,7 +5,7 @@ Everything that a notebook needs of the kit can be imported from here, from `yol
 
 from yolothreads.lessons import exercises, figures, jobs
 from yolothreads.lessons.advice import Advice, Needs, recommend
-from yolothreads.lessons.claims import judge
+from yolothreads.lessons.claims import CLAIMS, VERDICT_MIME, Verdict, judge
 from yolothreads.lessons.cluster import local_cluster, memory_of_children
 from yolothreads.lessons.lesson import Lesson
 from yolothreads.lessons.panels.batching import BatchingPanel
@@ -16,6 +16,8 @@ from yolothreads.lessons.panels.pools import Panel
 from yolothreads.lessons.texts import say, table, text
 
 __all__ = [
+    "CLAIMS",
+    "VERDICT_MIME",
     "Advice",
     "BatchingPanel",
     "CamerasPanel",
@@ -24,6 +26,7 @@ __all__ = [
     "Lesson",
     "Needs",
     "Panel",
+    "Verdict",
     "exercises",
     "figures",
     "jobs",

@@ -8,10 +8,11 @@ from html import escape
 from typing import Any, Literal
 
 from yolothreads.errors import ArgumentError
+from yolothreads.lessons.texts import sections
 from yolothreads.measure import stamp
 
 GUIDE = "https://docs.ultralytics.com/guides/yolo-thread-safe-inference/"
-MIME = "application/vnd.yolothreads.verdict+json"
+VERDICT_MIME = "application/vnd.yolothreads.verdict+json"
 """The type under which a verdict stands in the outputs of a notebook, where the headless runner collects it."""
 
 CONFIRMED, IN_PART, NOT_REPRODUCED, REFUTED = "confirmed", "confirmed in part", "not reproduced here", "refuted here"
@@ -29,75 +30,11 @@ class Claim:
     by: Literal["guide", "kit"] = "guide"
 
 
-_CLAIMS = (
-    Claim(
-        "gil-one-thread",
-        "The GIL lets only one thread at a time execute Python bytecode.",
-        ("01_watch_threads_run",),
-    ),
-    Claim(
-        "gil-released",
-        "Threads still help where the GIL is released: during I/O, and in the C libraries that YOLO uses.",
-        ("01_watch_threads_run",),
-    ),
-    Claim(
-        "shared-model-races",
-        "Threads that share one model race: its state changes during a call, and the results are unpredictable.",
-        ("02_break_a_shared_model",),
-    ),
-    Claim(
-        "models-outside-race",
-        "Models that are built outside the threads are still at risk if they share something.",
-        ("03_build_models_outside",),
-    ),
-    Claim(
-        "model-per-thread-safe",
-        "A model that is built inside its thread is isolated and therefore safe.",
-        ("04_give_each_thread_a_model",),
-    ),
-    Claim(
-        "locked-safe",
-        "ThreadingLocked lets only one thread at a time run the function, so it is safe to share the model.",
-        ("05_lock_a_shared_model",),
-    ),
-    Claim(
-        "locked-memory-vs-concurrency",
-        "Compared with one model per thread, the lock saves memory but costs concurrency.",
-        ("05_lock_a_shared_model",),
-    ),
-    Claim(
-        "lock-or-copies",
-        "You must choose between a lock around one model and one copy of the model per thread.",
-        ("06_share_weights_not_state",),
-    ),
-    Claim(
-        "processes-avoid-gil",
-        "Each process has its own memory and its own model, so processes avoid the GIL.",
-        ("07_use_processes",),
-    ),
-    Claim(
-        "processes-safer-often-faster",
-        "Processes are safer than threads, and often more efficient.",
-        ("07_use_processes",),
-    ),
-    Claim(
-        "queue-of-workers",
-        "For larger applications, use a task queue with dedicated workers.",
-        ("08_queue_the_work", "09_outgrow_one_machine"),
-    ),
-    Claim(
-        "tracker-per-camera",
-        "One set of weights can track many cameras if each camera has its own tracker.",
-        ("10_follow_many_cameras",),
-        by="kit",
-    ),
-    Claim(
-        "always-instantiate-inside",
-        "Always create the model inside the thread that uses it.",
-        ("11_choose_a_strategy",),
-    ),
-)
-CLAIMS = {claim.id: claim for claim in _CLAIMS}
+CLAIMS = {
+    name: Claim(name, claim["says"], tuple(claim["notebooks"]), claim.get("by", "guide"))
+    for name, claim in sections("claims").items()
+}
+"""All claims in the order of the lessons, by their id; they stand in texts/claims.toml."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +64,7 @@ class Verdict:
         )
         text = "\n".join([f"{author}: {self.claim.says}", f"Here: {self.word}", *lines, self.stamp])
         data = {"claim": self.claim.id, "word": self.word, "evidence": lines, "stamp": self.stamp}
-        return {"text/plain": text, "text/html": html, MIME: data}
+        return {"text/plain": text, "text/html": html, VERDICT_MIME: data}
 
 
 def judge(claim: str, evidence: Mapping[str, bool], *, bound: str = "", device: str = "cpu") -> Verdict:

@@ -27,7 +27,7 @@ from yolothreads.scenes import Pictures
 
 def test_calls_come_as_often_as_the_rate_says() -> None:
     arrivals = Arrivals(rate=50, now=0.0)
-    counts = [arrivals.until(second) for second in range(1, 401)]
+    counts = [arrivals.count_until(second) for second in range(1, 401)]
     assert sum(counts) / 400 == pytest.approx(50, rel=0.02)
     mean = sum(counts) / len(counts)
     spread = sum((count - mean) ** 2 for count in counts) / len(counts)
@@ -36,16 +36,16 @@ def test_calls_come_as_often_as_the_rate_says() -> None:
 
 def test_counting_more_often_changes_nothing() -> None:
     often, once = Arrivals(rate=20, now=0.0), Arrivals(rate=20, now=0.0)
-    assert sum(often.until(i / 100) for i in range(1, 1001)) == once.until(10.0)
+    assert sum(often.count_until(i / 100) for i in range(1, 1001)) == once.count_until(10.0)
 
 
 def test_a_new_rate_holds_at_once() -> None:
     arrivals = Arrivals(rate=0, now=0.0)
-    assert arrivals.until(100.0) == 0
+    assert arrivals.count_until(100.0) == 0
     assert arrivals.wait_s == float("inf")
     arrivals.rate = 1000
     assert arrivals.wait_s < 0.02
-    assert arrivals.until(101.0) == pytest.approx(1000, rel=0.1)
+    assert arrivals.count_until(101.0) == pytest.approx(1000, rel=0.1)
 
 
 # --- their outcomes
@@ -269,7 +269,8 @@ def test_stop_in_the_middle_keeps_what_was_counted(lesson: Lesson, fakes: FakeMo
         run = panel.result(WAIT_S)
         assert run.stopped
         assert run.is_accounted_for
-        assert "Stopped. In" in panel.status.value
+        assert "Stopped. " in panel.status.value
+        assert "calls came in" in panel.status.value
 
 
 def test_a_picture_that_fails_is_counted_and_named(lesson: Lesson, fakes: FakeModels) -> None:

@@ -95,8 +95,8 @@ def test_counts_only_grow() -> None:
 
 def test_a_number_that_moved_says_in_words_where_it_was() -> None:
     run = followed(FOR_ALL)
-    said = [described(view) for view in run.telling]
-    assert sum(words.count(" was object ") for words in said) == sum(len(view.moved) for view in run.telling) > 0
+    said = [described(view) for view in run.most_moved]
+    assert sum(words.count(" was object ") for words in said) == sum(len(view.moved) for view in run.most_moved) > 0
     assert " was object " in said[1]
     assert "of camera 1" in said[1]
 
@@ -105,7 +105,7 @@ def test_the_mark_of_a_number_that_moved_goes_after_some_frames(monkeypatch: pyt
     monkeypatch.setattr("yolothreads.lessons.panels.cameras._MARKED_FRAMES", 0)
     run = followed(FOR_ALL)
     assert run.between > 5
-    assert all(not view.moved for view in run.telling)
+    assert all(not view.moved for view in run.most_moved)
 
 
 def test_stop_ends_between_frames_and_closes_the_pool() -> None:
@@ -149,7 +149,7 @@ def test_a_missed_object_has_a_box_of_its_own() -> None:
     missed = View(empty.image, empty.boxes, (), {}, np.array([[200, 60, 250, 110]], np.float32))
     assert not drawn(empty).any()
     assert tuple(drawn(missed)[85, 200]) == module._PALE
-    assert described(missed) == "numbers none; missed: 1"
+    assert described(missed) == "no numbers; missed: 1"
 
 
 # --- the panel ---

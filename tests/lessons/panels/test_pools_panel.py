@@ -58,8 +58,8 @@ def test_the_first_wrong_result_is_shown_beside_the_right_one(panel: Panel, fake
     assert mistake is not None
     assert (mistake.number, len(mistake.got), len(mistake.expected)) == (0, 1, 2)
     shown = panel._wrong.value
-    assert "as it should be, objects: 2<" in shown
-    assert "as it came, objects: 1<" in shown
+    assert "objects expected: 2<" in shown
+    assert "objects returned: 1<" in shown
     assert shown.count("<img alt=") == 2
 
 
@@ -135,10 +135,10 @@ def test_right_results_are_computed_once_for_all_runs(panel: Panel, fakes: FakeM
 def test_without_a_front_end_it_shows_a_sentence_a_table_and_pictures(panel: Panel, fakes: FakeModels) -> None:
     in_the_pool(fakes, overwritten)
     sentence, table, timeline, wrong = panel._outputs(panel.result(WAIT_S))
-    assert "LockedModel, workers: 2, each thread with different settings: 6 of 6 images" in sentence
+    assert "LockedModel, workers: 2, each thread asking for something else: 6 of 6 images" in sentence
     assert len(table.rows) == 1
     assert timeline.alt.startswith("No thread was seen at work")
-    assert "as it came: 1 disc" in wrong.text
+    assert "returned: 1 disc" in wrong.text
 
 
 def test_with_a_front_end_figures_are_folded_below_the_panel(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:

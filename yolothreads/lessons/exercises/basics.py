@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from yolothreads.lessons.exercises.exercise import CheckFailed, Exercise, Function
+from yolothreads.lessons.exercises.exercise import CheckFailed, Function
 
-_MEET_S = 2.0  # time for the threads of a correct answer to meet
+_MEET_S = 3.0  # time for the threads of a correct answer to meet
 
 
 def check_count_objects(count_objects: Function) -> None:
@@ -98,108 +98,3 @@ def check_choose(choose: Function) -> None:
                 raise CheckFailed(f"With {memory_mb} MB to spare, your function chose {got!r} from {pools}.")
     if (got := choose([], 100)) is not None:
         raise CheckFailed(f"Without any rows, your function returned {got!r}.")
-
-
-EXERCISES = (
-    Exercise(
-        name="count_objects",
-        starter="""\
-def count_objects(result, name):
-    pass
-""",
-        answer="""\
-def count_objects(result, name):
-    return sum(result.names[int(c)] == name for c in result.boxes.cls)
-""",
-        hints=(
-            "result.boxes.cls holds one number per object: its class.",
-            "result.names maps that number to a name. Turn the number into an int first.",
-        ),
-        checker=check_count_objects,
-    ),
-    Exercise(
-        name="run_in_threads",
-        starter="""\
-def run_in_threads(work, items):
-    return [work(item) for item in items]
-""",
-        answer="""\
-from threading import Thread
-
-
-def run_in_threads(work, items):
-    results = [None] * len(items)
-
-    def run(i):
-        results[i] = work(items[i])
-
-    threads = [Thread(target=run, args=(i,)) for i in range(len(items))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
-""",
-        hints=(
-            "Start one Thread per item first. Join them all afterwards.",
-            "A thread cannot return anything. Give each one a place in a list where it writes its result.",
-        ),
-        checker=check_run_in_threads,
-    ),
-    Exercise(
-        name="save_to",
-        starter="""\
-def save_to(folder, worker):
-    return {"project": folder, "name": "predict"}
-""",
-        answer="""\
-def save_to(folder, worker):
-    return {"project": folder, "name": f"worker-{worker}"}
-""",
-        hints=("Whatever differs between workers must be part of the name or of the project.",),
-        checker=check_save_to,
-    ),
-    Exercise(
-        name="count_switches",
-        starter="""\
-def count_switches(frames):
-    switches = 0
-    for i in range(1, len(frames)):
-        before, now = frames[i - 1], frames[i]
-        for identity, number in now.items():
-            switches += before.get(identity) != number
-    return switches
-""",
-        answer="""\
-def count_switches(frames):
-    switches, last = 0, {}
-    for now in frames:
-        for identity, number in now.items():
-            switches += last.get(identity, number) != number
-            last[identity] = number
-    return switches
-""",
-        hints=(
-            "An object that is seen for the first time has not switched.",
-            "An object may be away for some frames. Remember the last number of each object, not only the last frame.",
-        ),
-        checker=check_count_switches,
-    ),
-    Exercise(
-        name="choose",
-        starter="""\
-def choose(rows, memory_mb):
-    return max(rows, key=lambda row: row["images_per_s"])["pool"]
-""",
-        answer="""\
-def choose(rows, memory_mb):
-    fit = [row for row in rows if not row["wrong"] and row["memory_mb"] <= memory_mb]
-    return max(fit, key=lambda row: row["images_per_s"])["pool"] if fit else None
-""",
-        hints=(
-            "The fastest row may be one that gave wrong results, or one that needs too much memory.",
-            "First make a list of the rows that meet both demands. max() of an empty list is an error.",
-        ),
-        checker=check_choose,
-    ),
-)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 from types import FunctionType
 from typing import Any
 
 from yolothreads import palette
+from yolothreads.lessons.texts import section
 
 Function = Callable[..., Any]
 
@@ -54,24 +55,24 @@ class Folded:
         return f"<details><summary>{escape(self.title)}</summary><pre>{escape(self.text)}</pre></details>"
 
 
-@dataclass
 class Exercise:
-    """One task of a lesson.
+    """One task of a lesson. Its stub, its answer and its hints stand in texts/exercises.toml.
 
     Attributes:
         name: the name of the function that the reader writes.
+        checker: calls the reader's function, and raises `CheckFailed` where it sees something wrong.
         starter: the source of the stub, as it stands in the notebook.
         answer: the source of a correct function, which `solution()` shows.
         hints: texts that are shown one by one; each says more than the one before.
-        checker: calls the reader's function, and raises `CheckFailed` where it sees something wrong.
     """
 
-    name: str
-    starter: str
-    answer: str
-    hints: tuple[str, ...]
-    checker: Callable[[Function], None]
-    _hinted: int = field(default=0, repr=False)
+    def __init__(self, name: str, checker: Callable[[Function], None]) -> None:
+        texts = section("exercises", name)
+        self.name, self.checker = name, checker
+        self.starter: str = texts["starter"]
+        self.answer: str = texts["answer"]
+        self.hints: list[str] = texts["hints"]
+        self._hinted = 0
 
     def check(self, function: Function) -> Answer:
         """Run the reader's function and say whether it is correct. An exception in it means "not yet"."""

@@ -8,9 +8,9 @@ from concurrent.futures import Future
 from queue import Full
 from typing import Any
 
-from yolothreads.lessons.exercises.exercise import CheckFailed, Exercise, Function
+from yolothreads.lessons.exercises.exercise import CheckFailed, Function
 
-_ANSWER_S = 1.0  # for what a correct function does at once
+_ANSWER_S = 3.0  # for what a correct function does at once
 _WATCH_S = 0.1  # how long close() is watched where it must not return
 _BAD = 13
 
@@ -54,7 +54,7 @@ class _Call(threading.Thread):
         """Return or raise what the call returned or raised."""
         self.join(_ANSWER_S)
         if self.is_alive():
-            raise CheckFailed(f"{self._text} had not returned after {_ANSWER_S:.0f} s.")
+            raise CheckFailed(f"{self._text} had not returned after {_ANSWER_S:g} s.")
         return self._future.result()
 
 
@@ -134,60 +134,3 @@ def _check_closing(work: _HeldWork, submit: Function, close: Callable[[], Any]) 
     work.let_go(99)
     closing.result()
     _check_answers(futures)
-
-
-EXERCISES = (
-    Exercise(
-        name="serve",
-        starter="""\
-def serve(work, max_waiting):
-    calls = Queue()
-
-    def run():
-        for item, future in iter(calls.get, None):
-            future.set_result(work(item))
-
-    def submit(item):
-        calls.put((item, future := Future()))
-        return future
-
-    worker = Thread(target=run)
-    worker.start()
-    return submit, lambda: calls.put(None)
-""",
-        answer="""\
-from concurrent.futures import Future
-from queue import Queue
-from threading import Thread
-
-
-def serve(work, max_waiting):
-    calls = Queue(max_waiting)
-
-    def run():
-        for item, future in iter(calls.get, None):
-            try:
-                future.set_result(work(item))
-            except Exception as error:
-                future.set_exception(error)
-
-    def submit(item):
-        calls.put_nowait((item, future := Future()))
-        return future
-
-    def close():
-        calls.put(None)
-        worker.join()
-
-    worker = Thread(target=run)
-    worker.start()
-    return submit, close
-""",
-        hints=(
-            "Queue(n) has room for n items. put() waits for room. Another method of the queue raises Full instead.",
-            "An exception that leaves run() ends the thread. Catch it, and give it to the future of its own item.",
-            "close() is done when the worker has ended. Put None behind the items that wait, then join the thread.",
-        ),
-        checker=check_serve,
-    ),
-)

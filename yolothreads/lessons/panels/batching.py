@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ipywidgets import Dropdown, Widget
 
 OUTCOMES = ("answered", "refused", "late", "failed", "cancelled")
-"""What may become of a call."""
+"""Possible outcomes of a call."""
 
 _POLL_S = 0.01  # between two looks at what came and what was answered
 _CALIBRATION_BATCHES = 3  # in which the worker shows how fast it is, after a first one
@@ -63,7 +63,7 @@ class Arrivals:
         self._next = self._random.exponential()
         self._counted_at = now
 
-    def until(self, now: float) -> int:
+    def count_until(self, now: float) -> int:
         """Return how many came since the last count, at the rate of this moment."""
         self.expected += self.rate * (now - self._counted_at)
         self._counted_at = now
@@ -127,12 +127,12 @@ class Calls:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many calls came to each outcome."""
+        """Number of calls per outcome."""
         return {outcome: len(moments) for outcome, moments in self.moments.items()}
 
     @property
     def pending(self) -> int:
-        """How many calls have no outcome yet."""
+        """Number of calls without an outcome yet."""
         return len(self.made) - sum(self.counts.values())
 
 
@@ -219,7 +219,7 @@ class BatchingRun(Run):
             arrivals.rate = rate(share)
             if not self.rates or self.rates[-1] != arrivals.rate:
                 self.rates.append(arrivals.rate)
-            for _ in range(arrivals.until(now)):
+            for _ in range(arrivals.count_until(now)):
                 self.calls.make(now)
             self._poll(pool, tick)
             self._sleep(min(arrivals.wait_s, _POLL_S))

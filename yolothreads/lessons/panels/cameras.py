@@ -74,7 +74,7 @@ class CamerasRun(Run):
 
     Attributes:
         count: of identities. between: transfers from one camera to another.
-        views: the latest frame of each camera. telling: the frames of that moment with the most moved numbers.
+        views: the latest frame of each camera. most_moved: the views of the moment with the most moved numbers.
     """
 
     def __init__(self, settings: CamerasRunSettings) -> None:
@@ -83,7 +83,7 @@ class CamerasRun(Run):
         self.between = 0
         self.count = IdentityCount()
         self.views: list[View] = []
-        self.telling: list[View] = []
+        self.most_moved: list[View] = []
         self._marks: dict[tuple[int, int], tuple[int, int]] = {}  # camera and number -> turn and former identity
 
     def go(self, pool: Pool, tick: Tick) -> None:
@@ -132,8 +132,8 @@ class CamerasRun(Run):
         view = View(scene.image, result.boxes.xyxy.cpu().numpy(), tuple(numbers), moved, missed)
         self.views = [*self.views[:camera], view, *self.views[camera + 1 :]]
         self.progress.step()
-        if camera == self.settings.cameras - 1 and _moved(self.views) >= _moved(self.telling):
-            self.telling = self.views
+        if camera == self.settings.cameras - 1 and _moved(self.views) >= _moved(self.most_moved):
+            self.most_moved = self.views
 
 
 def _moved(views: Sequence[View]) -> int:
@@ -259,10 +259,10 @@ class CamerasPanel(BasePanel[list[CamerasRun]]):
         yield self._sentence(runs)
         yield self.table()
         for run in runs:
-            if run.telling:
-                names = [_TEXTS["camera"].format(camera=i + 1) for i in range(len(run.telling))]
-                text = "\n".join(map(_caption, range(len(run.telling)), run.telling))
-                pictures = [drawn(view)[:, :, ::-1] for view in run.telling]
+            if run.most_moved:
+                names = [_TEXTS["camera"].format(camera=i + 1) for i in range(len(run.most_moved))]
+                text = "\n".join(map(_caption, range(len(run.most_moved)), run.most_moved))
+                pictures = [drawn(view)[:, :, ::-1] for view in run.most_moved]
                 title = _TEXTS["figure"].format(tracker=run.settings.tracker)
                 yield figures.gallery(pictures, names, title, text)
 

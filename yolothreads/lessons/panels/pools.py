@@ -19,8 +19,9 @@ from yolothreads.lessons.panels.base import BasePanel, Progress, Run, State, Sto
 from yolothreads.lessons.panels.drawings import Lanes, legend, progress_bar
 from yolothreads.lessons.texts import section
 from yolothreads.measure import pools_here
+from yolothreads.memory import used_mb
 from yolothreads.palette import BAD, GOOD, ODD
-from yolothreads.pools import POOLS, Pool, RemotePool, Sequential
+from yolothreads.pools import POOLS, BatchingWorker, Pool, RemotePool, Sequential
 from yolothreads.tables import Table
 from yolothreads.trace import Span
 
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 PER_IMAGE_SETTINGS: tuple[dict[str, Any], ...] = ({"max_det": 1}, {"max_det": 50}, {"conf": 0.6}, {"classes": [0]})
 """Settings of predict for the first image, the second, ..., where each thread asks with different settings."""
 
-POOL_CLASSES = {pool.__name__: pool for pool in POOLS}
+_POOL_CLASSES = {pool.__name__: pool for pool in POOLS}
+_ONE_WORKER = (Sequential, BatchingWorker)
 
 _SIZES = (160, 320, 480, 640, 960, 1280)
 _MOST_WORKERS, _MOST_IMAGES = 16, 100_000
@@ -40,6 +42,14 @@ _NEXT_RESULT_S = 0.05  # how long to wait for the next result before looking whe
 _MEMORY_S = 1.0  # between two readings of the memory
 
 _TEXTS = section("panels", "pools")
+
+
+def make_pool(name: str, lesson: Lesson, workers: int, **given: Any) -> Pool:
+    """Return the pool of this name, not open yet; a pool that always has one worker is not given `workers`."""
+    pool_class = _POOL_CLASSES[name]
+    if pool_class not in _ONE_WORKER:
+        given["workers"] = workers
+    return pool_class(lesson.weights, **given)
 
 
 @dataclass(frozen=True)
@@ -93,7 +103,7 @@ class References:
         ]
         missing = {key: number for number, key in enumerate(keys) if key not in self._known}
         if missing:
-            with Sequential(self._lesson.weights, workers=1, **settings.of_pool()) as alone:
+            with Sequential(self._lesson.weights, **settings.of_pool()) as alone:
                 for key, number in missing.items():
                     tick()
                     future = alone.submit(images[number % len(images)], **settings.of_image(number))
@@ -125,13 +135,13 @@ class PoolRun(Run):
         """Run. `Stopped`, raised by `tick`, ends the run early."""
         settings = self.settings
         with self.until_stopped():
-            self.memory_before_mb = self.memory_mb = _used_mb(settings.device, children=False)
+            self.memory_before_mb = self.memory_mb = used_mb(device=settings.device, children=False)
             self._memory_at = perf_counter()
             self.state = State.REFERENCES
             expected = references.get(settings, tick)
             self.state = State.OPENING
             tick()
-            pool = POOL_CLASSES[settings.pool](lesson.weights, workers=settings.workers, **settings.of_pool())
+            pool = make_pool(settings.pool, lesson, settings.workers, **settings.of_pool())
             with trace.recording() as self.spans, pool:
                 self._has_children = isinstance(pool, RemotePool)
                 self.state = State.WORKING
@@ -175,24 +185,7 @@ class PoolRun(Run):
     def _read_memory(self) -> None:
         if perf_counter() - self._memory_at > _MEMORY_S:
             self._memory_at = perf_counter()
-            self.memory_mb = _used_mb(self.settings.device, children=self._has_children)
-
-
-def _used_mb(device: str, *, children: bool) -> float:
-    """Return MB: on a GPU those that torch uses, on a CPU the resident memory of this process (and its children)."""
-    import psutil
-    import torch
-
-    if device.startswith("cuda"):
-        return float(torch.cuda.memory_allocated(device)) / 1e6
-    process = psutil.Process()
-    total = process.memory_info().rss
-    for child in process.children(recursive=True) if children else []:
-        try:
-            total += child.memory_info().rss
-        except psutil.Error:  # it has just ended
-            continue
-    return float(total) / 1e6
+            self.memory_mb = used_mb(device=self.settings.device, children=self._has_children)
 
 
 class Panel(BasePanel[PoolRun]):
@@ -233,7 +226,7 @@ class Panel(BasePanel[PoolRun]):
         self.lesson, self.runs = lesson, list[PoolRun]()
         self._references = References(lesson)
         names = pools or _pools_here(lesson)
-        if pool not in names or not set(names) <= set(POOL_CLASSES):
+        if pool not in names or not set(names) <= set(_POOL_CLASSES):
             raise ArgumentError(f'There is no pool "{pool}" to choose from; there are: {", ".join(names)}.')
         settings = {
             "pool": Dropdown(options=names, value=pool, description="pool"),

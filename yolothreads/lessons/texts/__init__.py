@@ -1,8 +1,8 @@
 """The sentences, titles and labels that code cells show, kept apart from the code so that they can be translated.
 
-Each notebook has a file here, `NN.toml`; `panels.toml` has a section for each module of panels. A key names a sentence
-with named fields, `{bad:d} of {all:d} went wrong`, or, for `table`, a section with the headers of its columns and a
-caption.
+Each notebook has a file here, `NN.toml`; `panels.toml` has a section for each module of panels, `exercises.toml` for
+each exercise, and `claims.toml` for each claim. A key names a sentence with named fields, `{bad:d} of {all:d} went
+wrong`, or, for `table`, a section with the headers of its columns and a caption.
 """
 
 from __future__ import annotations
@@ -60,6 +60,11 @@ def table(key: str, rows: Sequence[Sequence[Any]], stamp: str = "", **fields: An
 def section(file: str, name: str) -> dict[str, Any]:
     """Return the texts of one section of a file, unfilled: key -> sentence with named fields, or list of headers."""
     return _read(file)[name]
+
+
+def sections(file: str) -> dict[str, dict[str, Any]]:
+    """Return all sections of a file by their names; see `section`."""
+    return _read(file)
 
 
 def _entry(key: str, kind: type) -> Any:
