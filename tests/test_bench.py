@@ -10,12 +10,13 @@ import pytest
 import torch
 from fakes import FakeModels
 
+from yolothreads import arguments
 from yolothreads import bench as package
 from yolothreads.bench import Bench, Growth, Setting, bench, goals, growth, plots
 from yolothreads.errors import ArgumentError, DeviceError, OutputError
 from yolothreads.measure import Comparison, Measurement
 from yolothreads.memory import Memory
-from yolothreads.pools import POOLS, BatchingWorker, arguments
+from yolothreads.pools import POOLS, BatchingWorker
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -7,7 +7,9 @@ import threading
 
 import torch
 import ultralytics
-from fakes import KINDS, REMOTE, WAIT_S, FakeModels, picture, recruit_here
+from fakes import KINDS, REMOTE, WAIT_S, FakeModels, launch_here, picture
+
+from yolothreads.pools import make_pool
 
 MAIN = threading.main_thread().ident
 
@@ -42,7 +44,7 @@ def loads_slowly(weights: object) -> object:
 
 signal.signal(signal.SIGINT, once)
 for kind in REMOTE:
-    kind._recruit = recruit_here
+    kind._launch_worker = launch_here
 pause = threading.Event()  # never set
 for kind, where in itertools.product(KINDS, ("start", "map", "leaving")):
     fakes, there, noticed, futures = FakeModels(), threading.Event(), threading.Event(), []
@@ -52,7 +54,7 @@ for kind, where in itertools.product(KINDS, ("start", "map", "leaving")):
         there.set()
         noticed.set()
     try:
-        with kind(workers=2, device="cpu") as pool:
+        with make_pool(kind, workers=2, device="cpu") as pool:
             if where == "map":
                 there.set()
                 try:

@@ -17,7 +17,7 @@ from ultralytics.utils import LOGGER, SETTINGS
 from yolothreads import devices
 from yolothreads.detections import same
 from yolothreads.errors import ArgumentError, DeviceError, ExtraError, OutputError, WeightsError
-from yolothreads.pools import OnnxSession, Sequential, SharedModel, onnx_export
+from yolothreads.pools import OnnxSession, Sequential, SharedModel, onnx_session
 from yolothreads.scenes import SHAPES, scene
 from yolothreads.weights import bundled
 
@@ -32,7 +32,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("YOLOTHREADS_CACHE", str(folder))
-        onnx_export.onnx_file(bundled())
+        onnx_session.onnx_file(bundled())
     return folder
 
 
@@ -55,7 +55,7 @@ def exports(exported: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         asked.append(weights)
         return graph.read_bytes()
 
-    monkeypatch.setattr(onnx_export, "_export", export)
+    monkeypatch.setattr(onnx_session, "_export", export)
     return asked
 
 
@@ -103,9 +103,9 @@ def test_weights_are_exported_once(cache: Path, exports: list[Path], monkeypatch
         with pool:
             pass
     assert exports == []  # the cache had them
-    monkeypatch.setattr(onnx_export, "version", lambda package: "0.0")
+    monkeypatch.setattr(onnx_session, "version", lambda package: "0.0")
     for _ in range(2):
-        onnx_export.onnx_file(bundled())
+        onnx_session.onnx_file(bundled())
     assert len(exports) == 1  # another version of ultralytics, torch or onnx may make another graph
 
 
@@ -128,9 +128,9 @@ def test_an_export_that_ends_half_way_leaves_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            onnx_export.onnx_file(bundled())
+            onnx_session.onnx_file(bundled())
     assert list(cache.iterdir()) == []
-    assert onnx_export.onnx_file(bundled()).parent == cache
+    assert onnx_session.onnx_file(bundled()).parent == cache
 
 
 def test_exporting_leaves_everything_else_alone(
@@ -155,7 +155,7 @@ def test_exporting_leaves_everything_else_alone(
 
 def test_a_model_that_cannot_be_exported_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(cache)
-    monkeypatch.setattr(onnx_export, "_CODE", "raise ValueError('no such operator')")
+    monkeypatch.setattr(onnx_session, "_CODE", "raise ValueError('no such operator')")
     with pytest.raises(WeightsError, match=r"scenes-yolo11n.*no such operator.*Replicas"), OnnxSession(device="cpu"):
         pass
 

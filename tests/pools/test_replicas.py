@@ -9,10 +9,10 @@ import pytest
 import torch
 from fakes import FakeModels, picture
 from ultralytics import YOLO
+from yolothreads.pools.replicas import replica
 
 from yolothreads.detections import explore
 from yolothreads.pools import ModelPerThread, Pool, Replicas, Sequential
-from yolothreads.pools.replicas import replica
 from yolothreads.scenes import scene
 from yolothreads.weights import bundled
 
@@ -72,7 +72,7 @@ def test_each_worker_has_a_cuda_stream_of_its_own_if_wanted(
         everyone.wait(20)
 
     fakes.inside = inside
-    pool = kind(workers=2, device="cpu", streams=streams)
+    pool = make_pool(kind, workers=2, device="cpu", streams=streams)
     pool.device = "cuda:1"  # no GPU is needed to see which stream a worker asks for
     with pool:
         list(pool.map([picture(1)] * 4))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from yolothreads import weights
 from yolothreads.errors import ExploreError
-from yolothreads.pools import Pool
+from yolothreads.pools import Pool, make_pool
 from yolothreads.races import Exploration, Rate
 from yolothreads.scenes import scene
 
@@ -205,7 +205,7 @@ def picture(seed: int, shape: tuple[int, int] = (SIDE, SIDE)) -> NDArray[np.uint
 
 def small(pool: type[Pool], **settings: Any) -> Pool:
     """A pool of the bundled model with two workers on the CPU, not open yet."""
-    return pool(weights.bundled(), workers=2, device="cpu", imgsz=SIDE, **settings)
+    return make_pool(pool, weights.bundled(), workers=2, device="cpu", imgsz=SIDE, **settings)
 
 
 def together(*bodies: Callable[[], Any]) -> list[Any]:

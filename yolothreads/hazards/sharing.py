@@ -27,7 +27,7 @@ from yolothreads.hazards.entry import (
     told,
     warm,
 )
-from yolothreads.pools import Pool
+from yolothreads.pools import Pool, make_pool
 from yolothreads.races import RIGHT, WRONG, Rate, rate
 
 if TYPE_CHECKING:
@@ -289,7 +289,7 @@ def aliases_in(pool: type[Pool], budget_s: float) -> Try:
     """Give a pool a model instead of weights, and see whether it uses the caller's own."""
     model = fresh()
     try:
-        with pool(model, workers=2, device="cpu", imgsz=SIDE) as opened:
+        with make_pool(pool, model, workers=2, device="cpu", imgsz=SIDE) as opened:
             opened.submit(picture(3)).result(DEADLINE_S)
     except (TypeError, WeightsError, ArgumentError):
         return Try(NOT_APPLICABLE, reason="the pool refuses a model: it takes weights, and loads them itself")
