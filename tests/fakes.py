@@ -180,5 +180,5 @@ def launch_here(pool: RemotePool, index: int) -> WorkerHere:
 
 
 def ctrl_c_on() -> None:
-    """Switch Ctrl-C on (for `preexec_fn`): background jobs of a script, as in a CI, ignore it, and so do their children."""
+    """Switch Ctrl-C on (for `preexec_fn`): background jobs of a script ignore it, and so do their children."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

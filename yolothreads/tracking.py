@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -244,7 +244,7 @@ def _best(worth: NDArray[np.float64]) -> Iterator[tuple[int, int]]:
 
 
 def _kept(pairs: Counter[tuple[int, _Track]]) -> int:
-    """Count the boxes that are right if each object has one track and each track one object (true positives of IDF1)."""
+    """Count the boxes that are right if each object has one track and each track one object (IDF1's true positives)."""
     if not pairs:
         return 0
     objects, tracks = ({name: i for i, name in enumerate(dict.fromkeys(side))} for side in zip(*pairs, strict=True))

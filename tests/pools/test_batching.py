@@ -6,7 +6,6 @@ from time import monotonic
 
 import pytest
 from fakes import WAIT_S, FakeError, FakeModels, picture, tag_of
-from yolothreads.pools.batching_worker import Counters
 
 from yolothreads.detections import same
 from yolothreads.errors import (
@@ -17,7 +16,7 @@ from yolothreads.errors import (
     PoolClosedError,
     QueueFullError,
 )
-from yolothreads.pools import BatchingWorker, Sequential
+from yolothreads.pools import BatchingWorker, Counters, Sequential
 from yolothreads.scenes import scene
 
 LONG_MS = WAIT_S * 1000  # no batch of these tests starts because of its waiting time

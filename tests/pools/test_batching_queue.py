@@ -7,9 +7,9 @@ from time import monotonic
 
 import numpy as np
 import pytest
-from yolothreads.pools.call_queue import Call, CallQueue
 
 from yolothreads.errors import PoolClosedError
+from yolothreads.pools.batching import Call, CallQueue
 from yolothreads.races import explore
 
 pytestmark = pytest.mark.timeout(120)

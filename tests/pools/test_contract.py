@@ -137,7 +137,7 @@ def test_the_old_errors_argument_of_map_warns_and_does_the_same(kind: type[Pool]
     with kind(device="cpu") as pool:
         with pytest.warns(DeprecationWarning, match="return_exceptions"):
             results = list(pool.map([picture(1), picture(2)], errors="return"))
-        with pytest.warns(DeprecationWarning), pytest.raises(FakeError):
+        with pytest.warns(DeprecationWarning, match="return_exceptions"), pytest.raises(FakeError):
             list(pool.map([picture(2)], errors="raise"))
     assert [type(result) for result in results] == [Results, FakeError]
 
@@ -321,7 +321,7 @@ def test_shutdown_can_cancel_what_waits(kind: type[Pool], fakes: FakeModels) -> 
 @pytest.mark.parametrize("workers", [0, -1, True, 1.5, "2", None])
 def test_workers_must_be_a_whole_number_of_one_or_more(kind: type[Pool], workers: object) -> None:
     with pytest.raises(ArgumentError, match=f"workers={workers!r}"):
-        make_pool(kind, workers=workers, device="cpu")
+        kind(workers=workers, device="cpu")
 
 
 @pytest.mark.parametrize("name", ["imgsz", "threads"])

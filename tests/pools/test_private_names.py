@@ -21,9 +21,7 @@ def test_ultralytics_has_the_names() -> None:
     from ultralytics.nn import tasks
 
     assert "device" in model.PREDICTOR_SETUP_KEYS, checked("ultralytics")
-    assert "self._lock = threading.Lock()" in inspect.getsource(predictor.BasePredictor.__init__), checked(
-        "ultralytics"
-    )
+    assert "self._lock = " in inspect.getsource(predictor.BasePredictor.__init__), checked("ultralytics")
     assert "_keys" in inspect.getsource(results.Results.__init__), checked("ultralytics")
     assert callable(tasks.torch_safe_load), checked("ultralytics")
 

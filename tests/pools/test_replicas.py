@@ -9,10 +9,10 @@ import pytest
 import torch
 from fakes import FakeModels, picture
 from ultralytics import YOLO
-from yolothreads.pools.replicas import replica
 
 from yolothreads.detections import explore
-from yolothreads.pools import ModelPerThread, Pool, Replicas, Sequential
+from yolothreads.pools import ModelPerThread, Pool, Replicas, Sequential, make_pool
+from yolothreads.pools.models import replica
 from yolothreads.scenes import scene
 from yolothreads.weights import bundled
 
