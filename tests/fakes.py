@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from deadlines import scaled
 from ultralytics.engine.results import Results
 
 from yolothreads.pools import POOLS, BatchingWorker, Pool, RemotePool, load
 
-WAIT_S = 20.0  # deadline of every wait in the tests
+WAIT_S = scaled(20.0)  # deadline of every wait in the tests
 
 
 class FakeError(RuntimeError):

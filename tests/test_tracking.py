@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from deadlines import scaled
 from fakes import WAIT_S, FakeError, FakeModels, picture, tag_of
 from ultralytics import YOLO
 from ultralytics.engine.results import Results
@@ -20,7 +21,7 @@ from yolothreads.scenes import Scene, clip
 from yolothreads.tracking import Camera, Identities, IdentityCount, Seen, identity_switches
 from yolothreads.weights import bundled
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(scaled(120))
 NAMES = {0: "disc"}
 
 

@@ -1,4 +1,4 @@
-"""Run by test_ctrl_c.py in a process of its own: each pool is interrupted as Ctrl-C does it, and leaves no thread."""
+"""A program that test_ctrl_c.py runs: it interrupts the pools that it is given as Ctrl-C does, and checks their threads."""
 
 import itertools
 import signal
@@ -15,7 +15,7 @@ MAIN = threading.main_thread().ident
 
 
 def once(number: int, frame: object) -> None:
-    """What Python does on Ctrl-C, the first time."""
+    """Do what Python does on Ctrl-C, the first time only."""
     global interrupted
     if not interrupted:
         interrupted = True
@@ -23,7 +23,7 @@ def once(number: int, frame: object) -> None:
 
 
 def interrupt_main(model: object, tag: int) -> None:
-    """In picture 5, once the main thread waits: what Ctrl-C does. The picture ends only after that was noticed."""
+    """In picture 5, interrupt the main thread once it waits. The picture ends only after the interrupt was noticed."""
     if tag != 5:
         return
     there.wait(WAIT_S)
@@ -37,7 +37,7 @@ def interrupt_main(model: object, tag: int) -> None:
 
 
 def loads_slowly(weights: object) -> object:
-    """In place of ultralytics.YOLO: a load that is interrupted."""
+    """Replace ultralytics.YOLO: interrupt the main thread, then load a fake."""
     interrupt_main(None, 5)
     return fakes(weights)
 
@@ -46,7 +46,8 @@ signal.signal(signal.SIGINT, once)
 for kind in REMOTE:
     kind._launch_worker = launch_here
 pause = threading.Event()  # never set
-for kind, where in itertools.product(KINDS, ("start", "map", "leaving")):
+kinds = [kind for kind in KINDS if kind.__name__ in sys.argv[1:]]
+for kind, where in itertools.product(kinds, ("start", "map", "leaving")):
     fakes, there, noticed, futures = FakeModels(), threading.Event(), threading.Event(), []
     fakes.inside, before, interrupted = interrupt_main, torch.get_num_threads(), False
     ultralytics.YOLO = loads_slowly if where == "start" else fakes

@@ -7,12 +7,13 @@ from time import monotonic
 
 import numpy as np
 import pytest
+from deadlines import scaled
 
 from yolothreads.errors import PoolClosedError
 from yolothreads.pools.batching import Call, CallQueue
 from yolothreads.races import explore
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(scaled(120))
 
 
 class Calls:

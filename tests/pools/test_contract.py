@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from deadlines import scaled
 from fakes import KINDS, WAIT_S, FakeError, FakeModels, OneAtATime, picture, tag_of
 from ultralytics.engine.results import Results
 
@@ -26,7 +27,7 @@ from yolothreads.errors import (
 )
 from yolothreads.pools import Pool, make_pool
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.parametrize("kind", KINDS)]
+pytestmark = [pytest.mark.timeout(scaled(120)), pytest.mark.parametrize("kind", KINDS)]
 
 
 def hold(fakes: FakeModels) -> threading.Event:

@@ -21,17 +21,18 @@ import psutil
 import pytest
 import torch
 import ultralytics
+from deadlines import scaled
 from fakes import ctrl_c_on
 from light_models import Light
-from yolothreads.pools.worker_process import load_predict
 
 from yolothreads.errors import ArgumentError, OutOfMemoryError, WorkerDiedError, YoloThreadsError
 from yolothreads.pools import ModelPerProcess, Sequential, processes
+from yolothreads.pools.processes import load_predict
 from yolothreads.scenes import scene
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(scaled(120))
 HERE = Path(__file__).parent
-WAIT_S = 40.0
+WAIT_S = scaled(40.0)
 SHARED = Path("/dev/shm")
 
 

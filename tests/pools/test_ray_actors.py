@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from deadlines import scaled
 from fakes import ctrl_c_on
 from ultralytics.engine.results import Results
 
@@ -30,8 +31,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noq
 
 from yolothreads.pools.ray_actors import _LOAD_S, RayActors, _RayWorker  # noqa: E402
 
-pytestmark = pytest.mark.timeout(300)
-WAIT_S = 60.0
+pytestmark = pytest.mark.timeout(scaled(300))
+WAIT_S = scaled(60.0)
 STORE_BYTES = 80 * 2**20  # about the smallest that Ray takes
 IMAGES = [scenes.scene(seed, (128, 160)).image for seed in range(6)]
 GIVEN = {"device": "cpu", "imgsz": 160}
@@ -87,7 +88,7 @@ def test_ray_on_this_machine_ends_with_its_last_pool_after_ctrl_c_too() -> None:
         [sys.executable, "-c", LOCAL],
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=scaled(200),
         check=False,
         preexec_fn=ctrl_c_on,
     )

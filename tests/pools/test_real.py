@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import ultralytics
+from deadlines import scaled
 
 from yolothreads.devices import cores
 from yolothreads.errors import ImageError
@@ -15,7 +16,7 @@ from yolothreads.measure import same
 from yolothreads.pools import POOLS, Pool, RemotePool, SharedModel, make_pool
 from yolothreads.scenes import SHAPES, scene
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(scaled(120))
 IMAGES = [scene(seed, SHAPES[seed % 2]).image for seed in range(6)]
 SETTINGS = {"conf": 0.001, "max_det": 20}
 seen_threads: set[int] = set()

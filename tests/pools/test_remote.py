@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from deadlines import scaled
 from fakes import WAIT_S, FakeModels, WorkerHere, picture, tag_of
 from ultralytics.engine.results import Results
 
@@ -16,7 +17,7 @@ from yolothreads import trace
 from yolothreads.errors import WorkerDiedError
 from yolothreads.pools import RemotePool, pack, unpack
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(scaled(120))
 
 
 class DyingWorkers(RemotePool):

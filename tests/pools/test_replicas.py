@@ -35,7 +35,9 @@ def test_a_replica_has_the_tensors_of_the_original_and_all_else_of_its_own() -> 
     assert twin_head is not head and twin_head.anchors.data_ptr() != head.anchors.data_ptr()
 
 
-@pytest.mark.parametrize("task", ["", "-seg", "-pose", "-cls", "-obb"])
+@pytest.mark.parametrize(
+    "task", ["", "-seg", *(pytest.param(task, marks=pytest.mark.nightly) for task in ("-pose", "-cls", "-obb"))]
+)
 def test_results_of_every_task_are_those_of_sequential_bit_for_bit(task: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     file = tmp_path / "random.pt"

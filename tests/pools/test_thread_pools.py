@@ -5,6 +5,7 @@ import threading
 import weakref
 
 import pytest
+from deadlines import scaled
 from fakes import WAIT_S, FakeModel, FakeModels, picture
 
 from yolothreads.pools import (
@@ -19,7 +20,7 @@ from yolothreads.pools import (
     make_pool,
 )
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(scaled(120))
 
 
 def meet(parties: int, fakes: FakeModels) -> threading.Barrier:
