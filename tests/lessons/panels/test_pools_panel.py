@@ -135,7 +135,7 @@ def test_right_results_are_computed_once_for_all_runs(panel: Panel, fakes: FakeM
 def test_without_a_front_end_it_shows_a_sentence_a_table_and_pictures(panel: Panel, fakes: FakeModels) -> None:
     in_the_pool(fakes, overwritten)
     sentence, table, timeline, wrong = panel._outputs(panel.result(WAIT_S))
-    assert "LockedModel, workers: 2, each thread asking for something else: 6 of 6 images" in sentence
+    assert "LockedModel, workers: 2, different settings in each thread: 6 of 6 images" in sentence
     assert len(table.rows) == 1
     assert timeline.alt.startswith("No thread was seen at work")
     assert "returned: 1 disc" in wrong.text
