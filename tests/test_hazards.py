@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import ultralytics.utils
+from deadlines import scaled
 from fakes import FakeModels
 from ultralytics.engine.model import Model
 
@@ -32,7 +33,7 @@ from yolothreads.hazards import (
 from yolothreads.pools import POOLS, LockedModel, ModelPerThread, RemotePool, Sequential, SharedModel
 from yolothreads.races import EXCEPTION, RIGHT, WRONG, Rate
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(scaled(240))
 IDS = [
     "argument-leak",
     "first-call",

@@ -69,8 +69,9 @@ def force_directory() -> Evidence:
     with TemporaryDirectory() as folder:
         models = _SavingModels(folder)
         found = explore(
-            lambda models: models.save(0), lambda models: models.save(1), setup=lambda: models,
-            restore=_SavingModels.clear, observe=_SavingModels.saved, watch=[get_save_dir, increment_path, Model.predict], budget_s=20.0,
+            lambda models: models.save(0), lambda models: models.save(1),
+            setup=lambda: models, restore=_SavingModels.clear, observe=_SavingModels.saved,
+            watch=[get_save_dir, increment_path, Model.predict], budget_s=20.0,
         )  # fmt: skip
     return evidence_of(found)
 
