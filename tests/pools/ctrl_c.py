@@ -1,4 +1,4 @@
-"""A program that test_ctrl_c.py runs: it interrupts the pools that it is given as Ctrl-C does, and checks their threads."""
+"""A program of test_ctrl_c.py: it interrupts pools as Ctrl-C does, and checks that no thread is left."""
 
 import itertools
 import signal
