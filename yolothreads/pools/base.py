@@ -286,4 +286,4 @@ def make_pool(
     if workers is not None:
         at_least_one("workers", workers)
         options["workers"] = 1 if getattr(getattr(kind, "func", kind), "one_worker", False) else workers
-    return kind(weights, **options)
+    return kind(weights=weights, **options)
