@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from yolothreads.errors import ArgumentError
+
 RIGHT, WRONG, EXCEPTION, DEADLOCK = "as sequential", "wrong result", "exception", "deadlock"
 """The outcomes of a trial: what some sequential order gives; something else, silently; an error; or no end at all."""
 
@@ -69,10 +71,10 @@ def rate(trial: Callable[[int], str], trials: int, *, stop: Callable[[Rate], boo
         stop: asked after each trial whether that is enough; the rate is then that of the trials run.
 
     Raises:
-        ValueError: `trials` is below 1.
+        ArgumentError: `trials` is below 1.
     """
     if trials < 1:
-        raise ValueError(f"trials={trials} says nothing; run 1 or more.")
+        raise ArgumentError(f"trials={trials} makes no sense; give a whole number, 1 or more.")
     counts: Counter[str] = Counter()
     for done in range(1, trials + 1):
         try:
