@@ -13,7 +13,7 @@ import pytest
 
 from yolothreads.errors import ExploreError
 from yolothreads.races import Exploration, explore, holder, replay
-from yolothreads.races.watchdog import STALL_S
+from yolothreads.races.scheduler import STALL_S
 
 pytestmark = pytest.mark.timeout(30)
 State = Any

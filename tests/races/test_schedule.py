@@ -11,7 +11,7 @@ from programs import PROGRAMS
 from yolothreads.errors import ExploreError
 from yolothreads.races import WRONG, explore, holder, replay
 from yolothreads.races.schedule import Schedule, Stop, parse
-from yolothreads.races.switch import MONITORING
+from yolothreads.races.tracing import MONITORING
 
 pytestmark = pytest.mark.timeout(30)
 
