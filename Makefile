@@ -1,29 +1,35 @@
-# make lab   learn: installs into .venv if needed, then opens JupyterLab on the first notebook
-# make test  every check there is
-# make run   executes the notebooks without a browser, into build/run   (make run ARGS="02 -p workers 4")
-# make bench measures every pool on this machine
+# make lab        opens JupyterLab on the first notebook; the first time it installs everything into .venv
+# make test       runs the tests that belong to every change, and the linters  (make test ARGS="-k word")
+# make test-all   runs every test there is, the nightly ones too
+# make run        executes the notebooks without a browser, into build/run     (make run ARGS="02 -p workers 4")
+# make bench      measures every pool on this machine
+# make lint       runs the linters; make install, make clean: as usual
 #
-# PYTHON=python3.12   which Python makes .venv
-# PIP_ARGS=...        goes to `pip install`, e.g. an index of CPU wheels
+# PYTHON=python3.12   the Python that makes .venv
+# PIP_ARGS=...        further options of `pip install`, for example an index of CPU wheels
 
 PYTHON ?= python3
 PIP_ARGS ?=
 ARGS ?=
 INSTALLED := .venv/.installed
 RUN := .venv/bin/python -m
+PYTEST := $(RUN) pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 # Without this, ultralytics installs packages by itself while a lesson runs.
 export YOLO_AUTOINSTALL ?= false
 
 .DELETE_ON_ERROR:
-.PHONY: lab test run bench lint install clean
+.PHONY: lab test test-all run bench lint install clean
 
 lab: $(INSTALLED)
 	@$(RUN) yolothreads lab -- $(ARGS)
 
-test: export YOLOTHREADS_QUICK = 1
+test test-all: export YOLOTHREADS_QUICK = 1
 test: lint
-	$(RUN) pytest --nbval-lax tests notebooks $(ARGS)
+	$(PYTEST) -m "not nightly" tests $(ARGS)
+
+test-all: lint
+	$(PYTEST) --nbval-lax tests notebooks $(ARGS)
 
 run: $(INSTALLED)
 	@$(RUN) yolothreads run $(ARGS)
@@ -38,11 +44,11 @@ lint: $(INSTALLED)
 
 install: $(INSTALLED)
 
-# The stamp is taken away first and made last, so an installation that failed never looks finished.
+# The stamp is removed first and made last, so that an installation that failed never looks finished.
 $(INSTALLED): constraints.txt pyproject.toml
 	@rm -f $@
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo 'yolothreads needs Python 3.11 or newer, and "$(PYTHON)" is none; name one, e.g. make PYTHON=python3.12 lab' >&2; exit 1; }
+	  echo '"$(PYTHON)" is not Python 3.11 or newer; set PYTHON to one that is: make PYTHON=python3.12 lab' >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(RUN) pip install $(PIP_ARGS) -c constraints.txt -e '.[test]'
 	@touch $@

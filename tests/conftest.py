@@ -1,4 +1,4 @@
-"""Fixtures for all tests. Nothing is downloaded, and no test may leave a thread behind."""
+"""Fixtures for all tests, and their time limits. No test downloads anything or leaves a thread behind."""
 
 import os
 
@@ -10,7 +10,31 @@ from collections.abc import Iterator
 import pytest
 import torch
 import ultralytics
+from cpu_seconds import CpuSeconds
+from deadlines import scaled
 from fakes import REMOTE, FakeModels, recruit_here
+
+LONG = ("browser", "pools", "test_hazards.py")  # these start first, so that no worker has to wait for the other
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(CpuSeconds())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Scale every time limit, and keep the tests of one file, or of the browser, in one worker of pytest-xdist.
+
+    Other tests that must not run at the same time, in whatever file, carry the mark `xdist_group` with one name.
+    """
+    for item in items:
+        marker = item.get_closest_marker("timeout")
+        limit = float(marker.args[0] if marker else item.config.getini("timeout"))
+        item.add_marker(pytest.mark.timeout(scaled(limit)), append=False)
+        if not item.get_closest_marker("xdist_group"):
+            own = "browser" if "browser" in item.path.parts else item.path.stem
+            item.add_marker(pytest.mark.xdist_group(own))
+    items.sort(key=lambda item: not any(part in LONG for part in item.path.parts))
 
 
 @pytest.fixture(autouse=True, scope="session")

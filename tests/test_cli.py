@@ -161,7 +161,7 @@ def test_a_device_that_is_not_here_is_an_error(
 
 
 def test_claims_lists_what_the_guide_says(capsys: pytest.CaptureFixture[str]) -> None:
-    from yolothreads.lessons.claims import CLAIMS
+    from yolothreads.lessons import CLAIMS
 
     assert cli.main(["claims"]) == 0
     printed = capsys.readouterr().out

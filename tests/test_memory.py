@@ -1,5 +1,7 @@
 """Memory: measured in a fresh process, of children too, and grown where a pool keeps what it should not."""
 
+import json
+import os
 import subprocess
 import sys
 from typing import Any
@@ -9,7 +11,7 @@ import psutil
 import pytest
 from fakes import FakeModels
 
-from yolothreads import memory
+from yolothreads import child, memory
 from yolothreads.errors import YoloThreadsError
 from yolothreads.pools import BatchingWorker, ModelPerThread, Replicas, Sequential
 
@@ -23,44 +25,54 @@ def test_a_further_model_takes_more_than_a_further_replica() -> None:
 
 
 def test_the_fresh_process_makes_the_very_same_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[Any] = []
+    calls: list[Any] = []
 
-    def note(command: list[str], **options: object) -> subprocess.CompletedProcess:
-        given.append(memory.json.loads(command[-1]))
-        return subprocess.CompletedProcess(command, 0, "a line of a library\n[1.0, 2.5]\n", "")
+    def spy(function: str, *arguments: Any, timeout_s: float) -> list[float]:
+        calls.append(json.loads(json.dumps(arguments)))
+        return [1.0, 2.5]
 
-    monkeypatch.setattr(memory.subprocess, "run", note)
+    monkeypatch.setattr(child, "call", spy)
     pool = BatchingWorker(device="cpu", imgsz=64, max_batch=3, deadline_s=5, conf=0.5)
     assert memory.memory_of(pool) == (1.0, 2.5)
-    name, made = given[0]
-    again = BatchingWorker(**made)
+    name, options = calls[0]
+    again = BatchingWorker(**options)
     kept = ("workers", "imgsz", "threads", "max_batch", "deadline_s", "settings", "weights", "device")
-    assert name == "BatchingWorker" and all(getattr(again, k) == getattr(pool, k) for k in kept)
+    assert child.resolve(name) is BatchingWorker and all(getattr(again, k) == getattr(pool, k) for k in kept)
 
 
 def test_a_process_that_fails_is_one_error() -> None:
     pool = Sequential(device="cpu")
     pool.weights = pool.weights.with_name("gone.pt")
-    with pytest.raises(YoloThreadsError, match=r"measures memory failed.*gone\.pt"):
+    with pytest.raises(YoloThreadsError, match=r"memory of Sequential could not be measured.*gone\.pt"):
         memory.memory_of(pool)
 
 
 def test_what_a_child_takes_is_counted_while_it_lives() -> None:
-    before = memory._settled_mb()
+    before = memory.used_mb(settle=True)
     code = "kept = bytearray(b'1' * 50_000_000); print('here', flush=True); input()"
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
-        assert child.stdout.readline() == b"here\n"
-        assert memory._settled_mb() - before > 45
-        child.stdin.write(b"\n")
-        child.stdin.flush()
-        child.wait(60)
-    assert abs(memory._settled_mb() - before) < 20
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as started:
+        assert started.stdout.readline() == b"here\n"
+        assert memory.used_mb(settle=True) - before > 45
+        started.stdin.write(b"\n")
+        started.stdin.flush()
+        started.wait(60)
+    assert abs(memory.used_mb(settle=True) - before) < 20
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is psutil's")
 def test_what_is_only_read_is_not_counted() -> None:
     this = psutil.Process()
     assert 1e6 < memory._own_bytes(this) <= this.memory_full_info().uss
+
+
+def test_a_process_is_read_by_its_id_and_counts_nothing_once_it_has_ended() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as started:
+        own, whole = (memory.used_mb(children=children) for children in (False, True))
+        assert 0 < memory.used_mb(started.pid) < whole
+        assert 0 < own < whole
+        started.stdin.write(b"\n")
+    assert memory.used_mb(started.pid) == 0
+    assert memory.used_mb(os.getpid(), children=False) == pytest.approx(memory.used_mb(children=False), abs=5)
 
 
 class Keeps(Sequential):
@@ -74,13 +86,13 @@ class Keeps(Sequential):
 
 
 def test_memory_grows_only_where_images_are_kept(fakes: FakeModels) -> None:
-    given = {"device": "cpu", "imgsz": 64, "workers": 1}
-    flat, grown = (memory._map(kind, given, [100, 400]) for kind in (Sequential, Keeps))
+    options = {"device": "cpu", "imgsz": 64, "workers": 1}
+    flat, grown = (memory._map(child.name_of(kind), options, [100, 400]) for kind in (Sequential, Keeps))
     Keeps.kept.clear()
     assert flat[1] < 15 < 40 < grown[1] and grown[0] < grown[1]
 
 
 def test_mapping_is_measured_at_ten_marks() -> None:
-    marks = memory.mapped_mb(Sequential(device="cpu", imgsz=64), 20)
+    marks = memory.growth_while_mapping(Sequential(device="cpu", imgsz=64), 20)
     assert list(marks) == [2, 4, 6, 8, 10, 12, 14, 16, 18, 20]
     assert all(abs(mb) < 30 for mb in marks.values())

@@ -1,7 +1,7 @@
-"""Make the README's pictures from the running kit: panels in JupyterLab, photographed in a browser while they run.
+"""Make the README's pictures from the running kit: screenshots of panels in JupyterLab while they run.
 
-python tools/make_pictures.py            all of them, in about three minutes; needs Chromium or Chrome
-python tools/make_pictures.py explorer   one of them
+python tools/make_pictures.py            makes all pictures, in about three minutes; needs Chromium or Chrome
+python tools/make_pictures.py explorer   makes one of them
 """
 
 import io
@@ -45,18 +45,18 @@ PANELS = {
     "cameras": "CamerasPanel(lesson, frames=400, cameras=3)",
     "compare": "ComparePanel(lesson, images=6, rounds=3)",
 }
-# Seconds after Run, or the words in the status line, at which a panel is photographed.
+# When the screenshot is taken: seconds after Run, or as soon as the status line has these words.
 MOMENTS = {"panel": 4.0, "explorer": "schedules", "batching": 12.0, "cameras": 8.0, "compare": "In 3 rounds"}
 
 
-def photograph(notebook: Notebook) -> Image.Image:
+def screenshot(notebook: Notebook) -> Image.Image:
     return Image.open(io.BytesIO(notebook.find("yolothreads-panel").screenshot())).convert("RGB")
 
 
-def film(notebook: Notebook) -> list[Image.Image]:
+def animation_frames(notebook: Notebook) -> list[Image.Image]:
     frames = []
     for _ in range(FRAMES):
-        frames.append(photograph(notebook))
+        frames.append(screenshot(notebook))
         notebook.page.wait_for_timeout(1000 * EVERY_S)
     height = max(frame.height for frame in frames)
     whole = [Image.new("RGB", (frames[0].width, height), "white") for _ in frames]
@@ -65,12 +65,12 @@ def film(notebook: Notebook) -> list[Image.Image]:
     return whole
 
 
-def take(notebook: Notebook, name: str) -> None:
+def make(notebook: Notebook, name: str) -> None:
     notebook.click("yolothreads-run")
     moment = MOMENTS[name]
     if isinstance(moment, str):
         notebook.wait_for_text("yolothreads-status", moment, 120)
-        notebook.page.wait_for_timeout(3000)  # what it leaves, or replays, comes a little later
+        notebook.page.wait_for_timeout(3000)  # the output of the run, or the replay, comes a little later
     else:
         notebook.page.wait_for_timeout(1000 * moment)
     if name == "explorer":
@@ -78,11 +78,11 @@ def take(notebook: Notebook, name: str) -> None:
             notebook.click("yolothreads-next-change")
             notebook.page.wait_for_timeout(500)
     if name == "panel":
-        first, *rest = [frame.quantize(96) for frame in film(notebook)]
+        first, *rest = [frame.quantize(96) for frame in animation_frames(notebook)]
         file = IMAGES / "panel.gif"
         first.save(file, save_all=True, append_images=rest, duration=round(1000 * EVERY_S), loop=0, optimize=True)
     else:
-        photograph(notebook).save(IMAGES / f"panel_{name}.png", optimize=True)
+        screenshot(notebook).save(IMAGES / f"panel_{name}.png", optimize=True)
     notebook.click("yolothreads-stop")
 
 
@@ -98,7 +98,7 @@ def main() -> None:
             cells = BEGIN, f"panel = {PANELS[name]}\npanel.show()"
             with lab.open(lab.write(name, *cells), WIDTH, HEIGHT) as notebook:
                 assert notebook.run_all(), notebook.cell_errors()
-                take(notebook, name)
+                make(notebook, name)
                 print(name)
 
 

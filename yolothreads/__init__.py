@@ -6,16 +6,16 @@
     tracking     Cameras: follows the identity of each object, over any pool
     hazards      The catalogue of hazards: each is forced, met by chance, and tried against every pool
     measure      Measures the correctness, throughput, latency and start-up time of any pool
-    memory       Measures how much memory a pool takes, in a fresh process
+    memory       Reads the memory of processes, and measures how much a pool takes
     bench        Benchmarks the pools against upper bounds and common alternatives, and how each scales
     lessons      Notebook helpers: settings, verdicts, figures, exercises, panels
     headless     Runs the notebooks without a browser, writes reports, checks the machine
     cli          The command `yolothreads`
 
-    scenes, weights, devices, arguments, palette, trace, tables and errors stand below all of these.
+    scenes, weights, devices, arguments, charts, child, palette, trace, tables and errors stand below all of these.
     Imports go downwards only:
     cli -> headless -> lessons -> bench, hazards, measure -> detections, tracking, memory -> pools, races
-    -> scenes, weights, devices -> arguments, palette, trace, tables, errors
+    -> scenes, weights, devices -> arguments, charts, child, palette, trace, tables, errors
 
 Importing this package is quick: a module that needs torch is imported when one of its names is first used.
 """
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from yolothreads.devices import cores
     from yolothreads.headless.doctor import checkup
     from yolothreads.measure import Comparison, Measurement, Spread, compare, stamp, turns
-    from yolothreads.memory import memory_of
+    from yolothreads.memory import memory_of, used_mb
     from yolothreads.pools import (
         POOLS,
         Batch,
@@ -118,6 +118,7 @@ _HOMES = {
     "stamp": "measure",
     "turns": "measure",
     "unpack": "pools",
+    "used_mb": "memory",
 }
 """The module of each public name that is imported only when it is used."""
 
@@ -180,6 +181,7 @@ __all__ = [
     "stamp",
     "turns",
     "unpack",
+    "used_mb",
 ]
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of ours

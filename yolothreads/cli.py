@@ -264,7 +264,7 @@ def _show(done: Any, file: str | None) -> int:
 
 
 def _claims(args: argparse.Namespace) -> int:
-    from yolothreads.lessons.claims import CLAIMS
+    from yolothreads.lessons import CLAIMS
     from yolothreads.tables import Table
 
     print(

@@ -66,3 +66,15 @@ def _is_out_of_memory(error: Exception) -> bool:
     # On the CPU torch raises a plain RuntimeError, OpenCV and ONNX Runtime errors of their own.
     words = ("can't allocate memory", "not enough memory", "Insufficient memory", "Failed to allocate memory")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
+
+
+@contextmanager
+def torch_threads_kept() -> Iterator[None]:
+    """Restore torch's thread count at the end of the block; ultralytics changes it whenever it sets a model up."""
+    import torch
+
+    count = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(count)

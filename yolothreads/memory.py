@@ -1,128 +1,65 @@
-"""How much memory a pool takes, measured in a fresh process so that nothing that ran here before is counted."""
+"""Memory of processes and pools, in MB that nobody else uses: what would be free if they ended."""
 
 from __future__ import annotations
 
 import gc
 import inspect
-import json
-import os
-import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from yolothreads import child
 from yolothreads.errors import YoloThreadsError
 from yolothreads.pools import Pool, SharedModel
 
-_CHILD_S = 900.0  # for a fresh process to import torch, load the models and predict
-_SIDE = 64  # pixels of the many images that `mapped_mb` maps
-_MARKS = 10
-
-
-class Memory(NamedTuple):
-    """MB that a pool adds to a process: as soon as it is open, and after it has worked.
-
-    The second is more, because allocators keep what they have had for the numbers inside the network, thread by thread.
-    """
-
-    opened_mb: float
-    worked_mb: float
-
-
-def memory_of(pool: Pool) -> Memory:
-    """How much an open pool adds to the memory of a process that has one model already.
-
-    Measured in a fresh process, whose child processes count, too: of `ModelPerProcess` its workers, of `RayActors` all
-    of Ray on this machine. Only what a process has for itself counts: neither shared memory nor the code of libraries,
-    and not the memory of a GPU.
-    """
-    return Memory(*_in_fresh_process("_measure", pool))
-
-
-def mapped_mb(pool: Pool, images: int = 10_000) -> dict[int, float]:
-    """MB that a pool that has worked takes more after so many images of one `map`, in ten steps: flat if it keeps none.
-
-    Each is an array of its own, of 64x64 pixels. Measured in a fresh process.
-    """
-    marks = [images * step // _MARKS for step in range(1, _MARKS + 1)]
-    return dict(zip(marks, _in_fresh_process("_map", pool, marks), strict=True))
-
-
-def _in_fresh_process(task: str, pool: Pool, *more: Any) -> list[float]:
-    own = (p.name for p in inspect.signature(type(pool)).parameters.values() if p.kind is p.KEYWORD_ONLY)
-    names = {"workers", "device", "imgsz", "threads", *own} & vars(pool).keys()
-    given = {**{name: vars(pool)[name] for name in names}, **pool.settings, "weights": str(pool.weights)}
-    code = f"from yolothreads import memory; memory._answer(memory.{task})"
-    command = [sys.executable, "-c", code, json.dumps([type(pool).__name__, given, *more])]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_CHILD_S, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise YoloThreadsError(f"The process that measures memory took longer than {_CHILD_S:.0f} s.") from error
-    if done.returncode != 0:
-        last_line = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise YoloThreadsError(f"The process that measures memory failed: {last_line}")
-    numbers: list[float] = json.loads(done.stdout.splitlines()[-1])
-    return numbers
-
-
-# What the fresh process runs.
-
-
-def _answer(task: Any) -> None:
-    from yolothreads import pools
-
-    name, given, *more = json.loads(sys.argv[1])
-    print(json.dumps(task(getattr(pools, name), given, *more)), flush=True)
-    os._exit(0)  # the pools are closed, and to take torch apart at the end would take more than a second
-
-
-def _measure(kind: type[Pool], given: dict[str, Any]) -> list[float]:
-    image = np.zeros((given["imgsz"], given["imgsz"], 3), np.uint8)
-    one = {name: value for name, value in given.items() if name in ("weights", "device", "imgsz", "threads")}
-    with SharedModel(**one, workers=1) as shared:
-        list(shared.map([image] * 4))
-        before = _settled_mb()
-        with kind(**given) as pool:
-            opened = _settled_mb()
-            list(pool.map([image] * 4 * pool.at_once))
-            worked = _settled_mb()
-    return [max(0.0, opened - before), max(0.0, worked - before)]
-
-
-def _map(kind: type[Pool], given: dict[str, Any], marks: list[int]) -> list[float]:
-    images = (np.full((_SIDE, _SIDE, 3), number % 255, np.uint8) for number in range(marks[-1]))
-    found = []
-    with kind(**given) as pool:
-        list(pool.map([np.zeros((_SIDE, _SIDE, 3), np.uint8)] * 4 * pool.at_once))
-        before = _settled_mb()
-        for done, _ in enumerate(pool.map(images), 1):
-            if done in marks:
-                found.append(_settled_mb() - before)
-    return found
-
-
-def _settled_mb() -> float:
-    """What this process and its children have written to, each for itself."""
+if TYPE_CHECKING:
     import psutil
 
-    gc.collect()
-    _return_free_memory()
-    this = psutil.Process()
+__all__ = ["Memory", "growth_while_mapping", "memory_of", "used_mb"]
+
+_CHILD_S = 900.0  # for a fresh process to import torch, load the models and predict
+_SIDE = 64  # pixels of the images that `growth_while_mapping` maps
+_STEPS = 10
+
+
+def used_mb(pid: int | None = None, *, children: bool = True, device: str = "cpu", settle: bool = False) -> float:
+    """Return the MB (1e6 bytes) that a process and its children have for themselves.
+
+    Counted is the unique set size: memory that would be free if the process ended. Shared memory and the code of
+    libraries are not counted. A process that has ended, or that the system hides from this user, counts as 0.
+
+    Args:
+        pid: id of the process; by default this one.
+        children: add its child processes, their children, and so on.
+        device: "cuda:N" returns what torch has allocated on that GPU in this process instead.
+        settle: first collect garbage, and return freed memory to the system. Only memory of this process can settle.
+    """
+    if settle:
+        gc.collect()
+        _return_free_memory()
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.memory_allocated(device) / 1e6
+    import psutil
+
     total = 0
-    for process in [this, *this.children(recursive=True)]:
-        with suppress(psutil.NoSuchProcess, ProcessLookupError, FileNotFoundError):
-            total += _own_bytes(process)
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for each in [process, *(process.children(recursive=True) if children else ())]:
+            with suppress(psutil.Error, OSError):
+                total += _own_bytes(each)
     return total / 1e6
 
 
-def _own_bytes(process: Any) -> int:
-    """Its unique set size; on Linux without what is only read.
+def _own_bytes(process: psutil.Process) -> int:
+    """Return the unique set size of a process; on Linux only of the pages that it has written to.
 
-    There the code of a library counts as unique whenever no other process has it loaded, so that the end of any other
-    program that uses torch would look like 90 MB more.
+    There, the code of a library counts as unique while no other process has loaded it. The end of any other program
+    that uses torch would look like 90 MB more.
     """
     if sys.platform != "linux":
         return int(process.memory_full_info().uss)
@@ -131,8 +68,88 @@ def _own_bytes(process: Any) -> int:
 
 
 def _return_free_memory() -> None:
-    """Have glibc give freed memory back, so that it is not counted; other allocators do so by themselves."""
+    """Make glibc return freed memory to the system; other allocators do so on their own."""
     if sys.platform == "linux":
         import ctypes
 
         getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0)(0)
+
+
+class Memory(NamedTuple):
+    """MB that a pool adds to a process: as soon as it is open, and after it has worked.
+
+    The second number is larger, because allocators keep the memory that the network used, once per thread.
+    """
+
+    opened_mb: float
+    worked_mb: float
+
+
+def memory_of(pool: Pool) -> Memory:
+    """Measure how much a pool adds to the memory of a process that already has one model.
+
+    The pool is made again in a fresh process, so nothing that ran in this one is counted. Child processes count: the
+    workers of `ModelPerProcess`, all of Ray for `RayActors`. Shared memory, the code of libraries and the memory of a
+    GPU do not count.
+
+    Raises:
+        YoloThreadsError: the fresh process failed.
+    """
+    return Memory(*_in_fresh_process("_measure", pool))
+
+
+def growth_while_mapping(pool: Pool, images: int = 10_000) -> dict[int, float]:
+    """Measure how the memory of a pool grows while one `map` call processes many images.
+
+    The growth stays near 0 for a pool that keeps no image. It is measured in a fresh process, after a warm-up; each
+    image is an array of its own, of (64, 64, 3) uint8.
+
+    Returns:
+        MB more than before the first image, by the number of images done, at ten steps.
+
+    Raises:
+        YoloThreadsError: the fresh process failed.
+    """
+    steps = [images * step // _STEPS for step in range(1, _STEPS + 1)]
+    return dict(zip(steps, _in_fresh_process("_map", pool, steps), strict=True))
+
+
+def _in_fresh_process(function: str, pool: Pool, *more: Any) -> list[float]:
+    own = (p.name for p in inspect.signature(type(pool)).parameters.values() if p.kind is p.KEYWORD_ONLY)
+    names = {"workers", "device", "imgsz", "threads", *own} & vars(pool).keys()
+    options = {**{name: vars(pool)[name] for name in names}, **pool.settings, "weights": str(pool.weights)}
+    try:
+        numbers: list[float] = child.call(
+            f"{__name__}:{function}", child.name_of(type(pool)), options, *more, timeout_s=_CHILD_S
+        )
+    except child.ChildError as error:
+        raise YoloThreadsError(f"The memory of {type(pool).__name__} could not be measured: {error}.") from error
+    return numbers
+
+
+# --- in the fresh process ---
+
+
+def _measure(kind: str, options: dict[str, Any]) -> list[float]:
+    image = np.zeros((options["imgsz"], options["imgsz"], 3), np.uint8)
+    common = {key: value for key, value in options.items() if key in ("weights", "device", "imgsz", "threads")}
+    with SharedModel(**common, workers=1) as shared:
+        list(shared.map([image] * 4))
+        before = used_mb(settle=True)
+        with child.resolve(kind)(**options) as pool:
+            opened = used_mb(settle=True)
+            list(pool.map([image] * 4 * pool.at_once))
+            worked = used_mb(settle=True)
+    return [max(0.0, opened - before), max(0.0, worked - before)]
+
+
+def _map(kind: str, options: dict[str, Any], steps: list[int]) -> list[float]:
+    images = (np.full((_SIDE, _SIDE, 3), number % 255, np.uint8) for number in range(steps[-1]))
+    grown = []
+    with child.resolve(kind)(**options) as pool:
+        list(pool.map([np.zeros((_SIDE, _SIDE, 3), np.uint8)] * 4 * pool.at_once))
+        before = used_mb(settle=True)
+        for done, _ in enumerate(pool.map(images), 1):
+            if done in steps:
+                grown.append(used_mb(settle=True) - before)
+    return grown

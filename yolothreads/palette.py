@@ -3,9 +3,10 @@
 No colour carries a meaning alone: a hatch, a sign or a word stands beside it.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 BLUE, SKY, GREEN, ORANGE, RED, PINK = "#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00", "#cc79a7"
+YELLOW = "#f0e442"  # for areas only: lines of it can hardly be seen on white
 WHITE, BLACK = "#ffffff", "#000000"
 SILVER, MIDDLE_GREY = "#bbbbbb", "#999999"
 GREY = "#767676"  # the lightest grey that stands out from white by 4.5 to 1
@@ -24,19 +25,20 @@ THREADS = ((BLUE, WHITE), (ORANGE, DARK_TEXT), (GREEN, DARK_TEXT), (PINK, DARK_T
 
 
 class Stage(NamedTuple):
-    """How a stage of a thread's work looks: colour, matplotlib's hatch, and the words of a legend."""
+    """Look of a stage of a thread's work: colour, matplotlib's hatch, the words of a legend, and its part of a lane."""
 
     colour: str
     hatch: str
     words: str
+    band: Literal["full", "upper", "lower"] = "full"
 
 
 STAGES = {
     "wait": Stage(WHITE, "////", "waits for a lock"),
     "load": Stage(SILVER, "....", "loads"),
-    "preprocess": Stage(SKY, "", "preprocess"),
+    "preprocess": Stage(SKY, "", "preprocess", "upper"),
     "infer": Stage(BLUE, "", "in the network"),
-    "postprocess": Stage(ORANGE, "xxxx", "postprocess"),
+    "postprocess": Stage(ORANGE, "xxxx", "postprocess", "lower"),
     "python": Stage(GREEN, "----", "Python code"),
     "turn": Stage(PINK, "\\\\\\\\", "has the turn"),
 }

@@ -70,7 +70,7 @@ def test_a_lesson_that_papermill_ran_with_other_settings_is_as_clean(chromium: B
     page = chromium.new_page()
     page.goto((tmp_path / "report" / "00_start_here.html").as_uri())
     assert page.get_by_role("img").count() >= 2  # what was detected, and what the panel leaves
-    assert "ModelPerThread, 3 workers" in page.inner_text("main")
+    assert "ModelPerThread, workers: 3" in page.inner_text("main")
     assert [v["id"] for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")] == []
     page.close()
 

@@ -18,11 +18,11 @@ from fakes import ctrl_c_on
 
 from yolothreads.errors import ArgumentError, NotebookError, OutputError
 from yolothreads.headless import runner
-from yolothreads.lessons.claims import MIME
+from yolothreads.lessons import VERDICT_MIME
 
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 VERDICT = {"claim": "tiny", "word": "confirmed", "evidence": [["it ran", True]], "stamp": "here"}
-SHOW_VERDICT = f"from IPython.display import display; display({{{MIME!r}: {VERDICT!r}}}, raw=True)"
+SHOW_VERDICT = f"from IPython.display import display; display({{{VERDICT_MIME!r}: {VERDICT!r}}}, raw=True)"
 
 
 def write(folder: Path, name: str, *cells: str, parameters: str = "workers = 2") -> Path:

@@ -1,9 +1,9 @@
-"""Verdicts are computed from evidence, and every one of the four words can come out."""
+"""Verdicts are computed from evidence, and each of the four words can be the result."""
 
 import pytest
 
 from yolothreads.errors import ArgumentError
-from yolothreads.lessons.claims import CLAIMS, CONFIRMED, IN_PART, MIME, NOT_REPRODUCED, REFUTED, judge
+from yolothreads.lessons.claims import CLAIMS, CONFIRMED, IN_PART, NOT_REPRODUCED, REFUTED, VERDICT_MIME, judge
 
 
 @pytest.mark.parametrize(
@@ -19,15 +19,15 @@ def test_the_word_follows_from_the_evidence(evidence, bound, word):
     assert judge("gil-released", evidence, bound=bound).word == word
 
 
-def test_a_verdict_shows_each_part_by_word_and_carries_the_machine():
+def test_a_verdict_shows_each_statement_by_word_and_names_the_machine():
     bundle = judge("locked-safe", {"calls": True, "streams": False})._repr_mimebundle_()
     assert "seen: calls" in bundle["text/plain"]
     assert "not seen: streams" in bundle["text/html"]
-    assert {"claim", "word", "evidence", "stamp"} == set(bundle[MIME])
-    assert all(word in bundle[MIME]["stamp"] for word in ("cores", "torch", "ultralytics", "Python"))
+    assert {"claim", "word", "evidence", "stamp"} == set(bundle[VERDICT_MIME])
+    assert all(word in bundle[VERDICT_MIME]["stamp"] for word in ("cores", "torch", "ultralytics", "Python"))
 
 
-def test_a_race_that_did_not_show_gives_its_bound():
+def test_a_race_that_did_not_occur_gives_its_bound():
     assert judge("shared-model-races", {"wrong": False}, bound="fewer than 5%").lines()[-1] == "fewer than 5%"
 
 
@@ -42,5 +42,5 @@ def test_an_unknown_claim_and_no_evidence_are_errors():
         judge("gil-released", {})
 
 
-def test_claims_know_themselves():
+def test_each_claim_stands_under_its_id():
     assert all(key == claim.id for key, claim in CLAIMS.items())

@@ -1,102 +1,105 @@
-"""Every exercise tells right, wrong and untouched answers apart."""
+"""Every exercise distinguishes right, wrong and untouched answers. The answers are files in answers/<exercise>/."""
 
 import re
+import runpy
 import threading
+from pathlib import Path
 
 import pytest
+from deadlines import scaled
 
 from yolothreads.errors import ArgumentError
-from yolothreads.lessons.exercises import CORRECT, NOT_STARTED, NOT_YET, get
-from yolothreads.lessons.tasks import EXERCISES
+from yolothreads.lessons.exercises import CORRECT, EXERCISES, NOT_STARTED, NOT_YET, basics, get, queues, remote
+
+ANSWERS = Path(__file__).parent / "answers"
+SEEN = {  # what the check of a wrong answer must say; the others only say something
+    "make_detector/wrong_lock_made_in_each_call": r"schedules ended with: wrong result. With a switch just before ",
+    "make_detector/wrong_waits_in_a_loop": r"schedules ended with: deadlock. .*livelock",
+    "make_detector/wrong_lock_never_released": r"(\d+) of \1 schedules .*: deadlock. B waits for a lock that A took",
+    "make_detector/wrong_conf_ignored": r"with conf=0.75 was answered with \(2, 0.25\)",
+    "make_worker/wrong_shared_model": r"schedules ended with: wrong result. With a switch just before ",
+    "make_worker/wrong_loads_each_time": r"2 threads that did 2 images each loaded 4 models",
+    "make_worker/wrong_number_taken_twice": r"schedules ended with: wrong result. .*\(3, 0.25\)",
+    "detect_all/wrong_lock_made_in_each_call": r"schedules ended with: wrong result. With a switch just before ",
+    "detect_all/wrong_nested_locks": r"(\d+) of \1 schedules ended with: deadlock. A waits for a lock that A took",
+    "detect_all/wrong_generator": r"came as a generator; the task asks for a list",
+    "detect_all/wrong_cut_short": r"were \[\(10, 0.25\)\] instead of",
+    "make_replica/wrong_buffers_not_shared": r"3 of 9 tensors are not shared, for example the buffer",
+    "serve/wrong_errors_not_caught": r"The worker's thread had ended with a ValueError",
+    "answer_all/wrong_three_attempts": r'^The test: "c" ends two workers or more. "c" was given to a worker 3 times',
+    "map_bounded/wrong_one_at_a_time": r"^The test: 7 images and at_once=3. Your function waited for an answer",
+}
 
 
-def written(exercise, source):
+def from_file(file):
+    return runpy.run_path(str(file))[file.parent.name]
+
+
+def from_source(exercise, source):
     space = {}
     exec(source, space)
     return space[exercise.name]
 
 
-def answers(*kinds):
-    return [
-        pytest.param(exercise, source, id=f"{exercise.name}-{kind}-{i}")
-        for exercise in EXERCISES.values()
-        for kind in kinds
-        for i, source in enumerate([exercise.answer] if kind == "answer" else getattr(exercise, kind))
-    ]
+def files(kind):
+    return [pytest.param(file, id=f"{file.parent.name}-{file.stem}") for file in sorted(ANSWERS.glob(f"*/{kind}_*.py"))]
 
 
 @pytest.fixture(autouse=True)
 def threads_before():
-    """The threads that were there before the test; it may leave no other."""
+    """The threads that existed before the test; the test may leave no other."""
     before = set(threading.enumerate())
     yield before
     assert [t for t in threading.enumerate() if t not in before] == []
 
 
-@pytest.mark.parametrize(("exercise", "source"), answers("answer", "also_right"))
-def test_right_answers_are_correct(exercise, source):
-    assert exercise.check(written(exercise, source)).outcome == CORRECT
+@pytest.fixture
+def short_waits(monkeypatch):
+    """Let the checks give up sooner, as a wrong answer makes them wait in vain."""
+    for module, name in ((basics, "_MEET_S"), (queues, "_ANSWER_S"), (remote, "_VAIN_S")):
+        monkeypatch.setattr(module, name, 0.5)
 
 
-@pytest.mark.parametrize(("exercise", "source"), answers("wrong"))
-def test_wrong_answers_are_told_what_was_seen(exercise, source, threads_before):
-    answer = exercise.check(written(exercise, source))
+def check_wrong(file, threads_before):
+    """Check a wrong answer, and wait for its threads, which end soon after the check."""
+    answer = get(file.parent.name).check(from_file(file))
+    for thread in set(threading.enumerate()) - threads_before:
+        thread.join(scaled(30))
+    return answer
+
+
+@pytest.mark.parametrize("exercise", EXERCISES.values(), ids=EXERCISES)
+def test_the_shown_answer_is_correct(exercise):
+    assert exercise.check(from_source(exercise, exercise.answer)).outcome == CORRECT
+
+
+@pytest.mark.parametrize("file", files("right"))
+def test_other_right_answers_are_correct(file):
+    assert get(file.parent.name).check(from_file(file)).outcome == CORRECT
+
+
+@pytest.mark.parametrize("file", files("wrong"))
+def test_a_check_says_what_is_wrong_with_an_answer(file, threads_before, short_waits):
+    answer = check_wrong(file, threads_before)
     assert answer.outcome == NOT_YET
-    assert answer.seen
-    for thread in set(threading.enumerate()) - threads_before:  # a wrong answer's, which end soon after the check
-        thread.join(5)
+    assert re.search(SEEN.get(f"{file.parent.name}/{file.stem}", r"\.$"), answer.seen), answer.seen
 
 
 @pytest.mark.parametrize("exercise", EXERCISES.values(), ids=EXERCISES)
 def test_the_untouched_stub_is_not_started(exercise):
-    assert exercise.check(written(exercise, exercise.starter)).outcome == NOT_STARTED
+    assert exercise.check(from_source(exercise, exercise.starter)).outcome == NOT_STARTED
 
 
-@pytest.mark.parametrize(
-    ("which", "seen"),
-    [
-        (0, r"in \d+ of \d+ schedules a call was not answered with its own conf"),
-        (1, r"schedules ended with: deadlock. .*livelock"),
-        (2, r"(\d+) of \1 schedules ended with: deadlock. B waits for a lock that A took"),
-        (3, r"with conf=0.75 was answered with \(2, 0.25\)"),
-    ],
-    ids=["lock made in each call", "waits in a loop", "lock never released", "conf ignored"],
-)
-def test_wrong_detectors_are_explored_and_told_apart(which, seen):
-    exercise = get("make_detector")
-    assert re.search(seen, exercise.check(written(exercise, exercise.wrong[which])).seen)
+def test_every_exercise_has_right_and_wrong_answers_of_its_own():
+    names = {folder.name for folder in ANSWERS.iterdir()}
+    assert names == set(EXERCISES)
+    assert all((ANSWERS / f"{name}.py").is_file() for name in SEEN)
+    assert all(any((ANSWERS / name).glob(f"{kind}_*.py")) for name in names for kind in ("right", "wrong"))
 
 
-@pytest.mark.parametrize(
-    ("name", "which", "seen"),
-    [
-        ("make_worker", 0, r"schedules ended with: wrong result. With a switch just before "),
-        ("make_worker", 1, r"2 threads that did 2 images each loaded 4 models"),
-        ("make_worker", 2, r"schedules ended with: wrong result. .*\(3, 0.25\)"),
-        ("detect_all", 0, r"schedules ended with: wrong result. With a switch just before "),
-        ("detect_all", 1, r"(\d+) of \1 schedules ended with: deadlock. A waits for a lock that A took"),
-        ("detect_all", 2, r"came as a generator; a list was asked for"),
-        ("detect_all", 3, r"came back as \[\(10, 0.25\)\] instead of"),
-    ],
-    ids=[
-        "shared",
-        "loads each time",
-        "number taken twice",
-        "lock made in each call",
-        "nested",
-        "generator",
-        "cut short",
-    ],
-)
-def test_wrong_workers_and_streams_are_explored_and_told_apart(name, which, seen):
-    exercise = get(name)
-    assert re.search(seen, exercise.check(written(exercise, exercise.wrong[which])).seen)
-
-
-def test_a_fault_that_few_schedules_show_is_found():
-    exercise = get("make_worker")
-    said = exercise.check(written(exercise, exercise.wrong[2])).seen
-    assert int(said.split()[0]) < 0.1 * int(said.split()[2])  # rare: luck would hardly meet it
+def test_a_fault_that_few_schedules_show_is_found(threads_before):
+    said = check_wrong(ANSWERS / "make_worker" / "wrong_number_taken_twice.py", threads_before).seen
+    assert int(said.split()[0]) < 0.1 * int(said.split()[2])  # unforced trials would hardly ever show it
 
 
 def test_models_kept_from_one_schedule_to_the_next_are_not_called_correct():
@@ -115,7 +118,7 @@ def test_an_exception_in_the_readers_code_is_named():
     def count_objects(result, name):
         raise KeyError("stars")
 
-    assert repr(get("count_objects").check(count_objects)) == "not yet: your code raised KeyError: 'stars'"
+    assert repr(get("count_objects").check(count_objects)) == "not yet: Your code raised KeyError: 'stars'"
 
 
 def test_a_result_instead_of_a_function_is_explained():

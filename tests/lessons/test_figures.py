@@ -1,10 +1,11 @@
-"""Figures carry their finding as text, and what they show can be read without colour."""
+"""Figures carry their finding as text, and can be read without colour."""
 
 import io
 
 import numpy as np
 import pytest
 
+from yolothreads import palette
 from yolothreads.errors import ArgumentError, OutputError
 from yolothreads.lessons import figures
 from yolothreads.pools import Batch
@@ -30,13 +31,13 @@ def test_the_picture_is_a_png_with_alt_text():
     assert 'alt="Two &lt;threads&gt;' in figure._repr_html_()
 
 
-def test_no_spans_are_said_and_not_drawn():
+def test_without_spans_a_timeline_says_so():
     assert figures.timeline([]).text == "No spans were recorded."
 
 
 def test_every_stage_has_a_look_of_its_own_without_colour():
-    assert set(figures.LOOKS) == set(STAGES)
-    plain = [stage for stage, (_, hatch) in figures.LOOKS.items() if not hatch]
+    assert tuple(palette.STAGES) == STAGES
+    plain = [stage for stage, look in palette.STAGES.items() if not look.hatch]
     assert plain == ["preprocess", "infer"]  # these differ by far in lightness
 
 
@@ -54,7 +55,7 @@ def test_a_queue_says_in_text_what_it_draws():
     assert figure.text.splitlines() == [
         "4 images in 2 batches of 1 to 3; 2 refused",
         "images waiting: 1.0 on average, 3 at most",
-        "waited: 300 ms in the middle, 400 ms at most",
+        "waited: 300 ms (median), 400 ms at most",
     ]
 
 
@@ -64,7 +65,7 @@ def test_a_queue_shows_where_calls_were_refused():
 
 
 @pytest.mark.parametrize(("batches", "lengths"), [([], LENGTHS), (BATCHES, LENGTHS[:1])], ids=["batches", "lengths"])
-def test_a_queue_without_batches_or_lengths_is_no_picture(batches, lengths):
+def test_a_queue_without_batches_or_lengths_is_an_error(batches, lengths):
     with pytest.raises(ArgumentError, match=f"{len(batches)} batches and {len(lengths)} lengths"):
         figures.queue(batches, lengths)
 
@@ -77,6 +78,6 @@ def test_a_gallery_holds_more_pictures_than_one_row():
     assert imread(io.BytesIO(figure.png)).shape[0] > 400
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(OutputError, match="nowhere"):
         figures.timeline(SPANS).save(tmp_path / "nowhere" / "figure.png")

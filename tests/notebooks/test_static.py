@@ -9,7 +9,7 @@ from statistics import median
 import nbformat
 import pytest
 
-from yolothreads.lessons.claims import CLAIMS
+from yolothreads.lessons import CLAIMS
 from yolothreads.lessons.exercises import NOT_STARTED, get
 
 FOLDER = Path(__file__).parents[2] / "notebooks"

@@ -13,7 +13,7 @@ from yolothreads.bench.ceilings import BareForward
 from yolothreads.bench.setting import Setting
 from yolothreads.errors import ArgumentError
 from yolothreads.measure import Comparison, Spread, compare, stamp
-from yolothreads.memory import Memory, mapped_mb, memory_of
+from yolothreads.memory import Memory, growth_while_mapping, memory_of
 from yolothreads.pools import POOLS, ModelPerThread, ModelsBuiltOutside, Pool, Sequential, SharedModel
 from yolothreads.tables import Table
 
@@ -152,7 +152,7 @@ def growth(
         done.memory = memory_at(by_workers, kinds)
     if "images" in of:
         small = [type(pool)(**{**setting.made(), "imgsz": 64}) for pool in first]
-        done.images = {type(pool).__name__: mapped_mb(pool, mapped) for pool in small}
+        done.images = {type(pool).__name__: growth_while_mapping(pool, mapped) for pool in small}
     return done
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from yolothreads.errors import writing
 from yolothreads.headless.runner import Run
-from yolothreads.lessons.claims import CLAIMS
+from yolothreads.lessons import CLAIMS
 from yolothreads.measure import stamp
 
 if TYPE_CHECKING:

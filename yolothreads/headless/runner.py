@@ -12,7 +12,7 @@ from time import monotonic, perf_counter
 from typing import Any
 
 from yolothreads.errors import ArgumentError, NotebookError, writing
-from yolothreads.lessons.claims import MIME
+from yolothreads.lessons import VERDICT_MIME
 
 _BESIDE = Path(__file__).parents[2] / "notebooks"  # where an editable installation has them
 _KERNEL = "python3"
@@ -163,7 +163,7 @@ def _verdicts(executed: Path) -> list[dict[str, Any]]:
         return []
     cells = nbformat.read(executed, as_version=4).cells
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    return [dict(output.data[MIME]) for output in outputs if MIME in output.get("data", {})]
+    return [dict(output.data[VERDICT_MIME]) for output in outputs if VERDICT_MIME in output.get("data", {})]
 
 
 def _writing(path: Path) -> AbstractContextManager[None]:

@@ -1,25 +1,39 @@
-"""Notebook helpers: settings, verdicts, figures, texts, exercises and panels. What they teach lives below them."""
+"""Notebook helpers: settings, verdicts, figures, texts, exercises and panels.
 
-from yolothreads.lessons import exercises, figures
-from yolothreads.lessons.claims import judge
+Everything that a notebook needs of the kit can be imported from here, from `yolothreads` or from `yolothreads.races`.
+"""
+
+from yolothreads.lessons import exercises, figures, jobs
+from yolothreads.lessons.advice import Advice, Needs, recommend
+from yolothreads.lessons.claims import CLAIMS, VERDICT_MIME, Verdict, judge
+from yolothreads.lessons.cluster import local_cluster, memory_of_children
 from yolothreads.lessons.lesson import Lesson
-from yolothreads.lessons.panel import Panel
 from yolothreads.lessons.panels.batching import BatchingPanel
 from yolothreads.lessons.panels.cameras import CamerasPanel
-from yolothreads.lessons.panels.contest import ComparePanel
+from yolothreads.lessons.panels.compare import ComparePanel
 from yolothreads.lessons.panels.explorer import ExplorerPanel
+from yolothreads.lessons.panels.pools import Panel
 from yolothreads.lessons.texts import say, table, text
 
 __all__ = [
+    "CLAIMS",
+    "VERDICT_MIME",
+    "Advice",
     "BatchingPanel",
     "CamerasPanel",
     "ComparePanel",
     "ExplorerPanel",
     "Lesson",
+    "Needs",
     "Panel",
+    "Verdict",
     "exercises",
     "figures",
+    "jobs",
     "judge",
+    "local_cluster",
+    "memory_of_children",
+    "recommend",
     "say",
     "table",
     "text",

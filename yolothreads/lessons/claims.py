@@ -1,4 +1,4 @@
-"""The guide's claims, and verdicts on them that are computed from a run."""
+"""The claims of the guide, and verdicts on them that are computed from a run."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from html import escape
 from typing import Any, Literal
 
 from yolothreads.errors import ArgumentError
+from yolothreads.lessons.texts import sections
 from yolothreads.measure import stamp
 
-CONFIRMED, IN_PART, NOT_REPRODUCED, REFUTED = "confirmed", "confirmed in part", "not reproduced here", "refuted here"
-MIME = "application/vnd.yolothreads.verdict+json"
-"""Under this type a verdict stands in a notebook's output, for whoever collects them."""
-
-_SAYS = {"guide": "The guide says", "kit": "We say"}
-
 GUIDE = "https://docs.ultralytics.com/guides/yolo-thread-safe-inference/"
+VERDICT_MIME = "application/vnd.yolothreads.verdict+json"
+"""The type under which a verdict stands in the outputs of a notebook, where the headless runner collects it."""
+
+CONFIRMED, IN_PART, NOT_REPRODUCED, REFUTED = "confirmed", "confirmed in part", "not reproduced here", "refuted here"
+
+_AUTHOR = {"guide": "The guide says", "kit": "We say"}
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What the guide says, in our words (or, where `by` is "kit", what we say ourselves), and who tries it."""
+    """A claim of the guide in our words, or one of our own, and the notebooks that test it."""
 
     id: str
     says: str
@@ -30,81 +31,15 @@ class Claim:
 
 
 CLAIMS = {
-    claim.id: claim
-    for claim in (
-        Claim(
-            "gil-one-thread",
-            "The GIL lets one thread at a time execute Python bytecode.",
-            ("01_watch_threads_run",),
-        ),
-        Claim(
-            "gil-released",
-            "Threads still help where the GIL is released: in I/O and in the C libraries under YOLO.",
-            ("01_watch_threads_run",),
-        ),
-        Claim(
-            "shared-model-races",
-            "Threads that share one model race: its state changes under a call, and results are unpredictable.",
-            ("02_break_a_shared_model",),
-        ),
-        Claim(
-            "models-outside-race",
-            "Models built outside the threads are still at risk where they share something.",
-            ("03_build_models_outside",),
-        ),
-        Claim(
-            "model-per-thread-safe",
-            "A model built inside each thread is isolated, and so it is safe.",
-            ("04_give_each_thread_a_model",),
-        ),
-        Claim(
-            "locked-safe",
-            "ThreadingLocked lets one thread at a time run the function, so sharing the model is safe.",
-            ("05_lock_a_shared_model",),
-        ),
-        Claim(
-            "locked-memory-vs-concurrency",
-            "The lock saves memory against a model a thread, but costs concurrency.",
-            ("05_lock_a_shared_model",),
-        ),
-        Claim(
-            "lock-or-copies",
-            "You must choose between a lock around one model and a copy of the model for each thread.",
-            ("06_share_weights_not_state",),
-        ),
-        Claim(
-            "processes-avoid-gil",
-            "Processes have memory and a model of their own each, and so avoid the GIL.",
-            ("07_use_processes",),
-        ),
-        Claim(
-            "processes-safer-often-faster",
-            "Processes are safer than threads, and often more efficient.",
-            ("07_use_processes",),
-        ),
-        Claim(
-            "queue-of-workers",
-            "For larger applications, use a task queue with dedicated workers.",
-            ("08_queue_the_work", "09_outgrow_one_machine"),
-        ),
-        Claim(
-            "tracker-per-camera",
-            "One set of weights can follow many cameras, if each camera has a tracker of its own.",
-            ("10_follow_many_cameras",),
-            "kit",
-        ),
-        Claim(
-            "always-instantiate-inside",
-            "Always create the model inside the thread that uses it.",
-            ("11_choose_a_strategy",),
-        ),
-    )
+    name: Claim(name, claim["says"], tuple(claim["notebooks"]), claim.get("by", "guide"))
+    for name, claim in sections("claims").items()
 }
+"""All claims in the order of the lessons, by their id; they stand in texts/claims.toml."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a run says of a claim: the word, the parts it is made of, and where and when it was measured."""
+    """The verdict on a claim: one word, the evidence for it, and where and when it was measured."""
 
     claim: Claim
     word: str
@@ -113,44 +48,49 @@ class Verdict:
     stamp: str
 
     def lines(self) -> list[str]:
-        """The evidence, a line a part, marked by word and not by colour alone."""
-        parts = [f"{'seen' if held else 'not seen'}: {part}" for part, held in self.evidence]
-        return [*parts, self.bound] if self.word == NOT_REPRODUCED else parts
+        """Return the evidence, one line per statement. A word, not a colour, says whether it was seen."""
+        lines = [f"{'seen' if held else 'not seen'}: {statement}" for statement, held in self.evidence]
+        return [*lines, self.bound] if self.word == NOT_REPRODUCED else lines
 
     def __str__(self) -> str:
         return f"{self.claim.id}: {self.word}"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        parts = "".join(f"<li>{escape(line)}</li>" for line in self.lines())
-        data = {"claim": self.claim.id, "word": self.word, "evidence": self.lines(), "stamp": self.stamp}
+        author, lines = _AUTHOR[self.claim.by], self.lines()
+        items = "".join(f"<li>{escape(line)}</li>" for line in lines)
         html = (
-            f"<p>{_SAYS[self.claim.by]}: <em>{escape(self.claim.says)}</em><br>Here: <strong>{self.word}</strong></p>"
-            f"<ul>{parts}</ul><p><small>{escape(self.stamp)}</small></p>"
+            f"<p>{author}: <em>{escape(self.claim.says)}</em><br>Here: <strong>{self.word}</strong></p>"
+            f"<ul>{items}</ul><p><small>{escape(self.stamp)}</small></p>"
         )
-        text = "\n".join(
-            [f"{_SAYS[self.claim.by]}: {self.claim.says}", f"Here: {self.word}", *self.lines(), self.stamp]
-        )
-        return {"text/plain": text, "text/html": html, MIME: data}
+        text = "\n".join([f"{author}: {self.claim.says}", f"Here: {self.word}", *lines, self.stamp])
+        data = {"claim": self.claim.id, "word": self.word, "evidence": lines, "stamp": self.stamp}
+        return {"text/plain": text, "text/html": html, VERDICT_MIME: data}
 
 
 def judge(claim: str, evidence: Mapping[str, bool], *, bound: str = "", device: str = "cpu") -> Verdict:
     """Judge a claim by what a run has shown.
 
+    The verdict is "confirmed" if every statement of the evidence held, and "confirmed in part" if some did. If none
+    did, it is "refuted here", or "not reproduced here" where `bound` is given.
+
     Args:
         claim: an id of `CLAIMS`.
-        evidence: statements that together make up the claim, and whether each held in this run. All: confirmed.
-            Some: confirmed in part. None: refuted here, or, where `bound` is given, not reproduced here.
-        bound: for a claim that something can happen, what the trials without it allow to say.
+        evidence: statements that together make up the claim, and whether each of them held in this run.
+        bound: for a claim that something can happen: what may be concluded if it did not happen.
         device: where it ran, for the stamp.
 
     Raises:
-        ArgumentError: no such claim, or no evidence.
+        ArgumentError: there is no such claim, or no evidence.
     """
     if claim not in CLAIMS:
-        raise ArgumentError(f'There is no claim "{claim}"; there are {", ".join(CLAIMS)}.')
+        raise ArgumentError(f'There is no claim "{claim}"; the claims are {", ".join(CLAIMS)}.')
     if not evidence:
         raise ArgumentError(f'The claim "{claim}" cannot be judged without evidence; give at least one statement.')
     held = [bool(part) for part in evidence.values()]
-    none = NOT_REPRODUCED if bound else REFUTED
-    word = CONFIRMED if all(held) else IN_PART if any(held) else none
+    if all(held):
+        word = CONFIRMED
+    elif any(held):
+        word = IN_PART
+    else:
+        word = NOT_REPRODUCED if bound else REFUTED
     return Verdict(CLAIMS[claim], word, tuple(zip(evidence, held, strict=True)), bound, stamp(device))

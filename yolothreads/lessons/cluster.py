@@ -1,53 +1,52 @@
-"""A Ray cluster on this machine for lesson 09: each node is a group of processes that behaves as a machine does."""
+"""A Ray cluster on this machine for lesson 09: each node is a group of processes that behaves like a machine."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
-from time import perf_counter
+from contextlib import ExitStack, contextmanager
+from time import monotonic, perf_counter, sleep
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from yolothreads.errors import ArgumentError
+from yolothreads.errors import ArgumentError, DeadlineError
+from yolothreads.memory import used_mb
 from yolothreads.pools import RayActors
 from yolothreads.pools.ray_connection import RayConnection, environment_kept, new_password, read_environment_again
 from yolothreads.trace import Span
 
-_NODE_S = 120  # to start or end a node, which takes 1 to 10 s on two cores
-_ANSWER_S = 60.0  # of an actor, behind the image that it has in hand
-_STORE_BYTES = 100 * 2**20  # of each node that is added, for images
+_NODE_S = 120.0  # to start or end a node, which takes 1 to 10 s on two cores
+_ANSWER_S = 60.0  # for an actor that still has an image in hand
+_STORE_BYTES = 100 * 2**20  # for images, on each node that is added
 
 
 def memory_of_children() -> dict[int, float]:
-    """MB that each child process has for itself (unique set size), by process id."""
-    found: dict[int, float] = {}
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):  # it has just ended, or the system does not tell
-            found[child.pid] = child.memory_full_info().uss / 1e6
-    return found
+    """Return the MB that each child process has for itself, by process id; see `yolothreads.used_mb`."""
+    used = {child.pid: used_mb(child.pid, children=False) for child in psutil.Process().children(recursive=True)}
+    return {pid: mb for pid, mb in used.items() if mb > 0}  # others have just ended
 
 
 @contextmanager
 def local_cluster(cpus: int = 1, gpus: float = 0) -> Iterator[LocalCluster]:
-    """Start Ray with one node, connect this process to it, and end whatever runs there when the block ends.
+    """Start Ray with one node and connect this process to it. When the block ends, everything there ends.
 
     Args:
-        cpus: how many CPUs the first node offers, that is, how many workers fit if each books one.
-        gpus: how many GPUs each further node offers; the first one offers those of this machine.
+        cpus: the number of CPUs that the first node offers: as many workers fit if each books one.
+        gpus: the number of GPUs that each added node offers. The first node offers those of this machine.
 
     Raises:
-        ArgumentError: this process is connected to Ray already.
+        ArgumentError: this process is already connected to Ray.
     """
     with ExitStack() as ends:
-        with environment_kept():  # Ray writes to it when it is imported
+        with environment_kept():  # Ray writes to the environment when it is imported
             import ray
         if ray.is_initialized():
-            raise ArgumentError("This process is connected to Ray already; call ray.shutdown() first.")
+            raise ArgumentError("This process is already connected to Ray; call ray.shutdown() first.")
         ends.callback(read_environment_again)
         ends.enter_context(environment_kept())
         # All nodes must know the password, also those that are added later.
@@ -55,50 +54,74 @@ def local_cluster(cpus: int = 1, gpus: float = 0) -> Iterator[LocalCluster]:
         connection = RayConnection()
         connection.open(None, cpus, 0)
         ends.callback(connection.close)
-        # A thread of its own: Linux ends a node with the thread that started it, and Ctrl-C cannot interrupt that.
+        # Nodes need a thread of their own: Linux ends them with the thread that started them. Ctrl-C, which reaches
+        # only the main thread, cannot interrupt their start or end.
         keeper = ends.enter_context(ThreadPoolExecutor(1, thread_name_prefix="cluster"))
         cluster = LocalCluster(keeper, gpus)
-        ends.callback(lambda: cluster._do(cluster._end))
+        ends.callback(cluster._end)
         yield cluster
 
 
 class LocalCluster:
-    """Made by `local_cluster`. Its nodes are called "node A" (which this process is connected to), "node B", ...
+    """A cluster that `local_cluster` made. This process is connected to "node A"; added nodes are "node B" and so on.
 
     Attributes:
-        address: where it is reached, as "host:port". ids: Ray's name of each node by ours, of lost nodes too.
+        address: the address of the cluster, as "host:port".
+        ids: Ray's id of each node by its name; lost nodes stay in it.
     """
 
     def __init__(self, keeper: ThreadPoolExecutor, gpus: float) -> None:
         import ray
+        from ray.cluster_utils import Cluster
 
+        here = ray.get_runtime_context()
+        self.address: str = here.gcs_address
+        self.ids: dict[str, str] = {"node A": here.get_node_id()}
         self._keeper, self._gpus = keeper, gpus
         self._nodes: dict[str, Any] = {}
-        self.address: str = ray.get_runtime_context().gcs_address
-        self.ids: dict[str, str] = {"node A": ray.get_runtime_context().get_node_id()}
+        self._cluster: Any = keeper.submit(Cluster, shutdown_at_exit=False).result(_NODE_S)
+        # Ray's own first node would write its address to a file outside its folder, so the first node is ours.
+        self._cluster.head_node = SimpleNamespace(gcs_address=self.address)  # type: ignore[assignment]
+        self._cluster.redis_address = self.address
 
     def add(self) -> str:
-        """Start one more node, which offers one CPU, and wait until it has joined; gives its name."""
-        return str(self._do(self._add))
+        """Start one more node, which offers one CPU, wait until it has joined, and return its name.
+
+        Raises:
+            DeadlineError: the node has not joined after two minutes.
+        """
+        import ray
+
+        name = f"node {chr(ord('A') + len(self.ids))}"
+        given = {"num_cpus": 1, "num_gpus": self._gpus, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
+        node = self._keeper.submit(self._cluster.add_node, wait=False, **given).result(_NODE_S)
+        self._nodes[name], self.ids[name] = node, node.node_id
+        deadline = monotonic() + _NODE_S
+        while not any(known["NodeID"] == node.node_id and known["Alive"] for known in ray.nodes()):  # type: ignore[no-untyped-call]
+            if monotonic() > deadline:
+                raise DeadlineError(f"{name} has not joined the cluster in {_NODE_S:.0f} s; try it again.")
+            sleep(0.05)  # Ray has nothing to wait on
+        return name
 
     def kill(self, name: str) -> None:
         """Kill all processes of a node at once, as if its plug were pulled.
 
         Raises:
-            ArgumentError: it is the first node, it has been killed before, or there never was such a node.
+            ArgumentError: it is the first node, it has been killed before, or there is no such node.
         """
         if name not in self._nodes:
-            raise ArgumentError(f'"{name}" cannot be killed; one of these can: {", ".join(self._nodes) or "none"}.')
-        self._do(lambda: _kill(self._nodes.pop(name)))
+            raise ArgumentError(f'"{name}" cannot be killed; the nodes that can: {", ".join(self._nodes) or "none"}.')
+        self._keeper.submit(self._cluster.remove_node, self._nodes.pop(name), allow_graceful=False).result(_NODE_S)
 
     def where(self, pool: RayActors) -> list[str]:
-        """The node of each worker of an open pool, by the worker's number."""
+        """Return the node of each worker of an open pool, by the worker's number."""
         return [self._node_of(pool._staff[index]) for index in sorted(pool._staff)]
 
     def watch(self, pool: RayActors) -> list[Span]:
-        """Note from now on which worker does an image, and where: call it before the pool is opened.
+        """Record which worker processes each image, and on which node. Call it before the pool is opened.
 
-        Gives a list that grows: "load" spans of workers that start, "infer" spans of images that were answered.
+        Returns a list that grows: one "load" span per worker that starts, and one "infer" span per image that is
+        answered. The row of a span names the worker and its node.
         """
         spans: list[Span] = []
         hire = pool._hire
@@ -123,39 +146,9 @@ class LocalCluster:
         found = ray.get(worker._actor.__ray_call__.remote(node_id), timeout=_ANSWER_S)
         return {known: name for name, known in self.ids.items()}.get(found, found)
 
-    # In the keeper's thread, which does one thing after another.
-
-    def _add(self) -> str:
-        name = f"node {chr(ord('A') + len(self.ids))}"
-        self._nodes[name] = _start_node(self.address, self._gpus)
-        self.ids[name] = self._nodes[name].node_id
-        return name
-
     def _end(self) -> None:
-        while self._nodes:
-            _kill(self._nodes.popitem()[1])
-
-    def _do(self, work: Callable[[], Any]) -> Any:
-        return self._keeper.submit(work).result(_NODE_S)
-
-
-def _start_node(address: str, gpus: float) -> Any:
-    """As `ray.cluster_utils.Cluster.add_node` does, which sets signal handlers and works in the main thread only."""
-    from ray._private.node import Node
-    from ray._private.parameter import RayParams
-    from ray._private.services import wait_for_node
-
-    given: dict[str, Any] = {"num_cpus": 1, "num_gpus": gpus, "object_store_memory": _STORE_BYTES}
-    given |= {"gcs_address": address, "redis_address": address, "node_manager_port": 0}
-    given |= {"min_worker_port": 0, "max_worker_port": 0, "dashboard_agent_listen_port": None}
-    parameters = RayParams(include_log_monitor=False, include_dashboard=False, **given)  # type: ignore[arg-type]
-    node = Node(parameters, shutdown_at_exit=False, spawn_reaper=True)  # the latter: end it with this process
-    wait_for_node(address, node.plasma_store_socket_name, _NODE_S)
-    return node
-
-
-def _kill(node: Any) -> None:
-    node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+        for name in list(self._nodes):
+            self.kill(name)
 
 
 def _watched(predict: Callable[..., Any], row: str, spans: list[Span]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Figures, each with a text twin: what the picture shows, said in words and numbers."""
+"""Figures for notebooks. Each has a text twin: what the picture shows, in words and numbers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from yolothreads import charts, palette
 from yolothreads.errors import ArgumentError, writing
 from yolothreads.measure import Spread
 from yolothreads.trace import STAGES, Span
@@ -23,27 +24,17 @@ if TYPE_CHECKING:
 
     from yolothreads.pools import Batch
 
-LOOKS = {  # colour (Okabe and Ito's colour-blind safe palette) and hatch of each stage
-    "wait": ("#ffffff", "////"),
-    "load": ("#bbbbbb", "...."),
-    "preprocess": ("#56b4e9", ""),
-    "infer": ("#0072b2", ""),
-    "postprocess": ("#e69f00", "xxxx"),
-    "python": ("#009e73", "----"),
-    "turn": ("#cc79a7", "\\\\\\\\"),
-}
-
 
 @dataclass(frozen=True)
 class Figure:
-    """A finished picture (PNG), its alt text, and the same finding as text."""
+    """A finished picture (PNG), its alt text, and its finding as text."""
 
     png: bytes
     alt: str
     text: str
 
     def save(self, path: Path) -> None:
-        """Write the PNG file. Raises OutputError where that is not possible."""
+        """Write the PNG file. Raises OutputError if that is not possible."""
         with writing(f'"{path}" could not be written', "choose another place"):
             path.write_bytes(self.png)
 
@@ -58,53 +49,71 @@ class Figure:
 
 
 def timeline(spans: Iterable[Span], title: str = "What each thread does, and when") -> Figure:
-    """Draw spans: a row a thread, a colour and a hatch a stage, seconds from the first span on.
+    """Draw spans on a time axis: one row per thread, one colour and hatch per stage.
 
     Args:
-        spans: what `trace.recording` gave.
+        spans: the list that `trace.recording` returned.
         title: what the figure shows.
     """
     spans = sorted(spans, key=lambda s: s.start)
     if not spans:
-        return Figure(_png(_canvas(title, 1.2)[0]), title, "No spans were recorded.")
+        return Figure(_png(charts.canvas(title, 1.2)[0]), title, "No spans were recorded.")
     zero, end = spans[0].start, max(s.end for s in spans)
     threads = list(dict.fromkeys(s.thread for s in spans))
-    canvas, axes = _canvas(title, 1.5 + 0.5 * len(threads))
-    used = [stage for stage in STAGES if any(s.stage == stage for s in spans)]
-    for stage in used:
-        colour, hatch = LOOKS[stage]
+    stages = _stages(spans)
+    canvas, (axes,) = charts.canvas(title, 1.5 + 0.5 * len(threads))
+    for stage in stages:
+        look = palette.STAGES[stage]
         for row, thread in enumerate(threads):
             bars = [(s.start - zero, s.end - s.start) for s in spans if (s.stage, s.thread) == (stage, thread)]
             axes.broken_barh(
-                bars, (row - 0.38, 0.76), facecolor=colour, hatch=hatch, edgecolor="#333333", linewidth=0.4,
+                bars, (row - 0.38, 0.76), facecolor=look.colour, hatch=look.hatch, edgecolor=palette.INK, linewidth=0.4,
                 zorder=1 if stage == "load" else 2,
             )  # fmt: skip
-    axes.set_yticks(range(len(threads)), threads)
-    axes.set_ylim(len(threads) - 0.5, -0.5)
+    charts.name_rows(axes, threads)
     axes.set_xlim(0, end - zero)
     axes.set_xlabel("time (s)")
-    _legend(axes, used)
-    alt = f"{title}: timeline of {len(threads)} threads over {end - zero:.2f} s with the stages {', '.join(used)}."
-    return Figure(_png(canvas), alt, timeline_text(spans))
+    _explain_stages(axes, stages)
+    alt = f"{title}: timeline of {len(threads)} threads over {end - zero:.2f} s with the stages {', '.join(stages)}."
+    return Figure(_png(canvas), alt, _timeline_text(spans))
 
 
-def timeline_text(spans: Sequence[Span]) -> str:
-    """The text twin of a timeline: milliseconds of each thread in each stage, and how long two or more work at once."""
+def _stages(spans: Sequence[Span]) -> list[str]:
+    """Return the stages of the spans, in the order of `STAGES`."""
+    seen = {s.stage for s in spans}
+    return [stage for stage in STAGES if stage in seen]
+
+
+def _explain_stages(axes: Axes, stages: Sequence[str]) -> None:
+    from matplotlib.patches import Patch
+
+    looks = {stage: palette.STAGES[stage] for stage in stages}
+    charts.legend(
+        axes,
+        [
+            Patch(facecolor=look.colour, hatch=look.hatch, edgecolor=palette.INK, label=stage)
+            for stage, look in looks.items()
+        ],
+    )
+
+
+def _timeline_text(spans: Sequence[Span]) -> str:
+    """Return the milliseconds of each thread in each stage, and how long two or more threads work at once."""
     from tabulate import tabulate
 
     total = max(s.end for s in spans) - min(s.start for s in spans)
-    used = [stage for stage in STAGES if any(s.stage == stage for s in spans)]
-    seconds: dict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys(used, 0.0))
+    stages = _stages(spans)
+    seconds: dict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys(stages, 0.0))
     for s in spans:
         seconds[s.thread][s.stage] += s.end - s.start
-    rows = [[thread, *(f"{1000 * of[stage]:.1f}" for stage in used)] for thread, of in seconds.items()]
-    table = str(tabulate(rows, ["thread", *(f"{stage} (ms)" for stage in used)], disable_numparse=True))
-    both = overlap_s([s for s in spans if s.stage != "wait"])
-    return f"{table}\nFor {both:.2f} of {total:.2f} s ({both / total:.0%}) two or more threads work at once."
+    rows = [[thread, *(f"{1000 * of[stage]:.1f}" for stage in stages)] for thread, of in seconds.items()]
+    table = str(tabulate(rows, ["thread", *(f"{stage} (ms)" for stage in stages)], disable_numparse=True))
+    together = overlap_s([s for s in spans if s.stage != "wait"])
+    return f"{table}\nFor {together:.2f} of {total:.2f} s ({together / total:.0%}) two or more threads work at once."
 
 
 def overlap_s(spans: Iterable[Span]) -> float:
-    """For how many seconds two or more threads are inside one of these spans at the same time."""
+    """Return for how many seconds two or more threads are inside one of these spans at the same time."""
     edges: list[tuple[float, int, str]] = []
     for s in spans:
         edges += [(s.start, 1, s.thread), (s.end, -1, s.thread)]
@@ -119,18 +128,15 @@ def overlap_s(spans: Iterable[Span]) -> float:
 
 
 def bars(values: Mapping[str, tuple[float, float, float]], title: str, unit: str) -> Figure:
-    """Draw horizontal bars with their spread: a name to (median, low, high), all in `unit`."""
-    canvas, axes = _canvas(title, 1.3 + 0.42 * len(values))
-    for row, (median, low, high) in enumerate(values.values()):
-        axes.barh(row, median, color="#0072b2", edgecolor="#333333", height=0.62)
-        axes.errorbar(median, row, xerr=[[median - low], [high - median]], color="#333333", capsize=4)
+    """Draw one horizontal bar per name, with its range. Each value is (median, low, high) in `unit`."""
+    canvas, (axes,) = charts.canvas(title, 1.3 + 0.42 * len(values))
+    charts.bars(axes, values)
+    for row, (median, _, high) in enumerate(values.values()):
         axes.text(high, row, f"  {median:.3g}", va="center")
-    axes.set_yticks(range(len(values)), list(values))
-    axes.invert_yaxis()
     axes.set_xlim(0, 1.15 * max(high for *_, high in values.values()) or 1)
     axes.set_xlabel(unit)
     lines = [f"{name}: {Spread(*spread):.3g}" for name, spread in values.items()]
-    return Figure(_png(canvas), f"{title}: bars for {', '.join(values)}.", f"{unit}\n" + "\n".join(lines))
+    return Figure(_png(canvas), f"{title}: bars for {', '.join(values)}.", "\n".join([unit, *lines]))
 
 
 def queue(
@@ -141,50 +147,50 @@ def queue(
     size: int | None = None,
     refused: Sequence[float] = (),
 ) -> Figure:
-    """Draw what went on in a `BatchingWorker`: queue length, batch sizes and waiting times above one another.
+    """Draw the work of a `BatchingWorker`: queue length, batch sizes and waiting times, one above the other.
 
     Args:
-        history: the pool's batches, of which there must be one or more.
-        lengths: moments (s of `time.monotonic`) and how many images waited then, in order, two or more.
+        history: the batches of the pool, one or more.
+        lengths: pairs of a moment (s of `time.monotonic`) and the number of images that waited then; two or more.
         title: what the figure shows.
-        size: how many may wait, drawn as a dashed line.
+        size: the size of the queue, drawn as a dashed line.
         refused: moments (s) at which a call was refused.
 
     Raises:
-        ArgumentError: no batches, or fewer than two lengths.
+        ArgumentError: there are no batches, or fewer than two lengths.
     """
     batches = list(history)
     if not batches or len(lengths) < 2:
-        raise ArgumentError(f"{len(batches)} batches and {len(lengths)} lengths are no picture; let the pool work.")
-    canvas, (first, second, third) = _stacked(title, 3)
+        raise ArgumentError(f"{len(batches)} batches and {len(lengths)} lengths make no picture; let the pool work.")
+    canvas, (first, second, third) = charts.canvas(title, 5.1, 3)
     moments, waiting = zip(*lengths, strict=True)
     zero = min(moments[0], batches[0].start)
-    _waiting_line(first, [moment - zero for moment in moments], waiting, size, [r - zero for r in refused])
+    _draw_waiting(first, [moment - zero for moment in moments], waiting, size, [r - zero for r in refused])
     for b in batches:
-        second.bar(b.start - zero, b.size, b.end - b.start, align="edge", color="#e69f00", edgecolor="#333333")
-        third.plot([b.start - zero] * b.size, [1000 * w for w in b.waits_s], "o", color="#009e73", mfc="none", ms=4)
-    for axes, label in zip(
-        (first, second, third), ("images waiting", "images in the batch", "waited (ms)"), strict=True
-    ):
+        left = b.start - zero
+        second.bar(left, b.size, b.end - b.start, align="edge", color=palette.ORANGE, edgecolor=palette.INK)
+        third.plot([left] * b.size, [1000 * w for w in b.waits_s], "o", color=palette.GREEN, mfc="none", ms=4)
+    labels = ("images waiting", "images in the batch", "waited (ms)")
+    for axes, label in zip((first, second, third), labels, strict=True):
         axes.set_ylabel(label)
         axes.set_ylim(bottom=0)
     third.set_xlabel("time (s)")
-    alt = f"{title}: line of the images that wait, bars of the batches, dots of the waiting times, one above the other."
+    alt = f"{title}: a line of the images that wait, bars of the batches, and dots of the waiting times."
     return Figure(_png(canvas), alt, _queue_text(batches, waiting, len(refused)))
 
 
-def _waiting_line(
+def _draw_waiting(
     axes: Axes, x: Sequence[float], waiting: Sequence[int], size: int | None, refused: Sequence[float]
 ) -> None:
-    axes.fill_between(x, waiting, step="post", color="#56b4e9", alpha=0.5)
-    axes.step(x, waiting, where="post", color="#0072b2")
+    axes.fill_between(x, waiting, step="post", color=palette.SKY, alpha=0.5)
+    axes.step(x, waiting, where="post", color=palette.BLUE)
     if size is not None:
-        axes.axhline(size, color="#333333", linestyle="--", linewidth=1, label=f"room for {size}")
+        axes.axhline(size, color=palette.INK, linestyle="--", linewidth=1, label=f"room for {size}")
     if refused:
         above = [1.12 * (size or max(waiting))] * len(refused)
-        axes.plot(refused, above, "x", color="#d55e00", label="refused")
+        axes.plot(refused, above, "x", color=palette.BAD, label="refused")
     if axes.get_legend_handles_labels()[1]:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+        charts.legend(axes)
 
 
 def _queue_text(batches: Sequence[Batch], waiting: Sequence[int], refused: int) -> str:
@@ -192,15 +198,20 @@ def _queue_text(batches: Sequence[Batch], waiting: Sequence[int], refused: int) 
     return (
         f"{sum(sizes)} images in {len(sizes)} batches of {min(sizes)} to {max(sizes)}; {refused} refused\n"
         f"images waiting: {sum(waiting) / len(waiting):.1f} on average, {max(waiting)} at most\n"
-        f"waited: {waits_ms[len(waits_ms) // 2]:.0f} ms in the middle, {waits_ms[-1]:.0f} ms at most"
+        f"waited: {waits_ms[len(waits_ms) // 2]:.0f} ms (median), {waits_ms[-1]:.0f} ms at most"
     )
 
 
 def detections(results: Sequence[Results], titles: Sequence[str], title: str = "What was detected") -> Figure:
     """Draw results side by side, with boxes, classes and scores, as ultralytics plots them."""
-    shown = [r.plot(line_width=3, font_size=14)[:, :, ::-1] for r in results]
-    lines = [f"{name}: {_counted(r)}" for name, r in zip(titles, results, strict=True)]
-    return gallery(shown, titles, title, "\n".join(lines))
+    pictures = [r.plot(line_width=3, font_size=14)[:, :, ::-1] for r in results]
+    lines = [f"{name}: {_counts(r)}" for name, r in zip(titles, results, strict=True)]
+    return gallery(pictures, titles, title, "\n".join(lines))
+
+
+def _counts(result: Results) -> str:
+    names = [result.names[int(c)] for c in result.boxes.cls]
+    return ", ".join(f"{names.count(n)} {n}" for n in dict.fromkeys(names)) or "nothing"
 
 
 def gallery(images: Sequence[NDArray[Any]], titles: Sequence[str], title: str, text: str) -> Figure:
@@ -218,41 +229,6 @@ def gallery(images: Sequence[NDArray[Any]], titles: Sequence[str], title: str, t
         axes.imshow(image)
         axes.set_title(name, fontsize=9)
     return Figure(_png(canvas), f"{title}: {len(images)} pictures.", text)
-
-
-def _counted(result: Results) -> str:
-    names = [result.names[int(c)] for c in result.boxes.cls]
-    return ", ".join(f"{names.count(n)} {n}" for n in dict.fromkeys(names)) or "nothing"
-
-
-def _canvas(title: str, height: float) -> tuple[Canvas, Axes]:
-    """A figure of its own, without pyplot: pyplot keeps global state that threads would share."""
-    from matplotlib.figure import Figure as Canvas
-
-    canvas = Canvas(figsize=(9, height), layout="constrained")
-    axes = canvas.add_subplot()
-    axes.set_title(title, loc="left")
-    axes.spines[["top", "right"]].set_visible(False)
-    return canvas, axes
-
-
-def _stacked(title: str, rows: int) -> tuple[Canvas, Sequence[Axes]]:
-    """A figure with `rows` axes above one another that share their x-axis."""
-    from matplotlib.figure import Figure as Canvas
-
-    canvas = Canvas(figsize=(9, 1.7 * rows), layout="constrained")
-    several: Sequence[Axes] = list(canvas.subplots(rows, 1, sharex=True))
-    several[0].set_title(title, loc="left")
-    for axes in several:
-        axes.spines[["top", "right"]].set_visible(False)
-    return canvas, several
-
-
-def _legend(axes: Axes, stages: Sequence[str]) -> None:
-    from matplotlib.patches import Patch
-
-    handles = [Patch(facecolor=LOOKS[s][0], hatch=LOOKS[s][1], edgecolor="#333333", label=s) for s in stages]
-    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
 
 
 def _png(canvas: Canvas) -> bytes:

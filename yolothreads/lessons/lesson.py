@@ -1,4 +1,4 @@
-"""What every notebook begins and ends with: its settings, checked at once, and a look at what it leaves behind."""
+"""The frame of every notebook: its settings, which are checked at once, and a check of what it leaves running."""
 
 from __future__ import annotations
 
@@ -17,26 +17,41 @@ from yolothreads import devices
 from yolothreads import weights as weights_module
 from yolothreads.arguments import at_least_one
 from yolothreads.errors import ArgumentError, ImageError, YoloThreadsError
-from yolothreads.lessons.panels import shell
+from yolothreads.lessons.panels import base
 from yolothreads.measure import stamp
 from yolothreads.pools import read_image
 from yolothreads.scenes import Pictures, pictures
 
-_PATIENCE_S = 5.0  # for threads that are ending and children that are being reaped
+_END_S = 5.0  # for threads that are ending, and for child processes that have ended but are not yet removed
 
 
 def quick_mode() -> bool:
-    """Whether trial counts are lowered: the environment variable YOLOTHREADS_QUICK is set to something but 0."""
+    """Return whether the environment variable YOLOTHREADS_QUICK is set to anything but 0."""
     return os.environ.get("YOLOTHREADS_QUICK", "0") not in ("", "0")
 
 
 class Lesson:
-    """The settings of one notebook. A wrong device, weights or pictures fail here, with one sentence of advice.
+    """The settings of one notebook.
+
+    Also keeps ultralytics quiet: no log below WARNING, and no usage statistics, which it would send in a thread.
+
+    Args:
+        device: "auto", "cpu", "cuda:0", ...
+        weights: "bundled", or the path of a .pt file.
+        workers: the number of threads, 1 or more.
+        images: "scenes" for generated pictures, or the path of a folder or of a file.
+        quick: run fewer trials. The environment variable YOLOTHREADS_QUICK has the same effect.
+        count: the number of pictures.
 
     Attributes:
-        device: the name of the device, e.g. "cpu" or "cuda:0".
-        weights: the checked file. workers: how many threads.
-        pictures: images, names and (for generated scenes) the truth. unreadable: files left out, and why.
+        device: the name of the device, such as "cpu" or "cuda:0".
+        weights: the path of the checked file.
+        workers: the number of threads.
+        pictures: the images, their names, and for generated scenes the truth.
+        unreadable: one message for each file that was left out.
+
+    Raises:
+        ArgumentError, DeviceError, WeightsError, ImageError: a setting is wrong; the message says what to do.
     """
 
     def __init__(
@@ -57,8 +72,8 @@ class Lesson:
         self.weights: Path = weights_module.check(weights)
         self.pictures, self.unreadable = _readable(pictures(images, count))
         if self.unreadable:
-            warnings.warn(f"Left out: {' '.join(self.unreadable)}", stacklevel=2)
-        _send_no_statistics()
+            warnings.warn(f"These pictures were left out: {' '.join(self.unreadable)}", stacklevel=2)
+        _quiet_ultralytics()
         self._threads = set(threading.enumerate())
         self._children = _children()
 
@@ -69,35 +84,35 @@ class Lesson:
 
     @property
     def stamp(self) -> str:
-        """Device, cores, versions and date: what a number of this lesson must carry."""
+        """Device, cores, versions and date, which every number of a lesson must carry."""
         return stamp(self.device)
 
     def crowded(self, count: Callable[[NDArray[np.uint8] | Path], int]) -> NDArray[np.uint8] | Path:
-        """The picture in which `count` finds most objects.
+        """Return the picture in which `count` finds the most objects.
 
         Raises:
-            ImageError: it finds fewer than two in any: different questions would have the same answer.
+            ImageError: `count` finds fewer than two objects in every picture, so that calls with different settings
+                would give the same results.
         """
         picture = max(self.images, key=count)
         if count(picture) < 2:
             raise ImageError(
-                "These weights find two objects in none of the pictures; choose pictures or weights that fit together."
+                "These weights find fewer than two objects in every picture; choose pictures that suit the weights."
             )
         return picture
 
     def trials(self, full: int, quick: int) -> int:
-        """How many trials to run: `full`, or `quick` in quick mode, which lowers counts and never what is checked."""
+        """Return how many trials to run: `full`, or `quick` in quick mode, which lowers counts but drops no check."""
         return quick if self.quick else full
 
     def end(self) -> str:
-        """End a panel's run, and make sure that nothing is left of the lesson: no thread, no process; and give cached
-        GPU memory back.
+        """End the run of a panel, check that no thread or process of the lesson is left, and free cached GPU memory.
 
         Raises:
-            YoloThreadsError: something is still there after five seconds; the message names it.
+            YoloThreadsError: something is still running after five seconds; the message names it.
         """
-        shell.end_run()
-        deadline = monotonic() + _PATIENCE_S
+        base.end_run()
+        deadline = monotonic() + _END_S
         while (left := self._left()) and monotonic() < deadline:
             sleep(0.05)  # threads end by themselves; there is nothing to wait on
         if left:
@@ -114,35 +129,36 @@ class Lesson:
 
 
 def _readable(found: Pictures) -> tuple[Pictures, list[str]]:
-    """Leave out files that are no pictures, and say why; one bad file must not end a lesson."""
+    """Leave out files that are not pictures, and say why; one bad file must not end a lesson."""
     errors: dict[str, str] = {}
     for name, image in dict(zip(found.names, found.images, strict=True)).items():  # a repeated file is read once
         try:
             read_image(image)
         except ImageError as error:
             errors[name] = str(error)
-    kept = [i for i, name in enumerate(found.names) if name not in errors]
-    if not kept:
+    good = [i for i, name in enumerate(found.names) if name not in errors]
+    if not good:
         raise ImageError(next(iter(errors.values())))
-    several = [kept[i % len(kept)] for i in range(len(found.names))]
-    images, names = [found.images[i] for i in several], [found.names[i] for i in several]
+    chosen = [good[i % len(good)] for i in range(len(found.names))]
+    images, names = [found.images[i] for i in chosen], [found.names[i] for i in chosen]
     return found._replace(images=images, names=names), list(errors.values())
 
 
-def _send_no_statistics() -> None:
-    """Keep ultralytics from sending usage statistics in a thread of its own: a lesson is to leave no thread."""
+def _quiet_ultralytics() -> None:
+    from ultralytics.utils import LOGGER
     from ultralytics.utils.events import events
 
+    LOGGER.setLevel("WARNING")
     events.enabled = False
 
 
 def _is_jupyters(thread: threading.Thread) -> bool:
-    """Whether a thread belongs to the kernel, which starts one when it first sends a large output."""
+    """Return whether a thread belongs to the kernel, which starts one when it first sends a large output."""
     return type(thread).__module__.partition(".")[0] in ("zmq", "ipykernel", "IPython")
 
 
 def _children() -> set[int]:
-    """The processes that this one has started; but for the one in which Python itself keeps book of shared memory."""
+    """Return the ids of all child processes except Python's resource tracker for shared memory."""
     import psutil
 
     found = set()

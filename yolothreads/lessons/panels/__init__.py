@@ -1,13 +1,12 @@
-"""Panels: what a learner plays with in a notebook. `lessons.panel` is the one for any pool.
+"""Panels: what a reader plays with in a notebook.
 
-shell       what every panel is: settings, Run and Stop, a run in the background, and what it leaves
-front_end   whether somebody is there to press a button, and which cell shows what
-looks       colours, styles and small pieces of HTML that all panels use
+base      base class of all panels: settings, Run and Stop, a run in the background, and what it leaves
+style     the style sheet, and small pieces of HTML
+drawings  moving pictures: the timeline of threads, the strips of a queue, the progress bar
 
-pool_run    one pool at work, every result held against what it should be; lanes: its moving timeline
-batching    calls come at a queue as fast as the reader likes; batching_run: the calls, strips: their moving picture
-cameras     identities drawn on some cameras side by side; cameras_run: the cameras, and what is counted
-contest     all pools against one another, in bars that grow
-explorer    every schedule in a list (schedule_list), and each of them step by step (stepper shows, steps knows what)
-shared_state  what threads share, as a replay sees it
+pools     Panel: any pool at work, with every result compared with the right one
+batching  BatchingPanel: calls come to a queue as fast as the reader likes
+cameras   CamerasPanel: identities drawn on several cameras, side by side
+compare   ComparePanel: all pools compared, with bars that grow
+explorer  ExplorerPanel: every schedule in a list, each of them step by step (stepper)
 """

@@ -1,57 +1,316 @@
-"""The panel for `BatchingWorker`: let calls come faster or slower while it runs, and watch its queue."""
+"""Panel for `BatchingWorker`: let calls come faster or slower while it runs, and watch its queue."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Any
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, fields
+from itertools import cycle
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from yolothreads.arguments import not_negative
+from yolothreads.errors import DeadlineError, QueueFullError
 from yolothreads.lessons import figures
 from yolothreads.lessons.lesson import Lesson
-from yolothreads.lessons.panels import front_end, looks
-from yolothreads.lessons.panels.batching_run import BatchingRun, Choice
-from yolothreads.lessons.panels.shell import Shell, Stopped, Tick
-from yolothreads.lessons.panels.strips import MARKS, Strips
-from yolothreads.pools import BatchingWorker, read_image
+from yolothreads.lessons.panels import style
+from yolothreads.lessons.panels.base import BasePanel, Progress, Run, State, Stopped, Tick, has_front_end, runs_table
+from yolothreads.lessons.panels.drawings import MARKS, Strips, progress_bar
+from yolothreads.lessons.texts import section
+from yolothreads.palette import BLUE, GOOD, GREY
+from yolothreads.pools import Batch, BatchingWorker, Image, read_image
 from yolothreads.tables import Table
 
 if TYPE_CHECKING:
     from ipywidgets import Dropdown, Widget
 
-_SHAPE = (320, 240)  # width and height: all pictures must have one shape to share a batch
+OUTCOMES = ("answered", "refused", "late", "failed", "cancelled")
+"""Possible outcomes of a call."""
+
+_POLL_S = 0.01  # between two looks at what came and what was answered
+_CALIBRATION_BATCHES = 3  # in which the worker shows how fast it is, after a first one
+_SHAPE = (320, 240)  # width and height: images of one batch must have one shape
 _CONF = 0.05
 _MOST_PER_S = 1000
-_MOST_BATCH, _MOST_ROOM, _MOST_SECONDS = 16, 256, 120  # a batch under way cannot be stopped
-_WAITS_MS, _DEADLINES_S = (0, 5, 20, 50, 100, 500), (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)  # 0: none
-_RUSH = ((0.25, 0.5), (0.6, 2.0), (1.0, 0.5))  # until this share of the time, so many times what the worker can do
+_MOST_BATCH, _MOST_QUEUE, _MOST_SECONDS = 16, 256, 120  # a batch under way cannot be stopped
+_WAITS_MS, _DEADLINES_S = (0, 5, 20, 50, 100, 500), (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)  # deadline 0: none
+_RUSH = ((0.25, 0.5), (0.6, 2.0), (1.0, 0.5))  # until this share of the time: the rate as a multiple of the capacity
 _NOW_S = 2.0
-_GREY = "#767676"
-_COLOURS = {"answered": looks.GOOD, **MARKS, "failed": "#0072b2", "cancelled": _GREY}
+_COLOURS = {"answered": GOOD, **MARKS, "failed": BLUE, "cancelled": GREY}
+
+_TEXTS = section("panels", "batching")
 
 
-class BatchingPanel(Shell[BatchingRun]):
-    """Calls come at a `BatchingWorker` at random moments, as many a second as the reader likes; its queue moves.
+class Arrivals:
+    """Moments at which calls come at random, `rate` of them per second on average: a Poisson process.
+
+    The rate may be changed at any time. The *expected* number of calls grows by rate x time; between two calls it grows
+    by an exponential number with mean 1, whatever the rate is (Brown et al. 2002, doi:10.1162/08997660252741149).
+
+    Args:
+        rate: calls per second, 0 or more.
+        now: the moment (s) from which on calls come.
+        seed: the same seed gives the same calls.
+    """
+
+    def __init__(self, rate: float, now: float, seed: int = 8) -> None:
+        self.rate, self.expected = rate, 0.0
+        self._random = np.random.default_rng(seed)
+        self._next = self._random.exponential()
+        self._counted_at = now
+
+    def count_until(self, now: float) -> int:
+        """Return how many came since the last count, at the rate of this moment."""
+        self.expected += self.rate * (now - self._counted_at)
+        self._counted_at = now
+        came = 0
+        while self._next <= self.expected:
+            self._next += self._random.exponential()
+            came += 1
+        return came
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds from the last count to the next call, if the rate stays."""
+        return (self._next - self.expected) / self.rate if self.rate else float("inf")
+
+
+class Calls:
+    """Record of all calls: the moments when they were made, and when each came to its outcome.
+
+    Attributes:
+        made: moments of the calls.
+        moments: outcome -> the moments when it was seen.
+        error: the first error that is neither a refusal nor a missed deadline.
+
+    Args:
+        submit: makes a call, as `BatchingWorker.submit` does.
+    """
+
+    def __init__(self, submit: Callable[[], Future[Any]]) -> None:
+        self.made: list[float] = []
+        self.moments: dict[str, list[float]] = {outcome: [] for outcome in OUTCOMES}
+        self.error = ""
+        self._submit = submit
+        self._done: SimpleQueue[Future[Any]] = SimpleQueue()
+
+    def make(self, now: float) -> None:
+        """Make a call."""
+        self.made.append(now)
+        try:
+            self._submit().add_done_callback(self._done.put)
+        except QueueFullError:
+            self.moments["refused"].append(now)
+
+    def collect(self, now: float) -> None:
+        """Record the outcomes of the calls that are done by now."""
+        while True:
+            try:
+                future = self._done.get_nowait()
+            except Empty:
+                return
+            self.moments[self._outcome(future)].append(now)
+
+    def _outcome(self, future: Future[Any]) -> str:
+        if future.cancelled():
+            return "cancelled"
+        if (error := future.exception()) is None:
+            return "answered"
+        if isinstance(error, DeadlineError):
+            return "late"
+        self.error = self.error or f"{type(error).__name__}: {error}"
+        return "failed"
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of calls per outcome."""
+        return {outcome: len(moments) for outcome, moments in self.moments.items()}
+
+    @property
+    def pending(self) -> int:
+        """Number of calls without an outcome yet."""
+        return len(self.made) - sum(self.counts.values())
+
+
+@dataclass(frozen=True)
+class BatchingRunSettings:
+    """Settings of a run: those of the worker, and for how many seconds calls come."""
+
+    max_batch: int
+    max_wait_ms: float
+    queue_size: int
+    deadline_s: float | None
+    seconds: float
+
+
+class Rates(NamedTuple):
+    """Calls and answers per second, images per batch, and how long they had waited for it, in a stretch of time."""
+
+    came: float
+    answered: float
+    batch: float | None
+    p50_ms: float | None
+    p95_ms: float | None
+
+
+class BatchingRun(Run):
+    """One run of a worker. Moments are seconds of `clock`, which for a real worker is `time.monotonic`.
+
+    Attributes:
+        capacity: images/s that the worker has shown it can do.
+        rates: images/s that were set, in order.
+        lengths: the moments when the queue's length changed, and the new length. batches: those done so far.
+        agrees: whether the worker's own counters are those of `calls`.
+    """
+
+    def __init__(
+        self,
+        settings: BatchingRunSettings,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        super().__init__(Progress(0, clock))
+        self.settings = settings
+        self.capacity = 0.0
+        self.rates: list[float] = []
+        self.lengths: list[tuple[float, int]] = []
+        self.batches: list[Batch] = []
+        self.calls = Calls(Future)
+        self.agrees = True
+        self._clock, self._sleep = clock, sleep
+
+    def go(self, pool: BatchingWorker, images: Sequence[Image], rate: Callable[[float], float], tick: Tick) -> None:
+        """Run. `Stopped`, raised by `tick`, ends the run early.
+
+        Args:
+            pool: not open yet.
+            images: of (H, W, 3) uint8 BGR, all of one shape, used in turn.
+            rate: returns calls per second, given the share (0 to 1) of the time that is over.
+            tick: called often.
+        """
+        answered_before = 0  # any call came
+        with self.until_stopped():
+            self.state = State.OPENING
+            tick()
+            with pool:
+                self.state = State.CALIBRATING
+                self.capacity = _capacity(pool, images, tick)
+                answered_before = pool.counters.answered
+                next_image = cycle(images)
+                self.calls = Calls(lambda: pool.submit(next(next_image), deadline_s=self.settings.deadline_s))
+                self.state = State.WORKING
+                self._let_come(pool, rate, tick)
+                self.state = State.DRAINING
+                while self.calls.pending:
+                    self._poll(pool, tick)
+                    self._sleep(_POLL_S)
+        if self.progress.began:
+            self._settle(pool, answered_before)
+
+    def _let_come(self, pool: BatchingWorker, rate: Callable[[float], float], tick: Tick) -> None:
+        self.progress.begin()
+        began = now = self.progress.began
+        arrivals = Arrivals(rate(0.0), now)
+        while (share := (now - began) / self.settings.seconds) < 1:
+            arrivals.rate = rate(share)
+            if not self.rates or self.rates[-1] != arrivals.rate:
+                self.rates.append(arrivals.rate)
+            for _ in range(arrivals.count_until(now)):
+                self.calls.make(now)
+            self._poll(pool, tick)
+            self._sleep(min(arrivals.wait_s, _POLL_S))
+            now = self._clock()
+
+    def _poll(self, pool: BatchingWorker, tick: Tick) -> None:
+        now, waiting = self._clock(), pool.counters.waiting
+        if not self.lengths or self.lengths[-1][1] != waiting:
+            self.lengths.append((now, waiting))
+        self._collect(pool, now)
+        tick()
+
+    def _collect(self, pool: BatchingWorker, now: float) -> None:
+        self.calls.collect(now)
+        while pool.history:  # taken out of it, because it keeps only the latest 10,000
+            self.batches.append(pool.history.popleft())
+
+    def _settle(self, pool: BatchingWorker, answered_before: int) -> None:
+        """Record the outcomes that closing the pool has settled, and compare them with the worker's own counters."""
+        ended = self.progress.ended
+        self._collect(pool, ended)
+        self.lengths.append((ended, pool.counters.waiting))
+        counted = {outcome: getattr(pool.counters, outcome) for outcome in OUTCOMES}
+        self.agrees = counted | {"answered": counted["answered"] - answered_before} == self.calls.counts
+
+    @property
+    def is_accounted_for(self) -> bool:
+        """Whether each call has an outcome, and the worker counted the same ones."""
+        return not self.calls.pending and self.agrees
+
+    @property
+    def most_waiting(self) -> int:
+        """The longest queue that was seen."""
+        return max((waiting for _, waiting in self.lengths), default=0)
+
+    @property
+    def answered_per_s(self) -> float:
+        """Answers per second, so far."""
+        return len(self.calls.moments["answered"]) / self.progress.seconds if self.progress.seconds else 0.0
+
+    def overall(self) -> Rates:
+        """Return the rates of the whole run so far. Calls come in the chosen time, answers in that and the rest."""
+        seconds = self.progress.seconds
+        rates = self.between(self.progress.began, self.progress.began + seconds)
+        return rates._replace(came=len(self.calls.made) / min(seconds, self.settings.seconds) if seconds else 0.0)
+
+    def between(self, begin: float, end: float) -> Rates:
+        """Return the rates between two moments; `begin` is excluded, `end` included."""
+        seconds = max(end - begin, 1e-9)
+        came, answered = (
+            (bisect_right(moments, end) - bisect_right(moments, begin)) / seconds
+            for moments in (self.calls.made, self.calls.moments["answered"])
+        )
+        first = bisect_left(self.batches, begin, key=lambda batch: batch.start)
+        waits = [batch.waits_s for batch in self.batches[first:] if batch.start <= end]
+        if not waits:
+            return Rates(came, answered, None, None, None)
+        p50, p95 = np.percentile([1000 * wait_s for of_batch in waits for wait_s in of_batch], (50, 95)).tolist()
+        return Rates(came, answered, sum(map(len, waits)) / len(waits), p50, p95)
+
+
+def _capacity(pool: BatchingWorker, images: Sequence[Image], tick: Tick) -> float:
+    """Return the images/s of an open pool with full batches; its history is empty after that."""
+    next_image = cycle(images)
+    for _ in pool.map(next(next_image) for _ in range((1 + _CALIBRATION_BATCHES) * pool.max_batch)):
+        tick()
+    first, *rest = pool.history
+    pool.history.clear()
+    return sum(batch.size for batch in rest) / (rest[-1].end - first.end) if rest else 0.0
+
+
+class BatchingPanel(BasePanel[BatchingRun]):
+    """Let calls come to a `BatchingWorker` at random moments, at a rate that the reader sets, and watch its queue.
 
         panel = BatchingPanel(lesson, queue_size=16)
         panel.show()
 
-    The rate holds at once, while the run goes on; the other settings hold for the next run. A call that finds the queue
+    A new rate acts at once, while the run goes on; the other settings act in the next run. A call that finds the queue
     full is refused. `runs` keeps every run of this panel, and `table()` shows them.
 
     Args:
-        lesson: whose images, weights and device are used.
+        lesson: its images, weights and device are used.
         rate: images/s that come at first.
-        rush: have the panel move the rate itself: to half of what the worker can do, then to twice as much as it can,
-            then to half again. By default only where nobody is there to move it.
-        max_batch, max_wait_ms, queue_size, deadline_s: of the worker at first, as `BatchingWorker` takes them.
-        seconds: how long calls come; by default 15, or less where nobody looks on, or in quick mode.
-        imgsz: size in pixels that images are brought to.
+        rush: whether the panel moves the rate by itself: to half of the worker's capacity, then to twice of it, then to
+            half again. By default only where there is no reader to move it.
+        max_batch, max_wait_ms, queue_size, deadline_s: the worker's at first, as `BatchingWorker` takes them.
+        seconds: how long calls come; by default 15, or fewer without a reader, or in quick mode.
+        imgsz: size in pixels that images are resized to.
 
     Raises:
-        ArgumentError: a number that makes no sense.
+        ArgumentError: a number is out of range.
     """
 
     def __init__(
@@ -67,184 +326,183 @@ class BatchingPanel(Shell[BatchingRun]):
         seconds: int | None = None,
         imgsz: int = 160,
     ) -> None:
-        from ipywidgets import HTML, Checkbox
+        from ipywidgets import Checkbox
 
         self.lesson, self.imgsz, self.runs = lesson, imgsz, list[BatchingRun]()
-        is_watched = front_end.is_there()
-        seconds = lesson.trials(15 if is_watched else 9, quick=3) if seconds is None else seconds
-        rush = not is_watched if rush is None else rush
+        has_reader = has_front_end()
+        seconds = lesson.trials(15 if has_reader else 9, quick=3) if seconds is None else seconds
+        rush = not has_reader if rush is None else rush
         settings = {
-            **_rate_fields(rate),
-            "max-batch": looks.number("max_batch", max_batch, _MOST_BATCH),
-            "max-wait": _times("max_wait_ms", _WAITS_MS, max_wait_ms, 1),
-            "queue-size": looks.number("queue_size", queue_size, _MOST_ROOM),
-            "deadline": _times("deadline_s", _DEADLINES_S, 0.0 if deadline_s is None else deadline_s, 1000, "none"),
-            "seconds": looks.number("seconds", seconds, _MOST_SECONDS),
-            "rush": Checkbox(value=rush, description="let a rush come by itself", indent=False),
+            **_rate_widgets(rate),
+            "max_batch": style.number_field("max_batch", max_batch, _MOST_BATCH),
+            "max_wait_ms": _time_list("max_wait_ms", _WAITS_MS, max_wait_ms, 1, "0 ms"),
+            "queue_size": style.number_field("queue_size", queue_size, _MOST_QUEUE),
+            "deadline_s": _time_list("deadline_s", _DEADLINES_S, deadline_s or 0.0, 1000, _TEXTS["no_deadline"]),
+            "seconds": style.number_field("seconds", seconds, _MOST_SECONDS),
+            "rush": Checkbox(value=rush, description=_TEXTS["rush"], indent=False),
         }
-        self._live = HTML()
-        self._live.add_class("yolothreads-live")
-        super().__init__("Let calls come, and watch the queue", settings, [self._live])
-        self._show_run(BatchingRun(self._choice()))
+        self._live = style.html_widget("live")
+        super().__init__(_TEXTS["title"], settings, [self._live])
+        self._watch(BatchingRun(self._run_settings()))
         self._draw()
 
     def table(self) -> Table:
-        """Every run of this panel so far, one row each."""
-        headers = ["worker", "images/s set", "answered/s", "mean batch", "p50, p95 wait (ms)", "refused", "late"]
-        rows = [_described(run) for run in self.runs]
-        return Table(headers, rows, self.lesson.stamp if rows else "No run yet: press Run in the panel.")
+        """Return the table of this panel's runs, one row per run."""
+        return runs_table(_TEXTS["headers"], [_row(run) for run in self.runs], self.lesson.stamp)
 
-    def _choice(self) -> Choice:
-        names = ("max-batch", "max-wait", "queue-size", "deadline", "seconds")
-        max_batch, max_wait_ms, queue_size, deadline_s, seconds = (self.settings[name].value for name in names)
-        return Choice(max_batch, max_wait_ms, queue_size, deadline_s or None, seconds)
+    def _run_settings(self) -> BatchingRunSettings:
+        chosen = self._chosen()
+        chosen["deadline_s"] = chosen["deadline_s"] or None
+        return BatchingRunSettings(**{field.name: chosen[field.name] for field in fields(BatchingRunSettings)})
 
-    def _show_run(self, run: BatchingRun) -> None:
-        self._run, self._strips = run, Strips(run)
-        self._phase = 0.0  # of a rush, what times the speed of the worker
+    def _watch(self, run: BatchingRun) -> None:
+        settings = run.settings
+        self._run = run
+        self._strips = Strips(settings.queue_size, settings.max_batch, has_deadline=settings.deadline_s is not None)
+        self._rush_factor = 0.0  # of the present phase of a rush
 
     def _work(self, tick: Tick) -> BatchingRun:
         import cv2
 
-        run = BatchingRun(self._choice())
-        self._show_run(run)
+        run = BatchingRun(self._run_settings())
+        self._watch(run)
         images = [np.asarray(cv2.resize(read_image(image)[0], _SHAPE), np.uint8) for image in self.lesson.images]
-        run.go(self._worker(run.choice), images, self._rate, tick)
-        if run.stopped and not run.calls.asked:
+        run.go(self._worker(run.settings), images, self._rate, tick)
+        if run.stopped and not run.calls.made:
             raise Stopped
         self.runs.append(run)
         return run
 
-    def _worker(self, choice: Choice) -> BatchingWorker:
+    def _worker(self, settings: BatchingRunSettings) -> BatchingWorker:
         return BatchingWorker(
             self.lesson.weights,
             device=self.lesson.device,
             imgsz=self.imgsz,
             conf=_CONF,
             threads=1,  # the other cores are for the calls, and for drawing
-            max_batch=choice.max_batch,
-            max_wait_ms=choice.max_wait_ms,
-            queue_size=choice.queue_size,
+            max_batch=settings.max_batch,
+            max_wait_ms=settings.max_wait_ms,
+            queue_size=settings.queue_size,
             when_full="refuse",
         )
 
     def _rate(self, share: float) -> float:
-        """Calls a second, when this share of the time is over."""
+        """Return the calls per second when this share of the time is over."""
         rate = self.settings["rate"]
         if self.settings["rush"].value:
-            phase = next((times for until, times in _RUSH if share < until), self._phase)
-            if phase != self._phase:
-                self._phase = phase
-                rate.value = min(_MOST_PER_S, max(1.0, phase * self._run.capacity))
+            factor = next((factor for until, factor in _RUSH if share < until), self._rush_factor)
+            if factor != self._rush_factor:
+                self._rush_factor = factor
+                rate.value = min(_MOST_PER_S, max(1.0, factor * self._run.capacity))
         return float(rate.value)
 
     def _draw(self) -> None:
-        run = self._run
-        now = run.ended or (run.began and time.monotonic())
+        run, progress = self._run, self._run.progress
+        seconds, now = run.settings.seconds, progress.began + progress.seconds
+        state = _TEXTS[run.state].format(left=max(0.0, seconds - progress.seconds), capacity=run.capacity)
+        equation = _TEXTS["equation"].format(made=len(run.calls.made), pending=run.calls.pending, **run.calls.counts)
         self._live.value = "".join(
             (
-                f"<div>{_state(run, now)}</div>",
-                looks.bar(min(run.seconds, run.choice.seconds), run.choice.seconds, "time that is over"),
-                looks.numbers(self._numbers(run, now)),
-                looks.counts(_counted(run)),
-                f"<div>{_equation(run)}</div>",
-                self._strips.html(now),
+                f"<div>{state}</div>",
+                progress_bar(min(progress.seconds, seconds), seconds, _TEXTS["time_over"]),
+                style.numbers(self._numbers(run, now)),
+                style.counts(_count_boxes(run)),
+                f"<div>{equation}</div>",
+                self._strips.html(now, progress.began, run.lengths, run.batches, run.calls.moments),
             )
         )
 
     def _numbers(self, run: BatchingRun, now: float) -> dict[str, str]:
-        is_over = bool(run.ended)
-        rates = run.whole() if is_over else run.between(max(run.began, now - min(_NOW_S, run.seconds)), now)
-        when = "in all" if is_over else "now"
-        set_to = "" if is_over else f" ({self.settings['rate'].value:.0f} set)"
-        so_far = "" if is_over else f" ({run.answered_per_s:.0f} so far)"
+        progress = run.progress
+        if progress.ended:
+            rates, when = run.overall(), "all"
+            came, answered = f"{rates.came:.0f}", f"{rates.answered:.0f}"
+        else:
+            rates, when = run.between(max(progress.began, now - _NOW_S), now), "now"
+            came = _TEXTS["came_value"].format(rate=rates.came, set=self.settings["rate"].value)
+            answered = _TEXTS["answered_value"].format(rate=rates.answered, so_far=run.answered_per_s)
         return {
-            f"come/s {when}": f"{rates.came:.0f}{set_to}",
-            f"answered/s {when}": f"{rates.answered:.0f}{so_far}",
-            "wait now": f"{run.lengths[-1][1] if run.lengths else 0} of {run.choice.queue_size}",
-            f"mean batch {when}": _or_dash(rates.batch, ".1f"),
-            f"p50 wait {when}": f"{_or_dash(rates.p50_ms, '.0f')} ms",
-            f"p95 wait {when}": f"{_or_dash(rates.p95_ms, '.0f')} ms",
+            _TEXTS[f"came_{when}"]: came,
+            _TEXTS[f"answered_{when}"]: answered,
+            _TEXTS["waiting"]: f"{run.lengths[-1][1] if run.lengths else 0} / {run.settings.queue_size}",
+            _TEXTS[f"batch_{when}"]: _or_dash(rates.batch, ".1f"),
+            _TEXTS[f"p50_{when}"]: f"{_or_dash(rates.p50_ms, '.0f')} ms",
+            _TEXTS[f"p95_{when}"]: f"{_or_dash(rates.p95_ms, '.0f')} ms",
         }
 
     def _sentence(self, run: BatchingRun) -> str:
-        counts = " + ".join(f"{count} {outcome}" for outcome, count in run.calls.counts.items())
-        what = "each is accounted for" if run.is_accounted_for else "NOT all are accounted for"
-        error = f" The first error: {run.calls.error}." if run.calls.error else ""
-        return (
-            f"In {min(run.seconds, run.choice.seconds):.1f} s {len(run.calls.asked)} calls came, and {what}: "
-            f"{counts}. The worker can do about {run.capacity:.0f} images/s; at most {run.most_waiting} waited, "
-            f"where there is room for {run.choice.queue_size}.{error}"
-        )
+        settings, calls = run.settings, run.calls
+        sentences = [
+            _TEXTS["accounted" if run.is_accounted_for else "not_accounted"].format(
+                seconds=min(run.progress.seconds, settings.seconds), made=len(calls.made), **calls.counts
+            ),
+            _TEXTS["capacity"].format(capacity=run.capacity, most=run.most_waiting, queue_size=settings.queue_size),
+        ]
+        if calls.error:
+            sentences.append(_TEXTS["first_error"].format(error=calls.error))
+        return " ".join(sentences)
 
-    def _leaves(self, run: BatchingRun) -> Iterator[Any]:
+    def _outputs(self, run: BatchingRun) -> Iterator[Any]:
         yield self._sentence(run)
         yield self.table()
         if run.batches:
             yield figures.queue(
                 run.batches,
                 run.lengths,
-                "A queue that refuses",
-                size=run.choice.queue_size,
-                refused=run.calls.became["refused"],
+                _TEXTS["figure"],
+                size=run.settings.queue_size,
+                refused=run.calls.moments["refused"],
             )
 
 
-def _rate_fields(rate: int) -> dict[str, Widget]:
-    """A slider and a number beside it that say the same: one is quick, the other can be read and typed."""
+def _rate_widgets(rate: int) -> dict[str, Widget]:
+    """Return a slider and a number field that show the same rate: one is quick, the other can be read and typed."""
     from ipywidgets import FloatLogSlider, Layout
     from traitlets import link
 
-    number = looks.number("rate", rate, _MOST_PER_S, "or type it")
-    slider = FloatLogSlider(value=rate, min=0, max=3, step=0.005, readout=False, description="images/s that come")
-    slider.layout = Layout(width="100%")
+    number = style.number_field("rate", rate, _MOST_PER_S, _TEXTS["rate_number"])
+    slider = FloatLogSlider(
+        value=rate, min=0, max=3, step=0.005, readout=False, description=_TEXTS["rate"], layout=Layout(width="100%")
+    )
     link((slider, "value"), (number, "value"), transform=(round, float))
-    return {"rate": slider, "rate-number": number}
+    return {"rate": slider, "rate_number": number}
 
 
-def _times(name: str, known: Collection[float], value: float, ms: int, zero: str = "0 ms") -> Dropdown:
-    """A list of times to choose from, shown in milliseconds, of which each one has `ms`."""
+def _time_list(name: str, known: Collection[float], value: float, ms: int, zero: str) -> Dropdown:
+    """Return a list of times to choose from, in units of `ms` milliseconds; `zero` is shown for 0."""
     from ipywidgets import Dropdown
 
     options = [(f"{ms * time:g} ms" if time else zero, time) for time in sorted({*known, not_negative(name, value)})]
     return Dropdown(options=options, value=value, description=name.removesuffix("_s"))
 
 
-def _state(run: BatchingRun, now: float) -> str:
-    if not run.began or run.ended:
-        return f"The worker {run.state}. The slider acts at once, while the worker works; all else with the next run."
-    left_s = max(0.0, run.choice.seconds - (now - run.began))
-    return (
-        f"The worker {run.state}; calls come for {left_s:.0f} s more. In full batches it can do about "
-        f"<b>{run.capacity:.0f} images/s</b>: let more come, and see."
-    )
-
-
-def _counted(run: BatchingRun) -> dict[str, tuple[int, str]]:
-    """What the boxes show: what hardly ever happens only when it does."""
+def _count_boxes(run: BatchingRun) -> dict[str, tuple[int, str]]:
+    """Return the boxes of counts; outcomes that hardly ever happen are shown only when they do."""
     counts = {outcome: n for outcome, n in run.calls.counts.items() if n or outcome in ("answered", *MARKS)}
-    return {"asked": (len(run.calls.asked), _GREY)} | {name: (n, _COLOURS[name]) for name, n in counts.items()}
-
-
-def _equation(run: BatchingRun) -> str:
-    terms = [f"{count} {outcome}" for outcome, count in run.calls.counts.items()]
-    return f"{len(run.calls.asked)} asked = {' + '.join(terms)} + {run.calls.under_way} under way"
+    return {_TEXTS["made"]: (len(run.calls.made), GREY)} | {
+        _TEXTS[outcome]: (n, _COLOURS[outcome]) for outcome, n in counts.items()
+    }
 
 
 def _or_dash(value: float | None, spec: str) -> str:
     return "–" if value is None else format(value, spec)
 
 
-def _described(run: BatchingRun) -> tuple[str | int, ...]:
-    """A run's row of the table."""
-    choice, rates = run.choice, run.whole()
+def _row(run: BatchingRun) -> tuple[str | int, ...]:
+    """Return a run's row of the table."""
+    settings, rates = run.settings, run.overall()
     low, high = round(min(run.rates)), round(max(run.rates))
-    deadline = "no deadline" if choice.deadline_s is None else f"deadline {1000 * choice.deadline_s:g} ms"
+    described = _TEXTS["described_no_deadline" if settings.deadline_s is None else "described"].format(
+        batch=settings.max_batch,
+        wait=settings.max_wait_ms,
+        queue=settings.queue_size,
+        deadline=1000 * (settings.deadline_s or 0),
+    )
     return (
-        f"batches of {choice.max_batch}, {choice.max_wait_ms:g} ms, room for {choice.queue_size}, {deadline}",
-        f"{low}" if low == high else f"{low} to {high}",
+        described,
+        f"{low}" if low == high else f"{low} – {high}",
         f"{rates.answered:.1f}",
         _or_dash(rates.batch, ".1f"),
         f"{_or_dash(rates.p50_ms, '.0f')}, {_or_dash(rates.p95_ms, '.0f')}",
-        *(len(run.calls.became[outcome]) for outcome in MARKS),
+        *(len(run.calls.moments[outcome]) for outcome in MARKS),
     )

@@ -1,9 +1,12 @@
-"""The panel for cameras: their pictures side by side, with the numbers that one tracker or several give to objects."""
+"""Panel for cameras: their pictures side by side, with the numbers that one tracker or several give to objects."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,58 +14,155 @@ from numpy.typing import NDArray
 from yolothreads.errors import ArgumentError
 from yolothreads.lessons import figures
 from yolothreads.lessons.lesson import Lesson
-from yolothreads.lessons.panels import front_end, looks
-from yolothreads.lessons.panels.cameras_run import FOR_ALL, FOR_EACH, CamerasRun, Choice, View
-from yolothreads.lessons.panels.shell import Shell, Stopped, Tick
+from yolothreads.lessons.panels import style
+from yolothreads.lessons.panels.base import BasePanel, Progress, Run, State, Stopped, Tick, has_front_end, runs_table
+from yolothreads.lessons.panels.drawings import progress_bar
+from yolothreads.lessons.texts import section
+from yolothreads.palette import BAD, BLUE, GOOD, GREEN, GREY, ODD, ORANGE, PINK, RED, SKY, YELLOW
 from yolothreads.pools import BatchingWorker, Pool, Replicas
+from yolothreads.scenes import Scene, clip
 from yolothreads.tables import Table
+from yolothreads.tracking import Camera, IdentityCount
 
+if TYPE_CHECKING:
+    from ultralytics.engine.results import Results
+
+FOR_ALL, FOR_EACH = "one for all cameras", "one for each camera"
+
+SEEDS = (3, 12, 11, 6)
+"""Seeds of the clips. Their objects often pass the same places, where one tracker takes them for one object."""
+
+SHAPE = (240, 320)
+_IDENTITIES = 1000  # that a camera may have
+_MARKED_FRAMES = 12  # how long a box keeps the mark of a transfer: in one frame alone nobody would see it
 _BOTH = "both, one after the other"
 _TRACKERS = {FOR_ALL: (FOR_ALL,), FOR_EACH: (FOR_EACH,), _BOTH: (FOR_ALL, FOR_EACH)}
 _POOLS = ("Replicas", "BatchingWorker")
 _MOST_CAMERAS, _MOST_FRAMES = 4, 1000
-_EVERY_S = 0.2  # between two redraws: each encodes a picture of every camera
-_GREY = "#767676"
-_WORDS = (
-    "A <b>transfer</b>: a number goes over to another object (orange box, with the object that it was on before). "
-    "A <b>switch</b>: an object gets another number. <b>Missed</b>: an object without a number (?)."
-)
+_REDRAW_S = 0.2  # between two redraws: each encodes a picture of every camera
 
-# Okabe and Ito's palette as BGR, each with the colour of text on it; orange-red is kept for transfers.
-_PALETTE = (
-    ((233, 180, 86), 0),
-    ((115, 158, 0), 255),
-    ((66, 228, 240), 0),
-    ((178, 114, 0), 255),
-    ((167, 121, 204), 0),
-    ((0, 159, 230), 0),
-)
-_MARK, _PALE = (0, 94, 213), (230, 230, 230)
+_TEXTS = section("panels", "cameras")
 
 
-class CamerasPanel(Shell[list[CamerasRun]]):
-    """Follow the objects of some cameras with one tracker for all of them, or with one for each, and watch the numbers.
+@dataclass(frozen=True)
+class CamerasRunSettings:
+    """Settings of a run. tracker: FOR_ALL or FOR_EACH. frames: of each camera."""
+
+    cameras: int
+    tracker: str
+    frames: int
+    pool: str
+
+
+@dataclass(frozen=True)
+class View:
+    """Frame of a camera with the objects that are tracked in it.
+
+    image: (H, W, 3) uint8 BGR. boxes: (n, 4) xyxy in pixels. numbers: of the boxes. moved: for each box whose number
+    belonged to another object, that object's identity. missed: (m, 4), boxes of true objects without a number.
+    """
+
+    image: NDArray[np.uint8]
+    boxes: NDArray[np.float32]
+    numbers: tuple[int, ...]
+    moved: dict[int, int]
+    missed: NDArray[np.float32]
+
+
+class CamerasRun(Run):
+    """One run: each frame of each camera is tracked, and compared with the truth.
+
+    Attributes:
+        count: of identities. between: transfers from one camera to another.
+        views: the latest frame of each camera. most_moved: the views of the moment with the most moved numbers.
+    """
+
+    def __init__(self, settings: CamerasRunSettings) -> None:
+        super().__init__(Progress(settings.cameras * settings.frames))
+        self.settings = settings
+        self.between = 0
+        self.count = IdentityCount()
+        self.views: list[View] = []
+        self.most_moved: list[View] = []
+        self._marks: dict[tuple[int, int], tuple[int, int]] = {}  # camera and number -> turn and former identity
+
+    def go(self, pool: Pool, tick: Tick) -> None:
+        """Run, with a pool that is not open yet. `Stopped`, raised by `tick`, ends the run early."""
+        with self.until_stopped():
+            self.state = State.OPENING
+            tick()
+            with pool:
+                self.state = State.WORKING
+                self.progress.begin()
+                for tracker, scene, result in self._tracked(pool):
+                    self._count(tracker, scene, result)
+                    tick()
+
+    def _tracked(self, pool: Pool) -> Iterator[tuple[int, Scene, Results]]:
+        """Return a frame of each camera in turn: the number of its tracker, the truth, and the tracked result."""
+        cameras = range(self.settings.cameras)
+        clips = [clip(SEEDS[i], self.settings.frames, SHAPE, first_id=i * _IDENTITIES) for i in cameras]
+        streams = [chain.from_iterable(zip(*clips, strict=True))] if self.settings.tracker == FOR_ALL else clips
+        ahead: list[deque[Scene]] = [deque() for _ in streams]  # given to the pool, and not back yet
+
+        def images(stream: Iterator[Scene], given: deque[Scene]) -> Iterator[NDArray[np.uint8]]:
+            for scene in stream:
+                given.append(scene)
+                yield scene.image
+
+        results = [Camera(pool).follow(images(*pair)) for pair in zip(streams, ahead, strict=True)]
+        for number in range(self.progress.total):
+            tracker = number % len(streams)
+            result = next(results[tracker])
+            assert not isinstance(result, Exception)  # it would have been raised
+            yield tracker, ahead[tracker].popleft(), result
+
+    def _count(self, tracker: int, scene: Scene, result: Results) -> None:
+        """Count a frame, and keep it to be shown."""
+        turn, camera = divmod(self.done, self.settings.cameras)
+        seen = self.count.add(scene, result, tracker)
+        numbers: list[int] = result.boxes.id.int().tolist()
+        for box, match in seen.items():
+            if match.was_identity is not None:
+                self.between += match.was_identity // _IDENTITIES != camera
+                self._marks[camera, numbers[box]] = turn, match.was_identity
+        marks = {box: self._marks.get((camera, number), (-_MARKED_FRAMES, 0)) for box, number in enumerate(numbers)}
+        moved = {box: identity for box, (at, identity) in marks.items() if turn - at < _MARKED_FRAMES}
+        missed = scene.boxes[~np.isin(np.asarray(scene.ids), [match.identity for match in seen.values()])]
+        view = View(scene.image, result.boxes.xyxy.cpu().numpy(), tuple(numbers), moved, missed)
+        self.views = [*self.views[:camera], view, *self.views[camera + 1 :]]
+        self.progress.step()
+        if camera == self.settings.cameras - 1 and _moved(self.views) >= _moved(self.most_moved):
+            self.most_moved = self.views
+
+
+def _moved(views: Sequence[View]) -> int:
+    return sum(len(view.moved) for view in views)
+
+
+class CamerasPanel(BasePanel[list[CamerasRun]]):
+    """Follow objects in some cameras with one tracker for all of them, or with one for each, and watch the numbers.
 
         panel = CamerasPanel(lesson, tracker="one for all cameras")
         panel.show()
 
-    The cameras are generated clips, so that every true identity is known. Detection is the same for both: a pool that
-    knows nothing of cameras. `runs` keeps every run of this panel, and `table()` shows them. A run gives a list: of two
-    where both ways were tried.
+    The cameras are generated clips, so that every true identity is known. Detection is the same for both ways: a pool
+    that knows nothing of cameras. `runs` keeps every run of this panel, and `table()` shows them. A result is a list of
+    runs: of two where both ways were tried.
 
-    It is redrawn five times a second, because pictures of four cameras take more than 3 ms to encode.
+    It is redrawn five times a second, because encoding the pictures of four cameras takes more than 3 ms.
 
     Args:
-        lesson: whose weights and device are used.
+        lesson: its weights and device are used.
         cameras: how many at first, 2 to 4.
         tracker: "one for all cameras", "one for each camera", or "both, one after the other". By default the first,
-            and both where nobody is there to choose.
-        frames: of each camera; by default 60, or fewer where nobody looks on, or in quick mode.
+            and both without a reader to choose.
+        frames: of each camera; by default 60, or fewer without a reader, or in quick mode.
         pool: "Replicas" or "BatchingWorker".
-        imgsz: size in pixels that frames are brought to.
+        imgsz: size in pixels that frames are resized to.
 
     Raises:
-        ArgumentError: there is no such tracker or pool, or a number that makes no sense.
+        ArgumentError: there is no such tracker or pool, or a number is out of range.
     """
 
     def __init__(
@@ -75,49 +175,43 @@ class CamerasPanel(Shell[list[CamerasRun]]):
         pool: str = "Replicas",
         imgsz: int = 320,
     ) -> None:
-        from ipywidgets import HTML, Dropdown
+        from ipywidgets import Dropdown
 
         self.lesson, self.imgsz, self.runs = lesson, imgsz, list[CamerasRun]()
-        is_watched = front_end.is_there()
-        tracker = (FOR_ALL if is_watched else _BOTH) if tracker is None else tracker
-        frames = lesson.trials(60 if is_watched else 40, quick=20) if frames is None else frames
+        has_reader = has_front_end()
+        tracker = (FOR_ALL if has_reader else _BOTH) if tracker is None else tracker
+        frames = lesson.trials(60 if has_reader else 40, quick=20) if frames is None else frames
         for given, known in ((tracker, _TRACKERS), (pool, _POOLS)):
             if given not in known:
                 raise ArgumentError(f'"{given}" is not known here; use one of: {", ".join(known)}.')
-        number = looks.number("cameras", cameras, _MOST_CAMERAS)
-        if cameras < 2:
-            raise ArgumentError(f"cameras={cameras} has nothing to mix; use 2 to {_MOST_CAMERAS}.")
-        number.min = 2
         settings = {
-            "cameras": number,
+            "cameras": style.number_field("cameras", cameras, _MOST_CAMERAS, least=2),  # one has nothing to mix
             "tracker": Dropdown(options=list(_TRACKERS), value=tracker, description="tracker"),
-            "frames": looks.number("frames", frames, _MOST_FRAMES),
+            "frames": style.number_field("frames", frames, _MOST_FRAMES),
             "pool": Dropdown(options=_POOLS, value=pool, description="pool"),
         }
-        self._live = HTML()
-        self._live.add_class("yolothreads-live")
-        super().__init__("Follow cameras, and watch the numbers", settings, [self._live])
-        self.redraws_every_s = _EVERY_S
-        self._run = CamerasRun(Choice(cameras, FOR_ALL, frames, pool))
+        self._live = style.html_widget("live")
+        super().__init__(_TEXTS["title"], settings, [self._live])
+        self.redraws_every_s = _REDRAW_S
+        self._run = CamerasRun(CamerasRunSettings(cameras, FOR_ALL, frames, pool))
         self._draw()
 
     def table(self) -> Table:
-        """Every run of this panel so far, one row each."""
-        headers = ["tracker", "cameras", "frames", "matched", "missed", "switches", "transfers", "IDF1"]
+        """Return the table of this panel's runs, one row per run."""
         rows = []
         for run in self.runs:
-            so_far, choice = run.count.so_far, run.choice
+            so_far, settings = run.count.so_far, run.settings
             counts = (so_far.matched, so_far.missed, so_far.switches, so_far.transfers, f"{so_far.idf1:.2f}")
-            rows.append((choice.tracker, choice.cameras, run.progress.done // choice.cameras, *counts))
-        return Table(headers, rows, self.lesson.stamp if rows else "No run yet: press Run in the panel.")
+            rows.append((settings.tracker, settings.cameras, run.done // settings.cameras, *counts))
+        return runs_table(_TEXTS["headers"], rows, self.lesson.stamp)
 
     def _work(self, tick: Tick) -> list[CamerasRun]:
-        chosen: dict[str, Any] = {name: widget.value for name, widget in self.settings.items()}
+        chosen = self._chosen()
         runs = []
         for tracker in _TRACKERS[chosen["tracker"]]:
-            self._run = run = CamerasRun(Choice(**{**chosen, "tracker": tracker}))
-            run.go(self._pool(run.choice), tick)
-            if run.progress.done:
+            self._run = run = CamerasRun(CamerasRunSettings(**{**chosen, "tracker": tracker}))
+            run.go(self._pool(run.settings), tick)
+            if run.done:
                 runs.append(run)
             if run.stopped:
                 break
@@ -126,57 +220,108 @@ class CamerasPanel(Shell[list[CamerasRun]]):
         self.runs += runs
         return runs
 
-    def _pool(self, choice: Choice) -> Pool:
-        given: dict[str, Any] = {
-            "device": self.lesson.device,
-            "imgsz": self.imgsz,
-            "threads": 1,
-        }  # others have work, too
-        if choice.pool == "Replicas":
+    def _pool(self, settings: CamerasRunSettings) -> Pool:
+        # One thread for torch: the other cores have work, too.
+        given: dict[str, Any] = {"device": self.lesson.device, "imgsz": self.imgsz, "threads": 1}
+        if settings.pool == "Replicas":
             return Replicas(self.lesson.weights, workers=max(2, self.lesson.workers), **given)
-        return BatchingWorker(self.lesson.weights, max_batch=choice.cameras, **given)
+        return BatchingWorker(self.lesson.weights, max_batch=settings.cameras, **given)
 
     def _draw(self) -> None:
-        run, so_far = self._run, self._run.count.so_far
+        run, progress, so_far = self._run, self._run.progress, self._run.count.so_far
         numbers = {
-            "frames/s now": f"{run.progress.now:.0f}" if run.state == "are being followed" else "–",
-            "frames/s so far": f"{run.progress.so_far:.1f}",
-            "frames done": f"{run.progress.done} of {run.choice.cameras * run.choice.frames}",
-            "IDF1 so far": f"{so_far.idf1:.2f}" if so_far.matched else "–",
+            _TEXTS["now"]: f"{progress.now:.0f}" if run.state is State.WORKING else "–",
+            _TEXTS["so_far"]: f"{progress.so_far:.1f}",
+            _TEXTS["frames_done"]: f"{progress.done} / {progress.total}",
+            _TEXTS["idf1"]: f"{so_far.idf1:.2f}" if so_far.matched else "–",
         }
         counts = {
-            "matched": (so_far.matched, looks.GOOD),
-            "missed": (so_far.missed, _GREY),
-            "switches": (so_far.switches, looks.ODD),
-            "transfers": (so_far.transfers, looks.BAD),
+            _TEXTS["matched"]: (so_far.matched, GOOD),
+            _TEXTS["missed"]: (so_far.missed, GREY),
+            _TEXTS["switches"]: (so_far.switches, ODD),
+            _TEXTS["transfers"]: (so_far.transfers, BAD),
         }
         self._live.value = "".join(
             (
-                f"<div>Tracker: {run.choice.tracker}. The cameras {run.state}.</div>",
-                looks.bar(run.progress.done, run.choice.cameras * run.choice.frames, "frames done"),
-                looks.numbers(numbers),
-                looks.counts(counts),
-                f'<div class="yolothreads-cameras">{looks.pictures(_shown(run.views))}</div>',
-                f"<div>{_WORDS}</div>",
+                f"<div>{_TEXTS[run.state].format(tracker=run.settings.tracker)}</div>",
+                progress_bar(progress.done, progress.total, _TEXTS["frames_done"]),
+                style.numbers(numbers),
+                style.counts(counts),
+                f'<div class="yolothreads-cameras">{style.pictures(_pictures(run.views))}</div>',
+                f"<div>{_TEXTS['words']}</div>",
             )
         )
 
     def _sentence(self, runs: list[CamerasRun]) -> str:
         return " ".join(map(_verdict, runs))
 
-    def _leaves(self, runs: list[CamerasRun]) -> Iterator[Any]:
+    def _outputs(self, runs: list[CamerasRun]) -> Iterator[Any]:
         yield self._sentence(runs)
         yield self.table()
         for run in runs:
-            if run.telling:
-                names = [f"camera {i + 1}" for i in range(len(run.telling))]
-                text = "\n".join(f"{name}: {_said(view)}" for name, view in zip(names, run.telling, strict=True))
-                pictures = [drawn(view)[:, :, ::-1] for view in run.telling]
-                yield figures.gallery(pictures, names, f"Tracker: {run.choice.tracker}", text)
+            if run.most_moved:
+                names = [_TEXTS["camera"].format(camera=i + 1) for i in range(len(run.most_moved))]
+                text = "\n".join(map(_caption, range(len(run.most_moved)), run.most_moved))
+                pictures = [drawn(view)[:, :, ::-1] for view in run.most_moved]
+                title = _TEXTS["figure"].format(tracker=run.settings.tracker)
+                yield figures.gallery(pictures, names, title, text)
+
+
+def _verdict(run: CamerasRun) -> str:
+    so_far, settings = run.count.so_far, run.settings
+    counts = _TEXTS["verdict"].format(
+        tracker=settings.tracker,
+        cameras=settings.cameras,
+        frames=run.done // settings.cameras,
+        pool=settings.pool,
+        transfers=so_far.transfers,
+        between=run.between,
+        switches=so_far.switches,
+        missed=so_far.missed,
+        idf1=so_far.idf1,
+    )
+    return f"{counts} {_TEXTS['mixed' if run.between else 'not_mixed']}"
+
+
+def _pictures(views: Sequence[View]) -> Iterator[str]:
+    for i, view in enumerate(views):
+        caption = _caption(i, view)
+        yield style.picture(drawn(view), caption, caption)
+
+
+def _caption(i: int, view: View) -> str:
+    return _TEXTS["caption"].format(camera=i + 1, objects=described(view))
+
+
+def described(view: View) -> str:
+    """Return the numbers of a view in words, with those that moved and the count of missed objects."""
+    numbers = ", ".join(map(str, sorted(view.numbers)))
+    parts = [_TEXTS["numbers"].format(numbers=numbers) if numbers else _TEXTS["no_numbers"]]
+    if len(view.missed):
+        parts.append(_TEXTS["missed_count"].format(count=len(view.missed)))
+    parts += [_moved_text("moved", identity, number=view.numbers[box]) for box, identity in view.moved.items()]
+    return "; ".join(parts)
+
+
+def _moved_text(key: str, identity: int, **fields: Any) -> str:
+    camera, number = divmod(identity, _IDENTITIES)
+    return _TEXTS[key].format(object=number + 1, camera=camera + 1, **fields)
+
+
+# --- drawing: colours of OpenCV are BGR ---
+
+
+def _bgr(colour: str) -> tuple[int, int, int]:
+    return int(colour[5:7], 16), int(colour[3:5], 16), int(colour[1:3], 16)
+
+
+# Background and text brightness of numbers; red is kept for transfers.
+_NUMBER_COLOURS = [(_bgr(c), 255 if c == BLUE else 0) for c in (SKY, GREEN, YELLOW, BLUE, PINK, ORANGE)]
+_MARK, _PALE = _bgr(RED), (230, 230, 230)
 
 
 def drawn(view: View) -> NDArray[np.uint8]:
-    """The frame of a view with its boxes and numbers; (H, W, 3) uint8, BGR."""
+    """Return the frame of a view with its boxes and numbers drawn, (H, W, 3) uint8 BGR."""
     import cv2
 
     pixels = view.image.copy()
@@ -184,22 +329,23 @@ def drawn(view: View) -> NDArray[np.uint8]:
         cv2.rectangle(pixels, (x1, y1), (x2, y2), _PALE, 1)
         _write(pixels, "?", x1, y1, 0.5, _PALE, 0)
     boxes = view.boxes.round().astype(int).tolist()
-    colours = [_PALETTE[number % len(_PALETTE)] for number in view.numbers]
+    colours = [_NUMBER_COLOURS[number % len(_NUMBER_COLOURS)] for number in view.numbers]
     for i, (x1, y1, x2, y2) in enumerate(boxes):
         cv2.rectangle(pixels, (x1, y1), (x2, y2), colours[i][0], 2)
-        if i in view.was:
+        if i in view.moved:
             cv2.rectangle(pixels, (x1 - 3, y1 - 3), (x2 + 3, y2 + 3), _MARK, 3)
-    for i, was in view.was.items():
-        _write(pixels, was, boxes[i][0], boxes[i][3] + 16, 0.36, _MARK, 0)
-    for (x1, y1, *_), number, (colour, ink) in zip(boxes, view.numbers, colours, strict=True):
-        _write(pixels, str(number), x1, y1, 0.5, colour, ink)
+    for i, identity in view.moved.items():
+        text = _moved_text("moved_on_picture", identity)
+        _write(pixels, text, boxes[i][0], boxes[i][3] + 16, 0.36, _MARK, 0)
+    for (x1, y1, *_), number, (colour, brightness) in zip(boxes, view.numbers, colours, strict=True):
+        _write(pixels, str(number), x1, y1, 0.5, colour, brightness)
     return pixels
 
 
 def _write(
-    pixels: NDArray[np.uint8], text: str, x: int, y: int, scale: float, colour: tuple[int, int, int], ink: int
+    pixels: NDArray[np.uint8], text: str, x: int, y: int, scale: float, colour: tuple[int, int, int], brightness: int
 ) -> None:
-    """Write on a ground of some colour; (x, y) is its lower left corner, moved where it would leave the picture."""
+    """Write on a coloured background whose lower left corner is (x, y), moved where it would leave the picture."""
     import cv2
 
     font = cv2.FONT_HERSHEY_SIMPLEX
@@ -207,28 +353,4 @@ def _write(
     x = max(0, min(x, pixels.shape[1] - width - 4))
     y = max(height + 6, min(y, pixels.shape[0]))
     cv2.rectangle(pixels, (x, y - height - 6), (x + width + 4, y), colour, -1)
-    cv2.putText(pixels, text, (x + 2, y - 3), font, scale, (ink, ink, ink), 1, cv2.LINE_AA)
-
-
-def _shown(views: Sequence[View]) -> Iterator[str]:
-    for i, view in enumerate(views):
-        said = _said(view)
-        yield looks.picture(drawn(view), f"camera {i + 1}: {said}", f"camera {i + 1}: {said}")
-
-
-def _said(view: View) -> str:
-    """Its numbers in words."""
-    marked = [f"{view.numbers[i]} {was}" for i, was in view.was.items()]
-    missed = [f"missed: {len(view.missed)}"] if len(view.missed) else []
-    return "; ".join([f"numbers {', '.join(map(str, sorted(view.numbers))) or 'none'}", *missed, *marked])
-
-
-def _verdict(run: CamerasRun) -> str:
-    so_far, choice = run.count.so_far, run.choice
-    how = f"{run.progress.done} frames" if run.stopped else f"{choice.frames} frames of each"
-    what = "Identities of cameras are mixed." if run.between else "No number went from one camera to another."
-    return (
-        f"Tracker: {choice.tracker} ({choice.cameras} cameras, {how}, {choice.pool}): {so_far.transfers} transfers, "
-        f"{run.between} of them from one camera to another; {so_far.switches} switches, {so_far.missed} missed, "
-        f"IDF1 {so_far.idf1:.2f}. {what}"
-    )
+    cv2.putText(pixels, text, (x + 2, y - 3), font, scale, (brightness,) * 3, 1, cv2.LINE_AA)

@@ -1,8 +1,9 @@
-"""The panel that explores: schedules fill a list as they run, and each can be replayed step by step."""
+"""Panel that explores: schedules fill a list as they run, and each can be replayed step by step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from threading import Lock
 from typing import Any
@@ -10,28 +11,111 @@ from typing import Any
 from yolothreads import detections
 from yolothreads.errors import ArgumentError, PanelError
 from yolothreads.lessons import figures
-from yolothreads.lessons.panels.schedule_list import ScheduleList
-from yolothreads.lessons.panels.shared_state import Looks, SharedState
-from yolothreads.lessons.panels.shell import Shell, Stopped, Tick
-from yolothreads.lessons.panels.stepper import Stepper
-from yolothreads.lessons.panels.steps import Steps
-from yolothreads.races import KINDS, Drawing, Exploration, is_exploring
+from yolothreads.lessons.panels import style
+from yolothreads.lessons.panels.base import BasePanel, Stopped, Tick
+from yolothreads.lessons.panels.drawings import progress_bar
+from yolothreads.lessons.panels.stepper import Inspect, SharedState, Stepper, Steps
+from yolothreads.lessons.texts import section
+from yolothreads.palette import BAD, GOOD, GREY, ODD
+from yolothreads.races import DEADLOCK, EXCEPTION, KINDS, RIGHT, WRONG, Drawing, Exploration, Trial, is_exploring
 from yolothreads.tables import Table
+
+MOST_LISTED, MOST_WHILE_RUNNING = 500, 60
+"""Limits of the list of schedules, at the end and while they run; the rest are only counted."""
 
 _CHOICES: dict[str, list[Any]] = {"preemptions": [0, 1, 2, 3], "granularity": ["line", "instruction"]}
 _DEFAULTS: dict[str, Any] = {"preemptions": 1, "granularity": "line", "budget_s": 60.0}
-_OF_REPLAY = ("setup", "watch", "observe", "same", "restore", "describe", "max_steps")
-_MOMENT_S = 2.0  # for a replay that has nothing left to do but to show what came of it
+_OF_REPLAY = ("setup", "watch", "observe", "same", "restore", "describe", "max_steps")  # options of explore and replay
+_ENDING_S = 2.0  # deadline for a replay that only has to show its result
+_SIGNS = {RIGHT: ("✓", GOOD), WRONG: ("✗", BAD), EXCEPTION: ("!", ODD), DEADLOCK: ("=", GREY)}
+_LONGEST = 70  # characters of an outcome in the list
+_SPACE, _BREAK = " ", " \u200b"  # ipywidgets makes spaces unbreakable; a line of the list may be broken here
+
+_TEXTS = section("panels", "explorer")
 
 
-class ExplorerPanel(Shell[Exploration]):
+class ScheduleList:
+    """Counts, a progress bar, and a list box with one row per schedule. `rows.value` is the chosen schedule.
+
+    Args:
+        on_choice: called with the schedule when the user chooses a row.
+    """
+
+    def __init__(self, on_choice: Callable[[str], None]) -> None:
+        from ipywidgets import Select
+
+        self.counts = style.html_widget("live")
+        self.rows = Select(options=[], rows=8, description=_TEXTS["rows"], layout={"width": "100%"})
+        self.rows.add_class("yolothreads-rows")
+        self.rows.observe(lambda change: self._on_value(change.new), "value")
+        self._on_choice, self._is_user = on_choice, True
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove all schedules."""
+        self.known = 0  # schedules that are known to exist
+        self._kinds: Counter[str] = Counter()
+        self._listed: set[str] = set()
+        # The newest first; those beyond the limit are dropped.
+        self._bad, self._good = (deque[Trial](maxlen=MOST_WHILE_RUNNING) for _ in range(2))
+        self._drawn = -1
+        self.draw()
+
+    def take(self, trial: Trial) -> None:
+        """Add a schedule that has run."""
+        self._kinds[trial.kind] += 1
+        (self._good if trial.kind == RIGHT else self._bad).appendleft(trial)
+
+    def draw(self) -> None:
+        """Show those that have run so far: bad ones first, then the newest."""
+        if self._kinds.total() != self._drawn:
+            self._show([*self._bad, *self._good][:MOST_WHILE_RUNNING])
+
+    def finish(self, found: Exploration) -> None:
+        """Show all schedules: bad ones first, then in the order of the program."""
+        self._show([*found.forbidden, *(trial for trial in found.trials if trial.kind == RIGHT)][:MOST_LISTED])
+
+    def choose(self, schedule: str | None) -> None:
+        """Choose a row, or none, without calling `on_choice`."""
+        if schedule is None or schedule in self._listed:
+            self._is_user = False
+            self.rows.value = schedule
+            self._is_user = True
+
+    def _on_value(self, schedule: str | None) -> None:
+        if self._is_user and schedule is not None:
+            self._on_choice(schedule)
+
+    def _show(self, trials: Sequence[Trial]) -> None:
+        self._drawn = done = self._kinds.total()
+        counts = {f"{sign} {kind}": (self._kinds[kind], colour) for kind, (sign, colour) in _SIGNS.items()}
+        known = _TEXTS["known"].format(done=done, known=self.known)
+        bar = progress_bar(done, max(1, self.known), _TEXTS["bar"])
+        self.counts.value = f"{style.counts(counts)}<div>{known}</div>{bar}"
+        self.choose(None)  # otherwise the list box would choose the first of the new ones
+        self._listed = {trial.schedule for trial in trials}
+        title = _TEXTS["rows_cut" if done > len(trials) else "rows"].format(count=done - len(trials))
+        with self.rows.hold_sync():
+            self.rows.options = [(_row(trial), trial.schedule) for trial in trials]
+            self.rows.description = title
+
+
+def _row(trial: Trial) -> str:
+    """Return a schedule as one line of the list."""
+    outcome = "" if trial.kind == RIGHT else trial.detail.splitlines()[0]
+    outcome = outcome if len(outcome) <= _LONGEST else f"{outcome[: _LONGEST - 1]}…"
+    row = f"{_SIGNS[trial.kind][0]} {trial.kind:<13} {trial.schedule.partition(' |')[0]:<24}"
+    return f"{row} {outcome.replace(_SPACE, _BREAK)}"
+
+
+class ExplorerPanel(BasePanel[Exploration]):
     """Explore in the background, see each schedule as soon as it has run, and replay any of them step by step.
 
         panel = ExplorerPanel(few, many, setup=lambda: model, watch=["ultralytics.engine.model"])
         panel.show()
         found = panel.result()
 
-    The first bad schedule is replayed by itself, any other one when its row is chosen. `stepper.steps` is what was
+    The first bad schedule is replayed automatically, any other one when its row is chosen. `stepper.steps` is what was
     replayed last.
 
     Args:
@@ -41,10 +125,10 @@ class ExplorerPanel(Shell[Exploration]):
         **options: those of `explore`; `preemptions`, `granularity` and `budget_s` can be changed in the panel.
 
     Raises:
-        ArgumentError: the panel cannot be set to one of these three.
+        ArgumentError: the panel has no such value for one of these three.
     """
 
-    def __init__(self, *bodies: Callable[..., Any], inspect: Looks | None = None, **options: Any) -> None:
+    def __init__(self, *bodies: Callable[..., Any], inspect: Inspect | None = None, **options: Any) -> None:
         self.bodies, self.inspect, self.options = bodies, inspect, options
         self.schedules, self.stepper = ScheduleList(self._on_choice), Stepper()
         self._found: Exploration | None = None  # by the last exploration, once it is done
@@ -54,22 +138,22 @@ class ExplorerPanel(Shell[Exploration]):
         self._stopped = False
         self._said = ""
         pictures = [self.schedules.counts, self.schedules.rows, self.stepper.widget]
-        super().__init__("Explore schedules, and step through any of them", _settings(options), pictures)
+        super().__init__(_TEXTS["title"], _settings(options), pictures)
 
     def replay(self, schedule: str) -> None:
-        """Replay a schedule in the background; one that is just being replayed is given up.
+        """Replay a schedule in the background; a replay that is going on is given up.
 
         Raises:
             PanelError: an exploration is running, or there was none yet.
         """
         if self._found is None:
-            raise PanelError("A schedule can be replayed when the exploration is done; wait for it, or press Stop.")
+            raise PanelError(_TEXTS["too_early"])
         with self._guard:
             self._wanted = schedule
             if self._is_replaying:
                 return
         if self._thread is not None and not is_exploring():
-            self._thread.join(_MOMENT_S)
+            self._thread.join(_ENDING_S)
         try:
             self.run()
         except BaseException:
@@ -78,7 +162,7 @@ class ExplorerPanel(Shell[Exploration]):
 
     def _begin(self) -> None:
         if is_exploring() and not self.is_running:
-            raise PanelError("An exploration is running in this notebook already; wait until it is done, or stop it.")
+            raise PanelError(_TEXTS["elsewhere"])
         super()._begin()
 
     # A run is an exploration, or a replay of one of its schedules.
@@ -101,11 +185,10 @@ class ExplorerPanel(Shell[Exploration]):
         return found
 
     def _explore(self, tick: Tick) -> Exploration:
-        options = {**self.options, **{name: widget.value for name, widget in self.settings.items()}}
         try:
             return detections.explore(
                 *self.bodies,
-                **options,
+                **{**self.options, **self._chosen()},
                 on_trial=self.schedules.take,
                 progress=lambda done, known: setattr(self.schedules, "known", known),
                 stop=lambda: self._is_stopped(tick),
@@ -116,7 +199,7 @@ class ExplorerPanel(Shell[Exploration]):
             raise
 
     def _is_stopped(self, tick: Tick) -> bool:
-        # Raised inside of `explore`, `Stopped` would lose what was found.
+        # `Stopped` must not be raised inside `explore`, which would lose what was found.
         try:
             tick()
         except Stopped:
@@ -124,7 +207,7 @@ class ExplorerPanel(Shell[Exploration]):
         return self._stopped
 
     def _replay_wanted(self, tick: Tick) -> None:
-        """Replay what is wanted, if anything, and whatever is wanted instead meanwhile."""
+        """Replay the wanted schedule, if any, and whichever is wanted instead meanwhile."""
         while True:
             with self._guard:
                 schedule, self._wanted = "" if self._stopped else self._wanted, ""
@@ -138,12 +221,12 @@ class ExplorerPanel(Shell[Exploration]):
                     self._is_replaying = False
                     raise
             except Exception as error:
-                self._said = f"This schedule could not be replayed. {error}"
+                self._said = _TEXTS["not_replayed"].format(error=error)
 
     def _replay(self, schedule: str, tick: Tick) -> None:
-        self._say("Replaying …")
+        self._say(_TEXTS["replaying"])
         self.schedules.choose(schedule)
-        shared = SharedState(self.inspect, self.options.get("setup") is not None)
+        shared = SharedState(self.inspect, has_state=self.options.get("setup") is not None)
         trial = detections.replay(
             schedule,
             *self.bodies,
@@ -153,7 +236,7 @@ class ExplorerPanel(Shell[Exploration]):
         )
         self.stepper.show(Steps(trial, len(self.bodies), shared))
         shared.forget()
-        self._said = f"{self._found.verdict if self._found else ''} One schedule is shown below, step by step."
+        self._said = _TEXTS["replayed"].format(verdict=self._found.verdict if self._found else "").strip()
 
     def _on_choice(self, schedule: str) -> None:
         try:
@@ -168,20 +251,20 @@ class ExplorerPanel(Shell[Exploration]):
     def _sentence(self, found: Exploration) -> str:
         return self._said
 
-    def _leaves(self, found: Exploration) -> Iterator[Any]:
+    def _outputs(self, found: Exploration) -> Iterator[Any]:
         yield found.verdict
         rows = [(o.kind, o.count, f"{o.share:.1%}", KINDS[o.kind], o.example) for o in found.outcomes]
-        yield Table(["outcome", "count", "share", "what it means", "example"], rows, " ".join(found.remarks()))
+        yield Table(_TEXTS["headers"], rows, " ".join(found.remarks()))
         if (steps := self.stepper.steps) is not None:
             drawing = Drawing(steps.trial)
-            title = f"Who had the turn in {steps.trial.schedule.partition(' |')[0]}"
+            title = _TEXTS["timeline"].format(schedule=steps.trial.schedule.partition(" |")[0])
             yield replace(figures.timeline(drawing.stretches, title), text=str(drawing))  # type: ignore[arg-type]
-            if self._place is None:  # or else the panel shows the steps
+            if self._output_below is None:  # otherwise the panel shows the steps
                 yield steps.table()
 
 
 def _settings(options: dict[str, Any]) -> dict[str, Any]:
-    """The widgets of what can be changed, set to what was given."""
+    """Return the widgets of what can be changed, set to the given options."""
     from ipywidgets import BoundedFloatText, Dropdown
 
     given = {name: options.get(name, default) for name, default in _DEFAULTS.items()}
@@ -190,7 +273,7 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
             raise ArgumentError(f"{name}={given[name]!r} cannot be chosen in a panel; give one of {known}.")
     budget_s = given["budget_s"]
     if not isinstance(budget_s, int | float) or budget_s <= 0:
-        raise ArgumentError(f"budget_s={budget_s!r} makes no sense; give a number of seconds.")
+        raise ArgumentError(f"budget_s={budget_s!r} is out of range; give a number of seconds above 0.")
     settings = {name: Dropdown(options=known, value=given[name], description=name) for name, known in _CHOICES.items()}
-    most = max(3600.0, budget_s)
-    return settings | {"budget_s": BoundedFloatText(value=budget_s, min=0.0, max=most, description="seconds at most")}
+    budget = BoundedFloatText(value=budget_s, min=0.0, max=max(3600.0, budget_s), description=_TEXTS["budget_s"])
+    return settings | {"budget_s": budget}

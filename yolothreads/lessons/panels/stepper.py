@@ -1,46 +1,349 @@
-"""Buttons and a slider to go through a replayed schedule; whatever they show is in memory, and nothing runs."""
+"""Steps of a replayed schedule: where each thread is, what they share, what changed, and the widgets that show it.
+
+A replay records everything in memory once; going through its steps runs nothing.
+"""
 
 from __future__ import annotations
 
+import ast
 import linecache
-from collections.abc import Callable, Sequence
+import reprlib
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from html import escape
+from itertools import pairwise
 from pathlib import Path
+from threading import Lock, RLock
+from typing import Any, NamedTuple
 
-from yolothreads.lessons.panels.steps import NOTHING, RUNS, STOPPED, WAITS, Function, Place, Steps, function_of
-from yolothreads.races import Where
+from yolothreads.lessons.panels.style import html_widget
+from yolothreads.lessons.texts import section
+from yolothreads.palette import THREADS
+from yolothreads.races import Trial, Where, holder, label
+from yolothreads.tables import Table
 
-# Background and text of a thread's badge (Okabe and Ito's palette); its letter stands on it.
-_COLOURS = (("#0072b2", "#ffffff"), ("#e69f00", "#111111"), ("#009e73", "#111111"), ("#cc79a7", "#111111"))
-_LEGEND = f"<div>{RUNS} about to run this line · {STOPPED} stopped before it · {WAITS} waits in it</div>"
-_NOTHING = (
-    "<div>Nothing that threads share was looked at; name it in <code>inspect=</code>, and it is shown here.</div>"
-)
+Inspect = Mapping[str, Callable[..., Any]]
+
+RUNS, STOPPED, WAITS, NEW, ENDED = "▶", "‖", "…", "○", "■"
+"""Signs for what a thread does."""
+
+NOTHING = "–"
+_SHORT = 24  # lines of a function that is shown whole
+_GAP = 2  # lines between two that ran, which are shown, too
+_PAGE = 10  # lines by which the window on a long function moves
+_TABLE_ROWS = 40
+_LOCKS = (type(Lock()), type(RLock()))
+_SCALARS = (bool, int, float, complex, str, bytes, type(None))
+_LONGEST = 60  # characters of a value
+_DEPTH = 5  # of networks in networks: YOLO, backend, network, its layers
+_MOST_NAMES = 12  # shown where nothing changes
+
+_TEXTS = section("panels", "stepper")
+
+
+# --- what threads share ---
+
+
+class SharedState:
+    """State that threads share, as texts before each line of a replay; made to be the `inspect` of `replay`.
+
+    Args:
+        inspect: name -> function of the state, or of nothing where there is none. By default it is chosen from the
+            state: of a YOLO model, or of each one in a list, tuple, dict or object, the settings in `predictor.args`,
+            who holds the predictor's lock, and the shape that the head keeps; of other things plain values and locks.
+        has_state: whether the bodies are given a state.
+    """
+
+    def __init__(self, inspect: Inspect | None, *, has_state: bool) -> None:
+        self._inspect, self._has_state = inspect, has_state
+        self._predictors: dict[int, tuple[int, Any]] = {}  # by id: a number in the order of appearance, and the object
+        self._always: set[str] = set()  # names that are shown even where they do not change: locks and shapes
+        self._state: Any = None
+        self._last: dict[str, str] = {}
+
+    def __call__(self, state: Any) -> dict[str, str]:
+        """Return the state at this moment: name -> text."""
+        self._state = state
+        arguments = (state,) if self._has_state else ()
+        if self._inspect is not None:
+            facts = {name: _answer(function, arguments) for name, function in self._inspect.items()}
+        else:
+            facts = dict(self._facts(state)) if self._has_state else {}
+        if facts != self._last:  # most steps change nothing, and need no memory
+            self._last = facts
+        return self._last
+
+    def at_the_end(self) -> dict[str, str]:
+        """Return the state after the replay."""
+        return self(self._state)
+
+    def forget(self) -> None:
+        """Drop the references to the state."""
+        self._state, self._predictors = None, {}
+
+    def names(self, history: Sequence[Mapping[str, str]]) -> list[str]:
+        """Return the names to show: all that were asked for; by default those that change, with locks and shapes."""
+        known = list(dict.fromkeys(name for facts in history for name in facts))
+        if self._inspect is not None:
+            return known
+        changing = {name for name in known if len({facts[name] for facts in history if name in facts}) > 1}
+        return [name for name in known if name in changing | self._always] or known[:_MOST_NAMES]
+
+    def _facts(self, state: Any) -> Iterator[tuple[str, str]]:
+        if _is_model(state):
+            yield from self._of_model(state, "")
+            return
+        for name, part in _parts(state):
+            if name.startswith("_"):
+                continue
+            if _is_model(part):
+                yield from self._of_model(part, f"{name}: ")
+            elif isinstance(part, _LOCKS):
+                yield self._shown(name), _lock_text(part)
+            elif (text := _plain_text(part)) is not None:
+                yield name, text
+
+    def _of_model(self, model: Any, prefix: str) -> Iterator[tuple[str, str]]:
+        predictor = vars(model).get("predictor")
+        if predictor is not None:
+            number, _ = self._predictors.setdefault(id(predictor), (len(self._predictors) + 1, predictor))
+            yield f"{prefix}predictor", _TEXTS["predictor"].format(number=number)
+            for name, value in vars(getattr(predictor, "args", object)).items():
+                yield f"{prefix}predictor.args.{name}", _short(value)
+            if isinstance(lock := getattr(predictor, "_lock", None), _LOCKS):
+                yield self._shown(f"{prefix}the predictor's lock"), _lock_text(lock)
+        elif "predictor" in vars(model):
+            yield f"{prefix}predictor", _TEXTS["none_yet"]
+        if (head := _head(predictor) or _head(model)) is not None:
+            shape = _TEXTS["none_yet"] if head.shape is None else " × ".join(map(str, head.shape))
+            yield self._shown(f"{prefix}head.shape"), shape
+
+    def _shown(self, name: str) -> str:
+        self._always.add(name)
+        return name
+
+
+def _is_model(thing: Any) -> bool:
+    """Return whether it is a YOLO model, or a network whose head keeps a shape."""
+    return "predictor" in getattr(thing, "__dict__", {}) or _head(thing) is not None
+
+
+def _head(thing: Any) -> Any:
+    """Return the last layer of the network inside, if that keeps a shape."""
+    for _ in range(_DEPTH):
+        thing = getattr(thing, "model", None)
+        if thing is None or isinstance(thing, str):
+            return None
+        if hasattr(thing, "__getitem__"):
+            return thing[-1] if len(thing) and hasattr(thing[-1], "shape") else None
+    return None
+
+
+def _parts(state: Any) -> list[tuple[str, Any]]:
+    if isinstance(state, Mapping):
+        return [(str(name), part) for name, part in state.items()]
+    if isinstance(state, list | tuple):
+        return [(f"[{i}]", part) for i, part in enumerate(state)]
+    return list(getattr(state, "__dict__", {}).items())
+
+
+def _plain_text(value: Any) -> str | None:
+    """Return a number, a text, or a container of such as text; None for things whose text may take long."""
+    if isinstance(value, _SCALARS):
+        return _short(value)
+    if not isinstance(value, dict | list | tuple | set | frozenset):
+        return None
+    parts = [*value, *value.values()] if isinstance(value, dict) else value
+    if all(isinstance(part, _SCALARS) for part in parts):
+        return _short(value)
+    return _TEXTS["several"].format(count=len(value))
+
+
+def _short(value: Any) -> str:
+    text = " ".join((value if isinstance(value, str) else reprlib.repr(value)).split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def _lock_text(lock: Any) -> str:
+    return _TEXTS["held"].format(thread=thread) if (thread := holder(lock)) else _TEXTS["free"]
+
+
+def _answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> str:
+    try:
+        answer = function(*arguments)
+        return _lock_text(answer) if isinstance(answer, _LOCKS) else _short(answer) or NOTHING
+    except Exception as error:  # an inspection must not change what happens
+        return _short(f"{type(error).__name__}: {error}")
+
+
+# --- the steps ---
+
+
+class Place(NamedTuple):
+    """Where a thread is at a step: a sign, the key of the same in words, and the line, where it has one."""
+
+    thread: str
+    sign: str
+    key: str
+    where: Where | None
+
+
+class Function(NamedTuple):
+    """A function, and its lines with those of its decorators."""
+
+    file: str
+    name: str
+    lines: range
+
+
+class Steps:
+    """A replayed schedule. Its positions are the moments before each watched line, and the end.
+
+    Args:
+        trial: with its steps, each of which has what `shared` returned.
+        bodies: how many there are.
+        shared: called once more, for the state at the end.
+    """
+
+    def __init__(self, trial: Trial, bodies: int, shared: SharedState) -> None:
+        self.trial, self.steps = trial, trial.steps
+        seen: list[Mapping[str, str]] = [step.seen if isinstance(step.seen, dict) else {} for step in self.steps]
+        seen.append(seen[-1] if trial.waits and seen else shared.at_the_end())  # stuck threads have been ended since
+        self.names, self.seen = shared.names(seen), seen
+        self.threads = list(dict.fromkeys([*map(label, range(bodies)), *sorted({step.thread for step in self.steps})]))
+        self._own = {t: [i for i, step in enumerate(self.steps) if step.thread == t] for t in self.threads}
+        self._ran = {step.where for step in self.steps}
+        self.changes = [at for at in range(len(self)) if at in (0, self.end) or self._is_change(at)]
+
+    def __len__(self) -> int:
+        return len(self.steps) + 1
+
+    @property
+    def end(self) -> int:
+        """The last position: all threads have ended, or none can go on."""
+        return len(self.steps)
+
+    def next_change(self, at: int) -> int:
+        """Return the next position where the shared state, the thread that has the turn, or a wait is another one."""
+        return self.changes[min(bisect_right(self.changes, at), len(self.changes) - 1)]
+
+    def previous_change(self, at: int) -> int:
+        """Return the last such position before `at`."""
+        return self.changes[max(bisect_left(self.changes, at) - 1, 0)]
+
+    def changed(self, at: int) -> dict[str, str]:
+        """Return what changed in the step before: name -> the text before that."""
+        if not at:
+            return {}
+        before, now = self.seen[at - 1], self.seen[at]
+        return {name: before.get(name, NOTHING) for name in self.names if before.get(name) != now.get(name)}
+
+    def places(self, at: int) -> list[Place]:
+        """Return where each thread is."""
+        return [self._place(thread, at) for thread in self.threads]
+
+    def window(self, function: Function, focus: int) -> list[int]:
+        """Return the lines of a function to show: all of a short one; of others those that ran, around line `focus`."""
+        if len(function.lines) <= _SHORT:
+            return list(function.lines)
+        ran = sorted({w.line for w in self._ran if w.file == function.file and w.line in function.lines})
+        near = {line for a, b in pairwise(ran) if b - a <= _GAP + 1 for line in range(a, b)}
+        shown = sorted({function.lines.start, *ran, *near})
+        if len(shown) <= _SHORT:
+            return shown
+        first = max(0, shown.index(focus) // _PAGE * _PAGE - _PAGE // 2)
+        return shown[first : first + 2 * _PAGE]
+
+    def table(self) -> Table:
+        """Return the steps around each change as a table for the notebook."""
+        shown = sorted({near for at in self.changes for near in (at - 1, at, at + 1) if 0 <= near < self.end})
+        rows = [
+            (at + 1, step.thread, step.where.line, step.where.text[:70])
+            + tuple(self.seen[at].get(name, NOTHING) for name in self.names)
+            for at, step in ((at, self.steps[at]) for at in shown[:_TABLE_ROWS])
+        ]
+        caption = _TEXTS["table_caption_cut" if len(shown) > _TABLE_ROWS else "table_caption"].format(
+            kind=self.trial.kind, shown=_TABLE_ROWS, all=len(shown), steps=self.end
+        )
+        return Table(
+            [*_TEXTS["headers"], *(_TEXTS["table_now"].format(name=name) for name in self.names)], rows, caption
+        )
+
+    def _is_change(self, at: int) -> bool:
+        before, now = self.steps[at - 1], self.steps[at]
+        return before.thread != now.thread or before.waits != now.waits or bool(self.changed(at))
+
+    def _place(self, thread: str, at: int) -> Place:
+        own = self._own[thread]
+        i = bisect_left(own, at)
+        before = self.steps[own[i - 1]].where if i else None
+        coming = self.steps[own[i]].where if i < len(own) else None
+        if at == self.end:
+            is_stuck = thread in self.trial.waits
+            return Place(thread, WAITS, "waits_for_ever", before) if is_stuck else Place(thread, ENDED, "is_done", None)
+        step = self.steps[at]
+        if step.thread == thread:
+            return Place(thread, RUNS, "has_turn", step.where)
+        if thread in step.waits:
+            return Place(thread, WAITS, "waits" if before else "waits_before", before)
+        if before is None:
+            return Place(thread, NEW, "not_begun", None)
+        if coming is None:
+            return Place(thread, ENDED, "last_line", None)
+        return Place(thread, STOPPED, "stopped", coming)
+
+
+def function_of(where: Where) -> Function:
+    """Return the innermost function that a line belongs to; the line alone where that cannot be known."""
+    around = [f for f in _functions(where.file, len(linecache.getlines(where.file))) if where.line in f.lines]
+    alone = Function(where.file, where.function, range(where.line, where.line + 1))
+    return min(around, key=lambda function: len(function.lines), default=alone)
+
+
+@lru_cache(maxsize=100)
+def _functions(file: str, _length: int) -> list[Function]:
+    """Return the functions of a file; its length tells a changed file from the cached one."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except (SyntaxError, ValueError):
+        return []
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            first = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
+            lines = range(first, (node.end_lineno or node.lineno) + 1)
+            found.append(Function(file, getattr(node, "name", "lambda"), lines))
+    return found
+
+
+# --- the widgets ---
 
 
 class Stepper:
-    """The widgets. `steps` is what is shown, if anything has been replayed yet; `at` the position in it."""
+    """Buttons and a slider that go through a replayed schedule.
+
+    `steps` is what is shown, if anything has been replayed yet; `at` is the position in it.
+    """
 
     def __init__(self) -> None:
-        from ipywidgets import HTML, Button, HBox, IntSlider, VBox
+        from ipywidgets import Button, HBox, IntSlider, VBox
 
         self.steps: Steps | None = None
-        self.slider = IntSlider(description="step", min=1, max=1, layout={"flex": "1 1 16em", "width": "auto"})
+        self.slider = IntSlider(description=_TEXTS["step"], min=1, max=1, layout={"flex": "1 1 16em", "width": "auto"})
         self.slider.add_class("yolothreads-step")
         self.slider.observe(lambda change: self._draw(), "value")
         moves: dict[str, Callable[[Steps], int]] = {
-            "previous change": lambda steps: steps.previous_change(self.at),
+            "previous_change": lambda steps: steps.previous_change(self.at),
             "back": lambda steps: self.at - 1,
             "forward": lambda steps: self.at + 1,
-            "next change": lambda steps: steps.next_change(self.at),
+            "next_change": lambda steps: steps.next_change(self.at),
         }
-        self.buttons = {name: Button(description=name.capitalize()) for name in moves}
+        self.buttons = {name: Button(description=_TEXTS[name]) for name in moves}
         for (name, move), button in zip(moves.items(), self.buttons.values(), strict=True):
-            button.add_class(f"yolothreads-{name.replace(' ', '-')}")
+            button.add_class(f"yolothreads-{name.replace('_', '-')}")
             button.on_click(lambda _, move=move: self._move(move))
-        self.threads, self.state, self.source = HTML(), HTML(), HTML()
-        for widget, name in ((self.threads, "threads"), (self.state, "state"), (self.source, "source")):
-            widget.add_class(f"yolothreads-{name}")
+        self.threads, self.state, self.source = map(html_widget, ("threads", "state", "source"))
         controls = HBox([*self.buttons.values(), self.slider])
         controls.add_class("yolothreads-row")
         self.widget = VBox([controls, self.threads, self.state, self.source])
@@ -49,11 +352,11 @@ class Stepper:
 
     @property
     def at(self) -> int:
-        """The position: so many watched lines have run."""
+        """The position: how many watched lines have run."""
         return int(self.slider.value) - 1
 
     def show(self, steps: Steps | None) -> None:
-        """Show another schedule from its beginning; nothing at all without one."""
+        """Show another schedule from its beginning; without one, show nothing."""
         self.steps = steps
         self.widget.layout.display = "none" if steps is None else "flex"
         with self.slider.hold_sync():
@@ -61,13 +364,9 @@ class Stepper:
             self.slider.max = 1 if steps is None else len(steps)
         self._draw()
 
-    def go(self, at: int) -> None:
-        """Show another position, or the nearest that there is."""
-        self.slider.value = min(max(at + 1, 1), self.slider.max)
-
     def _move(self, move: Callable[[Steps], int]) -> None:
         if self.steps is not None:
-            self.go(move(self.steps))
+            self.slider.value = min(max(move(self.steps) + 1, 1), self.slider.max)
 
     def _draw(self) -> None:
         if (steps := self.steps) is not None:
@@ -78,51 +377,57 @@ class Stepper:
 
 
 def threads_html(steps: Steps, at: int) -> str:
-    """Which step it is, and where each thread is, in words."""
-    trial, end = steps.trial, ", the end," * (at == steps.end)
+    """Return the number of the step, and where each thread is, in words."""
+    trial = steps.trial
     lines = [
-        f"<b>Step {at + 1} of {len(steps)}{end}</b> of <code>{escape(trial.schedule.partition(' |')[0])}</code>. "
-        f"Outcome: <b>{trial.kind}</b>, {escape(trial.detail.splitlines()[0])}"
+        _TEXTS["heading_end" if at == steps.end else "heading"].format(
+            step=at + 1,
+            steps=len(steps),
+            schedule=escape(trial.schedule.partition(" |")[0]),
+            kind=trial.kind,
+            detail=escape(trial.detail.splitlines()[0]),
+        )
     ]
-    lines += [f"{_badge(place.thread, place.sign)} {place.says} {_line(place.where)}" for place in steps.places(at)]
+    lines += [f"{_badge(p.thread, p.sign)} {_TEXTS[p.key].format(line=_line_text(p.where))}" for p in steps.places(at)]
     return "".join(f"<div>{line}</div>" for line in lines)
 
 
 def state_html(steps: Steps, at: int) -> str:
-    """What the threads share as a table, and what of it has just changed."""
+    """Return the shared state as a table that marks what has just changed."""
     if not steps.names:
-        return _NOTHING
+        return f"<div>{_TEXTS['nothing']}</div>"
     changed = steps.changed(at)
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("shared", "now", "since the step before"))
+    head = "".join(f'<th scope="col">{_TEXTS[key]}</th>' for key in ("shared", "now", "since"))
     rows = []
     for name in steps.names:
-        now, kind, since = escape(steps.seen[at].get(name, NOTHING)), "", "as before" if at else ""
+        now, kind, since = escape(steps.seen[at].get(name, NOTHING)), "", _TEXTS["as_before"] if at else ""
         if name in changed:
-            before = steps.steps[at - 1]
-            after = f"after {_badge(before.thread)} ran line {before.where.line}"
+            last = steps.steps[at - 1]
             now, kind = f"<b>{now}</b>", ' class="changed"'
-            since = f"<b>● changed</b> {after}; it was <b>{escape(changed[name])}</b>"
+            since = _TEXTS["changed"].format(
+                thread=_badge(last.thread), line=last.where.line, before=escape(changed[name])
+            )
         rows.append(f'<tr{kind}><th scope="row">{escape(name)}</th><td>{now}</td><td>{since}</td></tr>')
     return f'<table class="yolothreads-shared"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 
 def source_html(steps: Steps, at: int) -> str:
-    """The functions that threads are in, first that of the one that has the turn; who is there stands by the line."""
+    """Return the functions that threads are in, first that of the turn, with the threads marked at their lines."""
     if not steps.steps:
         return ""
-    here = sorted((p for p in steps.places(at) if p.where is not None), key=lambda place: place.sign != RUNS)
-    functions: dict[Function, list[Place]] = {}
-    for place in here or [Place("", "", "", steps.steps[-1].where)]:
-        if place.where is not None:
-            functions.setdefault(function_of(place.where), []).append(place)
-    return "".join(_listing(steps, function, there) for function, there in functions.items()) + _LEGEND
+    places = sorted(steps.places(at), key=lambda place: place.sign != RUNS)
+    marks = [(place, place.where) for place in places if place.where is not None]
+    functions: dict[Function, dict[int, list[Place]]] = {}
+    for place, where in marks:
+        functions.setdefault(function_of(where), {}).setdefault(where.line, []).append(place)
+    if not marks:  # all have ended: show where the last line ran
+        last = steps.steps[-1].where
+        functions[function_of(last)] = {last.line: []}
+    listings = "".join(_listing(steps, function, marks) for function, marks in functions.items())
+    return f"{listings}<div>{_TEXTS['legend']}</div>"
 
 
-def _listing(steps: Steps, function: Function, there: Sequence[Place]) -> str:
-    marks: dict[int, list[Place]] = {}
-    for place in there:
-        if place.where is not None:
-            marks.setdefault(place.where.line, []).append(place)
+def _listing(steps: Steps, function: Function, marks: Mapping[int, Sequence[Place]]) -> str:
     first = linecache.getline(function.file, function.lines.start)
     indent = first[: len(first) - len(first.lstrip())]
     rows, last = [], function.lines.start - 1
@@ -131,26 +436,24 @@ def _listing(steps: Steps, function: Function, there: Sequence[Place]) -> str:
             rows.append("<div><span></span><span>⋮</span><span></span></div>")
         last = line
         source = linecache.getline(function.file, line).removeprefix(indent).rstrip()
-        kind = ' class="turn"' if any(place.sign == RUNS for place in marks.get(line, [])) else ""
-        badges = "".join(_badge(place.thread, place.sign) for place in marks.get(line, []) if place.thread)
+        here = marks.get(line, [])
+        kind = ' class="turn"' if any(place.sign == RUNS for place in here) else ""
+        badges = "".join(_badge(place.thread, place.sign) for place in here)
         rows.append(f"<div{kind}><span>{badges}</span><span>{line}</span><code>{escape(source)}</code></div>")
-    head = f'<div class="head">{escape(_file(function.file))}, {escape(function.name)}</div>'
+    path = Path(function.file)
+    file = _TEXTS["this_notebook"] if path.parent.name.startswith("ipykernel_") else path.name
+    head = f'<div class="head">{escape(file)}, {escape(function.name)}</div>'
     return f'<div class="yolothreads-listing">{head}{"".join(rows)}</div>'
 
 
 def _badge(thread: str, sign: str = "") -> str:
-    """The letter of a thread in its colour, behind a sign of what it does."""
+    """Return the letter of a thread on its colour, after a sign for what it does."""
     number = ord(thread) - ord("A") if len(thread) == 1 else int(thread[1:]) + 1  # workers are W1, W2, ...
-    colour, ink = _COLOURS[number % len(_COLOURS)]
+    colour, ink = THREADS[number % len(THREADS)]
     return f'<b class="yolothreads-badge" style="background:{colour};color:{ink}">{f"{sign} {thread}".strip()}</b>'
 
 
-def _line(where: Where | None) -> str:
+def _line_text(where: Where | None) -> str:
     if where is None:
         return ""
-    return f"line {where.line} of {escape(function_of(where).name)}: <code>{escape(where.text)}</code>"
-
-
-def _file(file: str) -> str:
-    path = Path(file)
-    return "a cell of this notebook" if path.parent.name.startswith("ipykernel_") else path.name
+    return _TEXTS["line"].format(line=where.line, function=escape(function_of(where).name), text=escape(where.text))

@@ -1,7 +1,8 @@
 """The sentences, titles and labels that code cells show, kept apart from the code so that they can be translated.
 
-Each notebook has a file here, `NN.toml`. A key names a sentence with named fields, `{bad:d} of {all:d} went wrong`,
-or, for `table`, a section with the headers of its columns and a caption.
+Each notebook has a file here, `NN.toml`; `panels.toml` has a section for each module of panels, `exercises.toml` for
+each exercise, and `claims.toml` for each claim. A key names a sentence with named fields, `{bad:d} of {all:d} went
+wrong`, or, for `table`, a section with the headers of its columns and a caption.
 """
 
 from __future__ import annotations
@@ -56,6 +57,16 @@ def table(key: str, rows: Sequence[Sequence[Any]], stamp: str = "", **fields: An
     return Table(headers, rows, " ".join(filter(None, (caption, stamp))))
 
 
+def section(file: str, name: str) -> dict[str, Any]:
+    """Return the texts of one section of a file, unfilled: key -> sentence with named fields, or list of headers."""
+    return _read(file)[name]
+
+
+def sections(file: str) -> dict[str, dict[str, Any]]:
+    """Return all sections of a file by their names; see `section`."""
+    return _read(file)
+
+
 def _entry(key: str, kind: type) -> Any:
     notebook, _, name = key.partition(".")
     entry = _read(notebook).get(name)
@@ -76,5 +87,5 @@ def _read(notebook: str) -> dict[str, Any]:
 def _filled(key: str, sentence: str, fields: dict[str, Any]) -> str:
     try:
         return sentence.format(**fields)
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ArgumentError(f'The text "{key}" cannot be filled in ({error!r}); give all its fields.') from error

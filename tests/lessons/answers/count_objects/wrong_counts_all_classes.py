@@ -1,0 +1,2 @@
+def count_objects(result, name):
+    return len(result.boxes)

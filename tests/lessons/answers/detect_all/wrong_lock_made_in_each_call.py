@@ -1,0 +1,6 @@
+import threading
+
+
+def detect_all(model, image, conf):
+    with threading.Lock():
+        return list(model.stream(image, conf))

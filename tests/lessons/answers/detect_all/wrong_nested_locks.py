@@ -1,0 +1,9 @@
+from ultralytics.utils import ThreadingLocked
+
+guard = ThreadingLocked()
+
+
+@guard
+@guard
+def detect_all(model, image, conf):
+    return list(model.stream(image, conf))

@@ -1,0 +1,5 @@
+import copy
+
+
+def make_replica(network):
+    return copy.deepcopy(network)

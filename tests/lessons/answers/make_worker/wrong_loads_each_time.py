@@ -1,0 +1,2 @@
+def make_worker(load):
+    return lambda image, conf: load().predict(image, conf=conf)

@@ -1,0 +1,7 @@
+from concurrent.futures import as_completed
+from itertools import islice
+
+
+def map_bounded(submit, images, at_once):
+    while futures := [submit(image) for image in islice(images, at_once)]:
+        yield from (future.result() for future in as_completed(futures))

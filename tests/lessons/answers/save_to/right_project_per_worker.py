@@ -1,0 +1,2 @@
+def save_to(folder, worker):
+    return {"project": f"{folder}/{worker}", "name": "predict"}

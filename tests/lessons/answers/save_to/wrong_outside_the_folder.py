@@ -1,0 +1,2 @@
+def save_to(folder, worker):
+    return {"project": "elsewhere", "name": f"{worker}"}
