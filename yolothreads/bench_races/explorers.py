@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import count
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 from yolothreads import races
 from yolothreads.bench_races import programs
@@ -39,7 +39,9 @@ class Search:
     doubt: bool = False
 
 
-def explored(program: Program, granularity: str, seed: int = 0, until: int = 0, reduce: bool = True) -> Exploration:
+def explored(
+    program: Program, granularity: Literal["line", "instruction"], seed: int = 0, until: int = 0, reduce: bool = True
+) -> Exploration:
     """A program under our explorer, to the end or, if `until` is given, until so many steps forward were reported."""
     steps = count(1)
 
@@ -84,7 +86,7 @@ def search(program: Program, explorer: str, seed: int = 0) -> Search:
             return Search(False, 0, 0.0, done.num_explored, end_ms)
         first, first_ms = _timed(lambda: frontrun_explored(program, stop_on_first=True))
         return Search(True, first.num_explored, first_ms, done.num_explored, end_ms)
-    granularity = explorer.removeprefix("by ")
+    granularity: Literal["line", "instruction"] = "line" if explorer == LINES else "instruction"
     done, end_ms = _timed(lambda: explored(program, granularity, seed))
     if not done.forbidden:
         return Search(False, 0, 0.0, done.run, end_ms, bool(done.unsplit))
