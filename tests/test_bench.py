@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from deadlines import scaled
 from fakes import FakeModels
 
 from yolothreads import bench as package
@@ -17,7 +18,7 @@ from yolothreads.measure import Comparison, Measurement
 from yolothreads.memory import Memory
 from yolothreads.pools import POOLS, BatchingWorker, arguments
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(scaled(300))
 
 
 def made_up(**speeds: tuple[float, ...]) -> Comparison:
@@ -192,7 +193,7 @@ def test_openvino_sends_no_telemetry_and_leaves_no_thread() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True, timeout=100).split() == ["[]", "1"]
 
 
-@pytest.mark.timeout(900)  # three kinds of worker processes are started
+@pytest.mark.timeout(scaled(900))  # three kinds of worker processes are started
 def test_everything_runs_on_small_images() -> None:
     threads = torch.get_num_threads()
     done = bench(Setting(imgsz=64), rounds=1, images=2, memory=False)
@@ -208,6 +209,7 @@ def test_everything_runs_on_small_images() -> None:
     assert json.loads(json.dumps(done.to_dict()))["goals"].keys() == {goal.what for goal in done.goals()}
 
 
+@pytest.mark.nightly
 def test_speed_grows_over_workers_and_sizes_on_small_images() -> None:
     found = growth(Setting(imgsz=64), of=["workers", "sizes"], counts=[1, 2], sizes=[64, 96], pools=["Replicas"],
                    rounds=1, images=2)  # fmt: skip

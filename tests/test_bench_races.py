@@ -5,18 +5,16 @@ import os
 import threading
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from yolothreads import bench_races, cli
-from yolothreads.bench_races import BenchRaces, Search, Speed, costs, explorers
-from yolothreads.bench_races.explorers import FRONTRUN, INSTRUCTIONS, LINES, on_one_core
-from yolothreads.bench_races.programs import PROGRAMS
+from benchmarks import races
+from benchmarks.programs import PROGRAMS
+from benchmarks.races import FRONTRUN, INSTRUCTIONS, LINES, RacesBenchmark, Search, Speed, on_one_core
 from yolothreads.errors import ArgumentError
 from yolothreads.measure import Spread
 
-MADE_UP = BenchRaces(
+MADE_UP = RacesBenchmark(
     {
         p.name: {
             LINES: [Search(p.bug, 3 * p.bug, 1.5 * p.bug, 8, ms) for ms in (2.0, 8.0, 1.0)],
@@ -28,12 +26,12 @@ MADE_UP = BenchRaces(
     {"watched": Spread(3.0, 2.0, 4.0)},
     "here, today",
 )
-has_frontrun = pytest.mark.skipif(explorers.find_spec("frontrun") is None, reason="has no wheel for this machine")
+has_frontrun = pytest.mark.skipif(races.find_spec("frontrun") is None, reason="has no wheel for this machine")
 
 
 def judged(explorer: str) -> dict[str, bool]:
     """Which programs an explorer says to have a bug."""
-    return {program.name: explorers.search(program, explorer).bug for program in PROGRAMS}
+    return {program.name: races.search(program, explorer).bug for program in PROGRAMS}
 
 
 def test_every_bug_is_seen_by_instruction_and_no_other() -> None:
@@ -43,7 +41,7 @@ def test_every_bug_is_seen_by_instruction_and_no_other() -> None:
 def test_by_line_only_the_race_inside_a_line_is_missed_and_it_is_a_doubt() -> None:
     missed = [p for p in PROGRAMS if judged(LINES)[p.name] != p.bug]
     assert [p.name for p in missed] == ["x += 1 on one line"]
-    assert explorers.search(missed[0], LINES).doubt
+    assert races.search(missed[0], LINES).doubt
 
 
 @has_frontrun
@@ -58,22 +56,22 @@ def test_frontrun_sees_the_same_bugs_and_is_left_as_it_was_found(monkeypatch: py
 @pytest.mark.parametrize("explorer", [LINES, INSTRUCTIONS, pytest.param(FRONTRUN, marks=has_frontrun)])
 def test_the_first_bug_comes_before_the_end(explorer: str) -> None:
     program = next(p for p in PROGRAMS if p.name == "lazy init")
-    found = explorers.search(program, explorer)
+    found = races.search(program, explorer)
     assert 1 < found.first < found.schedules
     assert found.first_ms > 0 and found.end_ms > 0
 
 
 def test_a_program_that_needs_two_preemptions_needs_them() -> None:
     (program,) = (p for p in PROGRAMS if p.preemptions == 2)
-    assert explorers.explored(program, "line").forbidden
-    assert not any(explorers.explored(replace(program, preemptions=n), "line").forbidden for n in (0, 1))
+    assert races.explored(program, "line").forbidden
+    assert not any(races.explored(replace(program, preemptions=n), "line").forbidden for n in (0, 1))
 
 
 def test_rounds_are_interleaved_and_the_first_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, str, int]] = []
-    monkeypatch.setattr(explorers, "search", lambda p, e, seed: asked.append((p.name, e, seed)) or seed)
-    monkeypatch.setattr(explorers, "find_spec", lambda name: None)
-    done = explorers.searches(2)
+    monkeypatch.setattr(races, "search", lambda p, e, seed: asked.append((p.name, e, seed)) or seed)
+    monkeypatch.setattr(races, "find_spec", lambda name: None)
+    done = races.searches(2)
     assert done == {p.name: {LINES: [1, 2], INSTRUCTIONS: [1, 2]} for p in PROGRAMS}
     assert [e for _, e, seed in asked if seed == 1][:2] == [e for _, e, seed in asked if seed == 2][1::-1]
 
@@ -95,7 +93,7 @@ def test_ratios_are_taken_in_each_round_and_then_their_median() -> None:
 
 def test_what_is_misjudged_is_named_whether_missed_or_made_up() -> None:
     assert MADE_UP.misjudged == [] and "Misjudged: nothing" in str(MADE_UP)
-    wrong = BenchRaces({p.name: {LINES: [Search(not p.bug, 1, 1.0, 2, 4.0)]} for p in PROGRAMS}, [], {}, "")
+    wrong = RacesBenchmark({p.name: {LINES: [Search(not p.bug, 1, 1.0, 2, 4.0)]} for p in PROGRAMS}, [], {}, "")
     assert wrong.misjudged == [f"{LINES}: {p.name}" for p in PROGRAMS]
     assert "frontrun is not installed" in str(wrong) and "frontrun is not installed" not in str(MADE_UP)
 
@@ -108,15 +106,16 @@ def test_the_tables_carry_speed_cost_and_machine() -> None:
 
 
 def test_watched_code_is_slower_than_the_same_code_unwatched() -> None:
-    ratios = costs.slowdowns(lambda max_det: sum(range(1000)), rounds=1)
+    ratios = races.slowdowns(lambda max_det: sum(range(1000)), rounds=1)
     assert len(ratios) == 5
     assert ratios["watched: a loop of additions"].median > 3
     assert ratios["watched: a loop of additions"].median > ratios["not watched: a loop of additions"].median
 
 
+@pytest.mark.nightly
 def test_two_real_calls_are_explored_with_and_without_reduction() -> None:
-    with costs.warm_predict() as predict:
-        done = costs.speeds(predict, budget_s=3)
+    with races.warm_predict() as predict:
+        done = races.speeds(predict, budget_s=3)
     assert [(s.what, s.reduce) for s in done[1::2]] == [("two predict() calls", r) for r in (True, False)]
     assert all(0 < s.run <= s.schedules <= s.total and s.seconds > 0 for s in done)
     assert done[2].run == done[2].schedules == done[0].schedules > done[0].run, "reduction runs fewer of the same"
@@ -124,29 +123,19 @@ def test_two_real_calls_are_explored_with_and_without_reduction() -> None:
 
 def test_no_rounds_are_refused() -> None:
     with pytest.raises(ArgumentError, match="rounds"):
-        bench_races.bench_races(rounds=0)
+        races.measure_races(rounds=0)
 
 
-@pytest.mark.parametrize(
-    ("words", "asked"),
-    [
-        (["races"], [5, 20.0]),
-        (["races", "--rounds", "2", "--budget", "3"], [2, 3.0]),
-        (["--rounds", "2", "races"], [2, 20.0]),
-    ],
-)
-def test_the_command_hands_its_numbers_on(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str], asked: list[float]
+def test_the_command_passes_its_numbers_on_and_writes_json(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(bench_races, "bench_races", lambda *given: SimpleNamespace(to_dict=lambda: {"asked": given}))
+    given: list[object] = []
+    monkeypatch.setattr(races, "measure_races", lambda *numbers: given.append(numbers) or MADE_UP)
     file = tmp_path / "races.json"
-    assert cli.main(["bench", *words, "--json", str(file)]) == 0
-    assert json.loads(file.read_text()) == {"asked": asked}
-
-
-def test_json_holds_everything(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(bench_races, "bench_races", lambda *given: MADE_UP)
-    assert cli.main(["bench", "races", "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["searches"]["lazy init"][FRONTRUN][0]["end_ms"] == 4.0
-    assert said["misjudged"] == [] and said["slowdowns"]["watched"]["median"] == 3.0
+    races.main([])
+    races.main(["--rounds", "2", "--budget", "3", "--json", str(file)])
+    assert given == [(5, 20.0), (2, 3.0)]
+    assert "here, today" in capsys.readouterr().out
+    written = json.loads(file.read_text())
+    assert written["searches"]["lazy init"][FRONTRUN][0]["end_ms"] == 4.0
+    assert written["misjudged"] == [] and written["slowdowns"]["watched"]["median"] == 3.0

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from deadlines import scaled
 
 from yolothreads import child
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(scaled(240))
 HERE = {"PYTHONPATH": os.pathsep.join(sys.path)}  # the process must find the functions of this file
 
 

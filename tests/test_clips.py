@@ -7,12 +7,13 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from deadlines import scaled
 from ultralytics.utils.metrics import bbox_ioa
 
 from yolothreads.errors import ArgumentError
 from yolothreads.scenes import CLASSES, Scene, clip, clips, scene
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(scaled(120))
 SHAPE = (120, 160)
 
 

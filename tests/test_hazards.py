@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import ultralytics.utils
+from deadlines import scaled
 from fakes import FakeModels
 from ultralytics.engine.model import Model
 
@@ -25,14 +26,14 @@ from yolothreads.hazards import (
     Hazard,
     Matrix,
     Try,
-    entry,
+    fixtures,
     sharing,
     surroundings,
 )
 from yolothreads.pools import POOLS, LockedModel, ModelPerThread, RemotePool, Sequential, SharedModel
 from yolothreads.races import EXCEPTION, RIGHT, WRONG, Rate
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(scaled(240))
 IDS = [
     "argument-leak",
     "first-call",
@@ -92,8 +93,8 @@ def test_a_schedule_that_leaked_arguments_leaks_them_again() -> None:
     evidence = CATALOGUE["argument-leak"].forced()
     assert evidence.reproduced, evidence
     bodies = [lambda m, ask=ask: m.predict(ask[0], **ask[1])[0] for ask in sharing._asks()]
-    with entry.tidy():
-        model = entry.warm()
+    with fixtures.quiet_ultralytics():
+        model = fixtures.warm_model()
         again = replay(evidence.schedule, *bodies, setup=lambda: model, watch=[Model.predict])
     assert again.kind == WRONG
 
@@ -150,7 +151,7 @@ def test_what_needs_a_process_comes_on_this_version(name: str) -> None:
     assert CATALOGUE[name].forced().reproduced
 
 
-def test_a_pool_used_after_a_fork_hangs_and_its_process_is_gone() -> None:
+def test_a_pool_used_after_a_fork_hangs_and_its_process_is_killed() -> None:
     assert CATALOGUE["fork"].against(SharedModel).word == REPRODUCED
 
 
@@ -165,7 +166,7 @@ def test_a_process_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(subprocess, "Popen", noting)
     monkeypatch.setattr(surroundings, "_CHILD_S", 0.05)
     evidence = CATALOGUE["shutdown"].forced()
-    assert evidence.word == "not tried" and "did not end" in evidence.detail
+    assert evidence.word == "not tried" and "took longer" in evidence.detail
     with pytest.raises(ProcessLookupError):
         os.kill(started[0].pid, 0)
 

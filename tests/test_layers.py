@@ -19,7 +19,7 @@ FLOORS = (
     {"devices", "scenes", "weights"},
     {"pools", "races"},
     {"detections", "memory", "tracking"},
-    {"bench", "bench_races", "hazards", "measure"},
+    {"bench", "hazards", "measure"},
     {"lessons"},
     {"headless"},
     {"cli"},

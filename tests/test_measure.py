@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from deadlines import scaled
 from fakes import FakeModel, FakeModels, picture
 from ultralytics.engine.results import Results
 
@@ -15,7 +16,7 @@ from yolothreads.memory import Memory
 from yolothreads.pools import BatchingWorker, LockedModel, ModelPerThread, Pool, Sequential, SharedModel
 from yolothreads.scenes import Scene
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(scaled(120))
 ROWS = [[0, 0, 10, 10, 0.9, 0], [20, 20, 40, 40, 0.8, 1], [20, 20, 40, 40, 0.8, 2]]
 
 

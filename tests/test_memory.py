@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from deadlines import scaled
 from fakes import FakeModels
 
 from yolothreads import child, memory
 from yolothreads.errors import YoloThreadsError
 from yolothreads.pools import BatchingWorker, ModelPerThread, Replicas, Sequential
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(scaled(300))
 
 
+@pytest.mark.nightly
 def test_a_further_model_takes_more_than_a_further_replica() -> None:
     models, replicas = (memory.memory_of(k(workers=4, device="cpu", imgsz=64)) for k in (ModelPerThread, Replicas))
     assert models.opened_mb > 40 > replicas.opened_mb > 5  # one YOLO object of yolo11n: 11 MB of numbers, or twice

@@ -6,11 +6,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from deadlines import scaled
 
 from yolothreads.errors import ArgumentError, ImageError
 from yolothreads.scenes import CLASSES, SHAPES, Scene, pictures, scene
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(scaled(120))
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 import ultralytics.utils.downloads
+from deadlines import scaled
 
 from yolothreads import weights
 from yolothreads.errors import WeightsError
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(scaled(120))
 
 
 class Payload:

@@ -95,7 +95,7 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON, to FILE or instead of text")
     bench.add_argument("--plots", metavar="DIR", help="draw the figures, too, into this folder")
     bench.add_argument("--quick", action="store_true", help="1 round, 4 images of 160 pixels, no memory")
-    others = bench.add_subparsers(title="or", metavar="growth | races | panel")
+    others = bench.add_subparsers(title="or", metavar="growth")
     kept = argparse.SUPPRESS  # else a default of theirs would replace what stands before the word
     growth = others.add_parser(
         "growth",
@@ -109,22 +109,8 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     growth.add_argument("--sizes", nargs="+", type=int, metavar="N", help="sides of images in pixels (320 640 1280)")
     growth.add_argument("--pools", nargs="+", metavar="POOL", help="the pools (all but the slow and the unsafe)")
     growth.add_argument("--mapped", type=int, metavar="N", help="images that are mapped (10000)")
-    races = others.add_parser(
-        "races", help="measure the explorer instead, beside frontrun", description="Measure the explorer; see bench."
-    )
-    races.set_defaults(command=_bench_races)
-    races.add_argument("--budget", type=float, default=20.0, metavar="S", help="seconds for two predict() calls (20)")
-    panel = others.add_parser(
-        "panel", help="measure what a panel costs that redraws", description="Measure a panel; takes three minutes."
-    )
-    panel.set_defaults(command=_bench_panel)
-    panel.add_argument(
-        "--window", type=float, default=0.3, metavar="S", help="seconds with redraws, then without (0.3)"
-    )
-    panel.add_argument("--workers", type=int, default=kept, metavar="N", help="as for bench")
-    for other in (growth, races, panel):
-        other.add_argument("--rounds", type=int, default=kept, metavar="N", help="as for bench")
-        other.add_argument("--json", nargs="?", const="-", default=kept, metavar="FILE", help="as for bench")
+    growth.add_argument("--rounds", type=int, default=kept, metavar="N", help="as for bench")
+    growth.add_argument("--json", nargs="?", const="-", default=kept, metavar="FILE", help="as for bench")
     for name in ("weights", "device", "plots"):
         growth.add_argument(f"--{name}", default=kept, help="as for bench")
     for name in ("images", "workers", "imgsz"):
@@ -233,18 +219,6 @@ def _show_and_draw(done: Any, args: argparse.Namespace) -> int:
     if args.plots is not None:
         plots.save(done.plots(), args.plots)
     return _show(done, args.json)
-
-
-def _bench_races(args: argparse.Namespace) -> int:
-    from yolothreads.bench_races import bench_races
-
-    return _show(bench_races(_given(args, "rounds").get("rounds", 5), args.budget), args.json)
-
-
-def _bench_panel(args: argparse.Namespace) -> int:
-    from yolothreads.headless.panel_cost import panel_cost
-
-    return _show(panel_cost(window_s=args.window, workers=args.workers, **_given(args, "rounds")), args.json)
 
 
 def _hazards(args: argparse.Namespace) -> int:

@@ -1,13 +1,12 @@
 """The catalogue: each hazard forced, met by chance, and tried against every pool.
 
-CATALOGUE["argument-leak"].forced()        # -> Evidence: what it does on the installed version
-CATALOGUE["argument-leak"].natural(60)     # -> Rate: how often it comes by itself
+CATALOGUE["argument-leak"].forced()        # -> Evidence: its effect on the installed version
+CATALOGUE["argument-leak"].natural(60)     # -> Rate: how often it comes by chance
 matrix([SharedModel, ModelPerThread])      # -> Matrix: all of that, and every hazard against these pools
 
-entry         what a hazard is, and what every try needs
-sharing       one model in several hands         locks         what ultralytics' own locks do not cover
-surroundings  what separate models share, too    child         what needs a process of its own
-listing       the entries                        grid          hazard x pool
+hazard        hazards, evidence and the matrix       fixtures   models, pools and threads for the attempts
+sharing       one model that several threads use     surroundings   what separate models share, too
+catalogue     the entries
 """
 
 from __future__ import annotations
@@ -15,9 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from yolothreads.errors import ArgumentError
-from yolothreads.hazards.entry import NOT_APPLICABLE, NOT_REPRODUCED, REPRODUCED, Evidence, Hazard, Try
-from yolothreads.hazards.grid import Matrix, run
-from yolothreads.hazards.listing import CATALOGUE
+from yolothreads.hazards.catalogue import CATALOGUE
+from yolothreads.hazards.hazard import NOT_APPLICABLE, NOT_REPRODUCED, REPRODUCED, Evidence, Hazard, Matrix, Try, run
 from yolothreads.pools import POOLS, Pool
 
 __all__ = [
@@ -41,7 +39,7 @@ def matrix(
     hazards: Sequence[str] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Matrix:
-    """Try hazards against pools on this machine; all of them takes two to three minutes on two cores.
+    """Try hazards against pools on this machine; all of them takes about nine minutes on two cores.
 
     Args:
         pools: classes; by default every pool there is.

@@ -1,9 +1,11 @@
-"""Hazards of one model in several hands: its arguments, its set-up, its anchors, its trackers."""
+"""Hazards of one model that several threads use: arguments, set-up, anchors, trackers, and its locks."""
 
 from __future__ import annotations
 
+import concurrent.futures
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -13,21 +15,9 @@ from numpy.typing import NDArray
 
 from yolothreads.detections import explore, outcome, same
 from yolothreads.errors import ArgumentError, ExploreError, WeightsError
-from yolothreads.hazards.entry import (
-    DEADLINE_S,
-    NOT_APPLICABLE,
-    SIDE,
-    Evidence,
-    Try,
-    fresh,
-    noted,
-    picture,
-    small,
-    together,
-    told,
-    warm,
-)
-from yolothreads.pools import Pool
+from yolothreads.hazards.fixtures import DEADLINE_S, SIDE, make_pool, new_model, picture, run_together, spy, warm_model
+from yolothreads.hazards.hazard import NOT_APPLICABLE, Evidence, Try, evidence_of
+from yolothreads.pools import Pool, RemotePool
 from yolothreads.races import RIGHT, WRONG, Rate, rate
 
 if TYPE_CHECKING:
@@ -47,11 +37,13 @@ def _submits(asks: Sequence[Ask]) -> list[Callable[[Pool], Any]]:
 
 
 def _explored(pool: type[Pool], asks: Sequence[Ask], watch: Sequence[Any], budget_s: float) -> Try:
-    """Explore two calls into one open pool; natural trials if too few of its lines or schedules are within reach."""
-    warm()  # what only the first prediction of a process does would eat up the budget
+    """Explore two calls into one open pool, or run natural trials if that reaches too few schedules."""
+    if issubclass(pool, RemotePool):  # its lines run in another process
+        return _met(pool, asks)
+    warm_model()  # else the first prediction of the process would use up the budget
     try:
         found = explore(
-            *_submits(asks), setup=lambda: small(pool), restore=lambda opened: None, watch=watch, budget_s=budget_s
+            *_submits(asks), setup=lambda: make_pool(pool), restore=lambda opened: None, watch=watch, budget_s=budget_s
         )
     except ExploreError as error:
         if "ran no line" not in str(error):  # its lines run in another process
@@ -62,7 +54,7 @@ def _explored(pool: type[Pool], asks: Sequence[Ask], watch: Sequence[Any], budge
 
 
 def _met(pool: type[Pool], asks: Sequence[Ask]) -> Try:
-    with small(pool) as opened:
+    with make_pool(pool) as opened:
         bodies = _submits(asks)
         wanted = [body(opened) for body in bodies]
 
@@ -82,10 +74,10 @@ def _asks() -> list[Ask]:
 
 
 def force_leak() -> Evidence:
-    """Two warmed calls with different `max_det` on one model, under every schedule of the lines of `Model.predict`."""
-    model = warm()
+    """Explore two calls with different `max_det` on one warm model, by the lines of `Model.predict`."""
+    model = warm_model()
     bodies = [_predicts(image, settings) for image, settings in _asks()]
-    return told(explore(*bodies, setup=lambda: model, watch=[type(model).predict], budget_s=_FORCE_S))
+    return evidence_of(explore(*bodies, setup=lambda: model, watch=[type(model).predict], budget_s=_FORCE_S))
 
 
 def _predicts(image: Any, settings: Mapping[str, Any]) -> Callable[[Any], Any]:
@@ -93,15 +85,15 @@ def _predicts(image: Any, settings: Mapping[str, Any]) -> Callable[[Any], Any]:
 
 
 def natural_leak(trials: int) -> Rate:
-    """The same two calls at the same time, unforced."""
-    model = warm()
+    """Run the same two calls at the same time, unforced."""
+    model = warm_model()
     bodies = [_predicts(image, settings) for image, settings in _asks()]
     wanted = [body(model) for body in bodies]
-    return rate(lambda i: outcome(together(*[lambda body=b: body(model) for b in bodies]), wanted), trials)
+    return rate(lambda i: outcome(run_together(*[lambda body=b: body(model) for b in bodies]), wanted), trials)
 
 
 def leak_in(pool: type[Pool], budget_s: float) -> Try:
-    """Two calls into a pool that differ in `max_det`."""
+    """Explore two calls into a pool that differ in `max_det`."""
     from ultralytics.engine.model import Model
 
     return _explored(pool, _asks(), [Model.predict], budget_s)
@@ -111,8 +103,8 @@ def leak_in(pool: type[Pool], budget_s: float) -> Try:
 
 
 def _edited() -> YOLO:
-    """A model whose weights were changed in memory: it finds nothing, unless they are read from the disc again."""
-    model = fresh()
+    """Return a model with weights changed in memory: it finds nothing, unless they are read from the disc again."""
+    model = new_model()
     for branch in model.model.model[-1].cv3:
         branch[-1].bias.data -= 30
     return model
@@ -123,22 +115,22 @@ def _unused(model: YOLO) -> None:
 
 
 def force_first() -> Evidence:
-    """Two first calls of one model whose weights were edited in memory, under every schedule of `Model.predict`."""
+    """Explore two first calls of one model with weights edited in memory, by the lines of `Model.predict`."""
     model, image = _edited(), picture(3)
     first = _predicts(image, {})
-    return told(
+    return evidence_of(
         explore(first, first, setup=lambda: model, restore=_unused, watch=[type(model).predict], budget_s=_FORCE_S)
     )
 
 
 def natural_first(trials: int) -> Rate:
-    """Three first calls at the same time."""
+    """Make three first calls at the same time."""
     model, image = _edited(), picture(3)
     wanted = [model.predict(image)[0]] * 3
 
     def trial(i: int) -> str:
         _unused(model)
-        return outcome(together(*[lambda: model.predict(image)[0]] * 3), wanted)
+        return outcome(run_together(*[lambda: model.predict(image)[0]] * 3), wanted)
 
     return rate(trial, trials)
 
@@ -148,11 +140,11 @@ def first_in(pool: type[Pool], budget_s: float) -> Try:
     from ultralytics.engine.predictor import BasePredictor
 
     asks: list[Ask] = [(picture(3), {}), (picture(4), {})]
-    wanted = [warm().predict(image)[0] for image, _ in asks]
+    wanted = [warm_model().predict(image)[0] for image, _ in asks]
     bad = count = 0
     until = perf_counter() + budget_s
     while not count or perf_counter() < until:
-        with small(pool) as opened, noted(BasePredictor, "setup_model", lambda: 1) as setups:
+        with make_pool(pool) as opened, spy(BasePredictor, "setup_model", lambda: 1) as setups:
             futures = [opened.submit(image) for image, _ in asks]
             got = [future.exception(DEADLINE_S) or future.result() for future in futures]
         bad += bool(setups) or outcome(got, wanted) != RIGHT
@@ -164,13 +156,13 @@ def first_in(pool: type[Pool], budget_s: float) -> Try:
 
 
 def _set_ups(ask: Callable[..., Any]) -> int:
-    """How often a model is set up while calls alternate between two settings that both were used before."""
+    """Count the set-ups of a model while calls alternate between two settings that were both used before."""
     from ultralytics.engine.predictor import BasePredictor
 
     trackers = ("botsort.yaml", "bytetrack.yaml")
     for tracker in trackers:
         ask(picture(3), tracker=tracker)
-    with noted(BasePredictor, "setup_model", lambda: 1) as setups:
+    with spy(BasePredictor, "setup_model", lambda: 1) as setups:
         for i in range(4):
             ask(picture(3), tracker=trackers[i % 2])
     return len(setups)
@@ -178,13 +170,13 @@ def _set_ups(ask: Callable[..., Any]) -> int:
 
 def force_setup() -> Evidence:
     """Alternate one setting, and count the set-ups."""
-    count = _set_ups(warm().predict)
+    count = _set_ups(warm_model().predict)
     return Evidence(count > 0, f"{count} set-ups in 4 calls that alternate between two trackers, both used before")
 
 
 def setup_in(pool: type[Pool], budget_s: float) -> Try:
-    """The same through a pool, if it takes such a setting."""
-    with small(pool) as opened:
+    """Do the same through a pool, if it takes such a setting."""
+    with make_pool(pool) as opened:
         try:
             count = _set_ups(lambda image, **settings: opened.submit(image, **settings).result(DEADLINE_S))
         except ArgumentError as error:
@@ -209,22 +201,22 @@ def _network() -> tuple[Any, list[Callable[[Any], Any]]]:
 
         return body
 
-    return fresh().model.eval(), [detects(_WIDE), detects(_TALL)]
+    return new_model().model.eval(), [detects(_WIDE), detects(_TALL)]
 
 
 def force_anchors() -> Evidence:
-    """Two shapes through one raw network, under every schedule of the lines of its head."""
+    """Explore two shapes through one raw network, by the lines of its head."""
     network, bodies = _network()
-    return told(explore(*bodies, setup=lambda: network, watch=[type(network.model[-1])], budget_s=_FORCE_S))
+    return evidence_of(explore(*bodies, setup=lambda: network, watch=[type(network.model[-1])], budget_s=_FORCE_S))
 
 
 def natural_anchors(trials: int) -> Rate:
-    """The two shapes at the same time, twice each."""
+    """Run the two shapes at the same time, twice each."""
     network, bodies = _network()
     wanted = [body(network) for body in bodies] * 2
 
     def trial(i: int) -> str:
-        got = together(*[lambda body=b: body(network) for b in bodies * 2])
+        got = run_together(*[lambda body=b: body(network) for b in bodies * 2])
         errors = [result for result in got if isinstance(result, Exception)]
         if errors:
             raise errors[0]
@@ -234,7 +226,7 @@ def natural_anchors(trials: int) -> Rate:
 
 
 def anchors_in(pool: type[Pool], budget_s: float) -> Try:
-    """Two shapes through a pool."""
+    """Explore two shapes through a pool."""
     from ultralytics.nn.modules.head import Detect
 
     return _explored(pool, [(picture(5, _WIDE), {}), (picture(5, _TALL), {})], [Detect], budget_s)
@@ -249,21 +241,21 @@ def _ids(model: YOLO, frame: NDArray[np.uint8]) -> list[int]:
 
 
 def force_trackers() -> Evidence:
-    """Frames of two cameras in turn through one model, held against a model for each camera."""
+    """Track two cameras in turn with one model, and compare the ids with those of one model per camera."""
     import_module("lap")  # else ultralytics would install it by itself
     cameras = [[np.roll(picture(seed), 2 * i, axis=1) for i in range(6)] for seed in (3, 4)]
     alone = []
     for frames in cameras:
-        model = fresh()
+        model = new_model()
         alone.append([_ids(model, frame) for frame in frames])
-    shared = fresh()
+    shared = new_model()
     mixed = [[_ids(shared, frames[i]) for frames in cameras] for i in range(6)]
     other = sum(mixed[i][camera] != alone[camera][i] for camera in range(2) for i in range(6))
     return Evidence(other > 0, f"{other} of 12 frames got other track ids than with a model for each camera")
 
 
 def trackers_in(pool: type[Pool], budget_s: float) -> Try:
-    """Pools that only detect follow nobody."""
+    """Return that it does not apply: pools that only detect follow no object."""
     tracks = hasattr(pool, "track")
     return Try(NOT_APPLICABLE, reason="its track() is not known here" if tracks else "the pool has no track()")
 
@@ -272,10 +264,10 @@ def trackers_in(pool: type[Pool], budget_s: float) -> Try:
 
 
 def force_aliases() -> Evidence:
-    """Make a second model of a first one, in two ways, and see what they share."""
+    """Make a second model from a first one, in two ways, and find what they share."""
     from ultralytics import YOLO
 
-    model = fresh()
+    model = new_model()
     wrapped, copied = YOLO(model), copy.copy(model)
     shares = {
         "YOLO(model) shares its whole state": wrapped.__dict__ is model.__dict__,
@@ -286,11 +278,80 @@ def force_aliases() -> Evidence:
 
 
 def aliases_in(pool: type[Pool], budget_s: float) -> Try:
-    """Give a pool a model instead of weights, and see whether it uses the caller's own."""
-    model = fresh()
+    """Give a pool a model instead of weights, and find out whether it uses the caller's own."""
+    model = new_model()
     try:
         with pool(model, workers=2, device="cpu", imgsz=SIDE) as opened:
             opened.submit(picture(3)).result(DEADLINE_S)
     except (TypeError, WeightsError, ArgumentError):
         return Try(NOT_APPLICABLE, reason="the pool refuses a model: it takes weights, and loads them itself")
     return Try.of(int(model.predictor is not None), 1)
+
+
+# stream-holds-lock and lock-scope: limits of the locks of ultralytics
+
+Streams = list[Any]
+_ANSWER_S = 10.0  # a prediction takes 15 ms here; one that waits for a lock never comes
+
+
+@contextmanager
+def _model_and_streams() -> Iterator[tuple[YOLO, Streams]]:
+    """Yield a model and the list of streams begun with it. Closing the streams at the end releases their locks."""
+    streams: Streams = []
+    try:
+        yield warm_model(), streams
+    finally:
+        for stream in streams:
+            stream.close()
+
+
+def _take_one(state: tuple[YOLO, Streams]) -> Any:
+    model, streams = state
+    streams.append(model.predict([picture(3), picture(4)], stream=True))
+    return next(streams[-1])
+
+
+def force_stream() -> Evidence:
+    """Explore: A takes one result of a stream and keeps the stream; B predicts."""
+    bodies = _take_one, lambda state: state[0].predict(picture(5))[0]
+    return evidence_of(
+        explore(*bodies, setup=_model_and_streams, watch=["ultralytics.engine"], preemptions=0, budget_s=20.0)
+    )
+
+
+def stream_in(pool: type[Pool], budget_s: float) -> Try:
+    """Take one result of `map`, keep the rest, and ask for another image."""
+    with make_pool(pool) as opened:
+        results = opened.map([picture(seed) for seed in range(6)])
+        try:
+            next(results)
+            opened.submit(picture(6)).result(_ANSWER_S)
+        except concurrent.futures.TimeoutError:
+            return Try.of(1, 1, f"no answer within {_ANSWER_S:.0f} s beside a half-used map()")
+        finally:
+            results.close()  # type: ignore[attr-defined]
+    return Try.of(0, 1)
+
+
+def force_scope() -> Evidence:
+    """Test inside a locked function whether its lock, and that of another decorator, can be acquired."""
+    from ultralytics.utils import ThreadingLocked
+
+    one, other = ThreadingLocked(), ThreadingLocked()
+
+    def inside() -> dict[str, bool]:
+        again = one.lock.acquire(blocking=False)
+        if again:
+            one.lock.release()
+        return {"it is not re-entrant": not again, "another decorator does not exclude it": other(lambda: True)()}
+
+    def stream() -> Iterator[bool]:
+        yield one.lock.locked()
+
+    limits = {**one(inside)(), "a generator runs without it": not next(one(stream)())}
+    return Evidence(any(limits.values()), "; ".join(f"{what}: {'yes' if so else 'no'}" for what, so in limits.items()))
+
+
+def scope_in(pool: type[Pool], budget_s: float) -> Try:
+    """Return that it does not apply: `submit` is no generator, and calls no function of its caller."""
+    return Try(NOT_APPLICABLE, reason="no caller gets inside its lock: submit() takes no function and is no generator")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import faulthandler
 import os
-import signal
-import subprocess
-import sys
+import pickle
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -17,21 +15,20 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+from yolothreads import child
 from yolothreads.detections import explore
-from yolothreads.hazards.entry import (
+from yolothreads.hazards.fixtures import (
     DEADLINE_S,
-    NOT_APPLICABLE,
-    Evidence,
-    Try,
-    fresh,
-    noted,
+    make_pool,
+    new_model,
     picture,
-    small,
-    together,
-    told,
-    warm,
+    quiet_ultralytics,
+    run_together,
+    spy,
+    warm_model,
 )
-from yolothreads.pools import Pool
+from yolothreads.hazards.hazard import NOT_APPLICABLE, Evidence, Try, evidence_of
+from yolothreads.pools import Pool, RemotePool
 from yolothreads.races import RIGHT, WRONG, Rate, rate
 
 _CHILD_S = 120.0  # of a process of its own, which takes some seconds to import torch
@@ -41,11 +38,11 @@ _MEET_S = 0.5  # a worker that is free comes within milliseconds
 # run-directory: two models, one folder
 
 
-class _Desk:
-    """Two models that save their pictures, and a new folder for each schedule."""
+class _SavingModels:
+    """Two models that save their pictures, and a new folder per schedule."""
 
     def __init__(self, folder: str):
-        self.models = [fresh(), fresh()]
+        self.models = [new_model(), new_model()]
         for model in self.models:
             model.overrides["project"] = folder  # else a picture might be saved in the user's own folder
             model.predict(picture(0))
@@ -64,36 +61,37 @@ class _Desk:
 
 
 def force_directory() -> Evidence:
-    """Two separate models save a picture each, under every schedule of the lines that choose and make the folder."""
+    """Explore two separate models that save one picture each, by the lines that choose and make the folder."""
     from ultralytics.cfg import get_save_dir
     from ultralytics.engine.model import Model
     from ultralytics.utils.files import increment_path
 
     with TemporaryDirectory() as folder:
-        desk = _Desk(folder)
+        models = _SavingModels(folder)
         found = explore(
-            lambda desk: desk.save(0), lambda desk: desk.save(1), setup=lambda: desk, restore=_Desk.clear,
-            observe=_Desk.saved, watch=[get_save_dir, increment_path, Model.predict], budget_s=20.0,
+            lambda models: models.save(0), lambda models: models.save(1),
+            setup=lambda: models, restore=_SavingModels.clear, observe=_SavingModels.saved,
+            watch=[get_save_dir, increment_path, Model.predict], budget_s=20.0,
         )  # fmt: skip
-    return told(found)
+    return evidence_of(found)
 
 
 def natural_directory(trials: int) -> Rate:
-    """Both save at the same time."""
+    """Let both save at the same time."""
     with TemporaryDirectory() as folder:
-        desk = _Desk(folder)
+        models = _SavingModels(folder)
 
         def trial(i: int) -> str:
-            desk.clear()
-            together(lambda: desk.save(0), lambda: desk.save(1))
-            return RIGHT if desk.saved() == 2 else WRONG
+            models.clear()
+            run_together(lambda: models.save(0), lambda: models.save(1))
+            return RIGHT if models.saved() == 2 else WRONG
 
         return rate(trial, trials)
 
 
 @contextmanager
 def _meeting() -> Iterator[None]:
-    """Whoever has chosen a run folder waits for a second one to choose, if one comes at all."""
+    """Make a thread that has chosen a run folder wait for a second one to choose, if one comes at all."""
     from ultralytics.engine import model
 
     choose, both = model.get_save_dir, threading.Barrier(2)
@@ -109,11 +107,11 @@ def _meeting() -> Iterator[None]:
 
 
 def directory_in(pool: type[Pool], budget_s: float) -> Try:
-    """Two pictures saved through a pool under one name, both folders chosen before one is made: are two left?"""
+    """Save two pictures through a pool under one name, with both folders chosen before one is made."""
     trials = 3
     left = []
     # The project is given to the pool, too: calls of a shared model may save where an earlier one was to save.
-    with TemporaryDirectory() as folder, small(pool, project=folder) as opened:
+    with TemporaryDirectory() as folder, make_pool(pool, project=folder) as opened:
         for i in range(trials):
             project = Path(folder) / str(i)
             with _meeting():
@@ -132,29 +130,29 @@ def directory_in(pool: type[Pool], budget_s: float) -> Try:
 
 
 def force_threads() -> Evidence:
-    """Set, predict, read."""
+    """Set the thread count, predict, and read the count."""
     import torch
     from ultralytics.utils import NUM_THREADS
 
     torch.set_num_threads(NUM_THREADS + 1)
-    warm()
+    warm_model()
     now = torch.get_num_threads()
     return Evidence(now != NUM_THREADS + 1, f"set to {NUM_THREADS + 1}; after a first prediction it is {now}")
 
 
 def threads_in(pool: type[Pool], budget_s: float) -> Try:
-    """Is the thread count that a pool is told the one that its workers predict with?"""
+    """Compare the thread count that a pool is given with that of its workers while they predict."""
     import torch
     from ultralytics.engine.predictor import BasePredictor
     from ultralytics.utils import NUM_THREADS
 
+    if issubclass(pool, RemotePool):
+        return Try(NOT_APPLICABLE, reason="it predicts in another process")
     wanted = NUM_THREADS + 1
-    with small(pool, threads=wanted) as opened, noted(BasePredictor, "inference", torch.get_num_threads) as seen:
+    with make_pool(pool, threads=wanted) as opened, spy(BasePredictor, "inference", torch.get_num_threads) as seen:
         for ask in [opened.submit(picture(seed)) for seed in range(8)]:
             ask.result(DEADLINE_S)
-    if not seen:
-        return Try(NOT_APPLICABLE, reason="it predicts in another process")
-    return Try.of(sum(n != wanted for n in seen), len(seen), f"told {wanted}, seen {sorted(set(seen))}")
+    return Try.of(sum(n != wanted for n in seen), len(seen), f"given {wanted} threads, it used {sorted(set(seen))}")
 
 
 # nms-clock: NMS ends after a wall time
@@ -162,20 +160,20 @@ def threads_in(pool: type[Pool], budget_s: float) -> Try:
 
 @contextmanager
 def _slow_nms() -> Iterator[list[float]]:
-    """To NMS, every look at the clock comes a minute after the one before; gives the looks."""
-    looks: list[float] = []
+    """Advance the clock of NMS by a minute at each reading, and yield the list of readings."""
+    readings: list[float] = []
 
     def time() -> float:
-        looks.append(60.0 * len(looks))
-        return looks[-1]
+        readings.append(60.0 * len(readings))
+        return readings[-1]
 
     with mock.patch("ultralytics.utils.nms.time", SimpleNamespace(time=time)):
-        yield looks
+        yield readings
 
 
 def force_clock() -> Evidence:
-    """A batch of four pictures while NMS is slow."""
-    model, images = warm(), [picture(seed) for seed in (3, 4, 5, 6)]
+    """Predict a batch of four pictures while NMS is slow."""
+    model, images = warm_model(), [picture(seed) for seed in (3, 4, 5, 6)]
     wanted = [len(result) for result in model.predict(images, batch=4)]
     with _slow_nms():
         got = [len(result) for result in model.predict(images, batch=4)]
@@ -183,14 +181,16 @@ def force_clock() -> Evidence:
 
 
 def clock_in(pool: type[Pool], budget_s: float) -> Try:
-    """Four pictures through a pool while NMS is slow."""
+    """Detect in four pictures through a pool while NMS is slow."""
+    if issubclass(pool, RemotePool):
+        return Try(NOT_APPLICABLE, reason="the NMS that reads the clock runs in another process")
     images = [picture(seed) for seed in (3, 4, 5, 6)]
-    with small(pool) as opened:
+    with make_pool(pool) as opened:
         wanted = [len(_results(opened, [image])[0]) for image in images]
-        with _slow_nms() as looks:
+        with _slow_nms() as readings:
             got = [len(result) for result in _results(opened, images)]
-    if not looks:
-        return Try(NOT_APPLICABLE, reason="it has no NMS that reads the clock in this process")
+    if not readings:
+        return Try(NOT_APPLICABLE, reason="it has no NMS that reads the clock")
     return Try.of(sum(a != b for a, b in zip(got, wanted, strict=True)), len(images), f"boxes {wanted}, then {got}")
 
 
@@ -201,48 +201,129 @@ def _results(pool: Pool, images: list[Any]) -> list[Any]:
 # fork and shutdown: what a process does to its threads
 
 
-def _child(what: str, pool: type[Pool] | None = None) -> dict[str, Any]:
-    """Run a try in a process of its own, which is ended with all that it started if it takes too long."""
-    name = "" if pool is None else f"{pool.__module__}:{pool.__qualname__}"
-    child = subprocess.Popen(
-        [sys.executable, "-m", "yolothreads.hazards.child", what, name],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    try:
-        out, err = child.communicate(timeout=_CHILD_S)
-    except BaseException as error:
-        # Its session holds nothing but itself and what it forked.
-        os.killpg(child.pid, signal.SIGKILL) if hasattr(os, "killpg") else child.kill()
-        child.communicate()
-        if isinstance(error, subprocess.TimeoutExpired):
-            raise OSError(f"the process of its own did not end within {_CHILD_S:g} s") from error
-        raise
-    if child.returncode or not out.strip():
-        raise OSError(f"the process of its own ended with {child.returncode}: {err.strip()[-300:]}")
-    return dict(json.loads(out.splitlines()[-1]))
+def _in_child(function: Callable[..., Any], *names: str) -> Evidence:
+    """Run an attempt in a child process, which is killed with all that it started if it takes too long."""
+    return Evidence(*child.call(child.name_of(function), *names, timeout_s=_CHILD_S))
 
 
 def force_fork() -> Evidence:
-    """Fork while another thread predicts; see also whether a used model can be pickled."""
+    """Fork while another thread predicts, and try whether a used model can be pickled."""
     if not hasattr(os, "fork"):
         return Evidence(False, "this system does not fork", tried="not")
-    return Evidence(**_child("fork"))
+    return _in_child(_fork_model)
 
 
 def force_shutdown() -> Evidence:
-    """A thread that nobody joined predicts after the main thread ended, with pictures loaded ahead."""
-    return Evidence(**_child("shutdown"))
+    """Let a thread that nobody joined predict after the main thread has ended, with pictures loaded ahead."""
+    return _in_child(_end_with_model)
 
 
 def fork_in(pool: type[Pool], budget_s: float) -> Try:
     """Use an open pool in a forked child."""
     if not hasattr(os, "fork"):
         return Try(NOT_APPLICABLE, reason="this system does not fork")
-    seen = _child("fork", pool)
-    return Try.of(int(seen["reproduced"]), 1, seen["detail"])
+    seen = _in_child(_fork_pool, child.name_of(pool))
+    return Try.of(int(seen.reproduced), 1, seen.detail)
 
 
 def shutdown_in(pool: type[Pool], budget_s: float) -> Try:
-    """End the script at once, with work in a pool that nobody has left."""
-    seen = _child("shutdown", pool)
-    return Try.of(int(seen["reproduced"]), 1, seen["detail"])
+    """End the script at once, with work in a pool that is still open."""
+    seen = _in_child(_end_with_pool, child.name_of(pool))
+    return Try.of(int(seen.reproduced), 1, seen.detail)
+
+
+# --- in the child process ---
+
+ANSWER_S = 5.0  # a prediction takes 15 ms; a child that hangs never answers
+_HANGS = 3
+
+
+@quiet_ultralytics()
+def _fork_model() -> tuple[bool, str]:
+    """Fork while a thread is inside predict, and predict in the child."""
+    model, inside, go_on = warm_model(), threading.Event(), threading.Event()
+
+    def stay(predictor: Any) -> None:
+        if threading.current_thread() is thread:
+            inside.set()
+            go_on.wait(DEADLINE_S)
+
+    model.add_callback("on_predict_start", stay)
+    model.predictor.callbacks = model.callbacks
+    thread = threading.Thread(target=model.predict, args=(picture(3),))
+    thread.start()
+    try:
+        if not inside.wait(DEADLINE_S):
+            raise RuntimeError("the thread never came to predict")
+        hangs = _hangs_in_child(lambda: model.predict(picture(4)))
+    finally:
+        go_on.set()
+        thread.join(DEADLINE_S)
+    try:
+        pickle.dumps(warm_model())  # the other one has a callback of ours
+        pickled = "a used model can be pickled"
+    except Exception as error:
+        pickled = f"pickling a used model: {error}"
+    return hangs, f"predict in a child that was forked while another thread predicted {_ended(hangs)}; {pickled}"
+
+
+@quiet_ultralytics()
+def _fork_pool(pool: str) -> tuple[bool, str]:
+    """Fork beside an open pool, and ask it in the child."""
+    with make_pool(child.resolve(pool)) as opened:
+        opened.submit(picture(3)).result(DEADLINE_S)
+        hangs = _hangs_in_child(lambda: opened.submit(picture(4)).result())
+    return hangs, f"submit().result() in a forked child {_ended(hangs)}"
+
+
+def _ended(hangs: bool) -> str:
+    return f"gave no answer within {ANSWER_S:.0f} s" if hangs else "came to its end"
+
+
+def _hangs_in_child(work: Callable[[], Any]) -> bool:
+    """Return whether the work hangs in a forked child. The child ends itself, whatever hangs in it."""
+    forked = os.fork()
+    if forked == 0:
+        faulthandler.dump_traceback_later(2 * ANSWER_S, exit=True, file=Path(os.devnull).open("w"))  # noqa: SIM115
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(ANSWER_S)
+        os._exit(_HANGS if thread.is_alive() else 0)
+    _, status = os.waitpid(forked, 0)
+    return os.waitstatus_to_exitcode(status) != 0
+
+
+@quiet_ultralytics()
+def _end_with_model() -> None:
+    """Start a thread that predicts once the main thread has ended; the main thread ends now."""
+    model = warm_model()
+    model.predictor.model.prefetch = True  # as it is with OpenVINO; on CUDA pictures are always loaded ahead
+
+    def late() -> None:
+        import cv2
+
+        threading.main_thread().join()
+        with TemporaryDirectory() as folder:
+            for seed in (3, 4):
+                cv2.imwrite(str(Path(folder) / f"{seed}.png"), picture(seed))
+            try:
+                found = len(model.predict(folder))
+                child.answer([False, f"{found} results after the main thread ended"])
+            except RuntimeError as error:
+                child.answer(["shutdown" in str(error), f"predict after the main thread ended: {error}"])
+
+    threading.Thread(target=late).start()
+
+
+@quiet_ultralytics()
+def _end_with_pool(pool: str) -> None:
+    """Give an open pool work, and end without closing it."""
+    opened = make_pool(child.resolve(pool)).__enter__()
+    asks = [opened.submit(picture(seed)) for seed in range(8)]
+
+    def report() -> None:
+        errors = [error for error in (ask.exception(DEADLINE_S) for ask in asks) if error]
+        detail = f"{len(errors)} of {len(asks)} images lost" + (f": {errors[0]}" if errors else "")
+        child.answer([bool(errors), detail])
+
+    threading.Thread(target=report).start()

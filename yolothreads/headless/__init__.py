@@ -1,4 +1,4 @@
 """Run the lessons without a person in front of them.
 
-`runner` executes notebooks, `report` makes pages of them, `doctor` looks at the machine, `panel_cost` measures panels.
+`runner` executes notebooks, `report` makes pages of them, `doctor` looks at the machine.
 """

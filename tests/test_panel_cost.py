@@ -1,9 +1,10 @@
 """What a panel costs: the table says what was measured, and a kernel really measures it."""
 
 import pytest
+from deadlines import scaled
 
+from benchmarks.panel_cost import PanelCost, panel_cost
 from yolothreads.errors import ArgumentError
-from yolothreads.headless.panel_cost import PanelCost, panel_cost
 
 
 def test_the_ratio_is_taken_in_each_round() -> None:
@@ -25,7 +26,8 @@ def test_what_makes_no_sense_is_refused_before_a_kernel_starts(wrong: str) -> No
         panel_cost(**{name: float(number) if name == "window_s" else int(number)})
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.nightly
+@pytest.mark.timeout(scaled(180))
 def test_a_kernel_runs_the_panel_with_and_without_redraws() -> None:
     cost = panel_cost(rounds=1, pairs=2, window_s=1.0, workers=1)
     assert len(cost.with_redraws) == len(cost.without) == 1

@@ -1,0 +1,1 @@
+"""Benchmarks for developers: the explorer beside frontrun, and the cost of a panel."""
