@@ -75,7 +75,7 @@ def rate(trial: Callable[[int], str], trials: int, *, stop: Callable[[Rate], boo
         ArgumentError: `trials` is below 1.
     """
     if trials < 1:
-        raise ArgumentError(f"trials={trials} makes no sense; run 1 or more trials.")
+        raise ArgumentError(f"trials={trials} makes no sense; give a whole number, 1 or more.")
     counts: Counter[str] = Counter()
     for done in range(1, trials + 1):
         try:
