@@ -11,12 +11,12 @@ import torch
 from deadlines import scaled
 from fakes import FakeModels
 
-from yolothreads import bench as package
-from yolothreads.bench import Bench, Growth, Setting, bench, goals, growth, plots
+from yolothreads import arguments
+from yolothreads.bench import Bench, Growth, Setting, bench, contenders, goals, growth, plots, runs
 from yolothreads.errors import ArgumentError, DeviceError, OutputError
 from yolothreads.measure import Comparison, Measurement
 from yolothreads.memory import Memory
-from yolothreads.pools import POOLS, BatchingWorker, arguments
+from yolothreads.pools import POOLS, BatchingWorker, RemotePool
 
 pytestmark = pytest.mark.timeout(scaled(300))
 
@@ -127,8 +127,7 @@ def test_growth_measures_each_step_with_its_own_number_of_workers(
         asked.append((type(pool).__name__, pool.workers, pool.at_once))
         return Memory(1, 2)
 
-    module = importlib.import_module("yolothreads.bench.growth")
-    monkeypatch.setattr(module, "memory_of", note)
+    monkeypatch.setattr(runs, "memory_of", note)
     found = growth(of=["memory"], counts=(1, 4), pools=("Replicas", "BatchingWorker"))
     assert sorted(asked) == [("BatchingWorker", 1, 1), ("BatchingWorker", 1, 4), ("Replicas", 1, 1), ("Replicas", 4, 4)]
     assert list(found.memory["Replicas"]) == [1, 4] and not found.workers and not found.sizes
@@ -167,7 +166,7 @@ def test_what_is_not_installed_is_left_out_with_its_reason(monkeypatch: pytest.M
     find = arguments.find_spec
     gone = ("onnxruntime", "openvino", "ray")
     monkeypatch.setattr(arguments, "find_spec", lambda name, *more: None if name in gone else find(name, *more))
-    found, remarks = package._contenders(Setting(imgsz=64))
+    found, remarks = runs._contenders(Setting(imgsz=64))
     names = {type(one).__name__ for one in found}
     assert {"Replicas", "EveryTask", "BareForward"} <= names
     assert not names & {"OnnxSession", "BareOnnx", "BareOpenVino", "RayActors"}
@@ -175,7 +174,7 @@ def test_what_is_not_installed_is_left_out_with_its_reason(monkeypatch: pytest.M
 
 
 def test_those_whose_ratio_matters_most_stand_side_by_side() -> None:
-    found, _ = package._contenders(Setting(imgsz=64, batch=3))
+    found, _ = runs._contenders(Setting(imgsz=64, batch=3))
     names = [type(one).__name__ for one in found]
     assert {kind.__name__ for kind in POOLS} <= set(names)
     for pair in (("BareForward", "Replicas"), ("PlainThreads", "ModelPerThread"), ("LockedModel", "BatchingWorker")):
@@ -186,23 +185,24 @@ def test_those_whose_ratio_matters_most_stand_side_by_side() -> None:
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs OpenVINO")
 def test_openvino_sends_no_telemetry_and_leaves_no_thread() -> None:
     code = (
-        "import sys, threading; from yolothreads.bench.ceilings import _import_openvino; "
+        "import sys, threading; from yolothreads.bench.contenders import _import_openvino; "
         "_import_openvino(); "
         "print([m for m in sys.modules if 'openvino_telemetry' in m], threading.active_count())"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True, timeout=100).split() == ["[]", "1"]
 
 
-@pytest.mark.timeout(scaled(900))  # three kinds of worker processes are started
-def test_everything_runs_on_small_images() -> None:
+@pytest.mark.timeout(scaled(900))
+@pytest.mark.parametrize("with_remote", [False, pytest.param(True, marks=pytest.mark.nightly)])
+def test_every_contender_runs_on_small_images(with_remote: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = [kind for kind in POOLS if with_remote or not issubclass(kind, RemotePool)]
+    monkeypatch.setattr(contenders, "POOLS", kinds)
     threads = torch.get_num_threads()
     done = bench(Setting(imgsz=64), rounds=1, images=2, memory=False)
     assert torch.get_num_threads() == threads
-    names = [measurement.pool for measurement in done.comparison]
-    assert set(names) >= {kind.__name__ for kind in POOLS}
-    assert {"YOLO() in every task", "predict(list, batch=8)", "ProcessPoolExecutor", goals.BARE, goals.PLAIN} <= set(
-        names
-    )
+    names = {measurement.pool for measurement in done.comparison}
+    assert names >= {kind.__name__ for kind in kinds}
+    assert names >= {"YOLO() in every task", "predict(list, batch=8)", "ProcessPoolExecutor", goals.BARE, goals.PLAIN}
     for measurement in done.comparison:
         assert len(measurement.speeds) == 1 and measurement.speeds[0] > 0
         assert not measurement.judged or measurement.right == 2, measurement.pool

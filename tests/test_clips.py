@@ -131,13 +131,13 @@ def test_an_object_that_is_covered_or_outside_has_no_box(mover: clips._Mover) ->
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 1.5, None])
 def test_a_bad_seed_is_named(seed: object) -> None:
-    with pytest.raises(ArgumentError, match=f"seed={seed!r} makes no clip"):
+    with pytest.raises(ArgumentError, match=f"seed={seed!r} is not a seed of a clip"):
         clip(seed, 3)
 
 
 @pytest.mark.parametrize("frames", [0, -1, 2.0, "3", True, None])
 def test_a_bad_number_of_frames_is_named(frames: object) -> None:
-    with pytest.raises(ArgumentError, match=f"frames={frames!r} makes no clip"):
+    with pytest.raises(ArgumentError, match=f"frames={frames!r} is not a number of frames"):
         clip(1, frames)
 
 

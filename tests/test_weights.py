@@ -47,7 +47,7 @@ def test_a_changed_byte_of_the_bundled_model_is_noticed(tmp_path: Path, monkeypa
     copy.write_bytes(content)
     shutil.copy(weights._BUNDLED.with_suffix(".sha256"), tmp_path)
     monkeypatch.setattr(weights, "_BUNDLED", copy)
-    with pytest.raises(WeightsError, match="are not those shipped"):
+    with pytest.raises(WeightsError, match="were changed"):
         weights.check("bundled")
 
 
@@ -66,7 +66,7 @@ def test_a_path_that_is_not_there_or_no_weights_file(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"onnx")
     assert "no weights at" in refusal(tmp_path / "missing.pt")
     assert "are a folder" in refusal(tmp_path)
-    assert "is no .pt file" in refusal(tmp_path / "model.onnx")
+    assert "is not a .pt file" in refusal(tmp_path / "model.onnx")
 
 
 def test_a_damaged_file_is_called_damaged(tmp_path: Path) -> None:

@@ -1,17 +1,16 @@
-"""What is known of detections: when two results are the same, what is wrong with one; an explorer that knows."""
+"""Detections compared: equality of two results, the fault of a wrong one, and an explorer that uses both."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
-from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from yolothreads import races
-from yolothreads.races import EXCEPTION, RIGHT, WRONG, Exploration, Trial, label
+from yolothreads.races import EXCEPTION, RIGHT, WRONG, label
 from yolothreads.scenes import Scene
 
 if TYPE_CHECKING:
@@ -20,10 +19,16 @@ if TYPE_CHECKING:
 PIXELS, SCORE = 1.0, 0.01
 _BAR_AFTER_S = 5.0
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 
 def rows_of(result: Any) -> np.ndarray | None:
-    """The detections of a result as (n, 6 or more) float rows: x1, y1, x2, y2, score, class; None if it is something
-    else. Takes a `Results`, a list that holds one, or such an array or tensor itself.
+    """Return the detections of a result as (n, 6 or more) float rows: x1, y1, x2, y2, score, class.
+
+    Args:
+        result: a `Results`, a list that holds one, or such an array or tensor itself; for anything else, the rows are
+            None.
     """
     if isinstance(result, list | tuple) and len(result) == 1:
         return rows_of(result[0])
@@ -41,7 +46,7 @@ def rows_of(result: Any) -> np.ndarray | None:
 
 
 def _paired(rows: np.ndarray, others: np.ndarray, pixels: float, score: float) -> int:
-    """How many rows have a partner of their own among the others."""
+    """Return how many rows have a partner of their own among the others."""
     left = list(others)
     for row in rows:
         for i, other in enumerate(left):
@@ -53,11 +58,11 @@ def _paired(rows: np.ndarray, others: np.ndarray, pixels: float, score: float) -
 
 
 def same(a: Any, b: Any, pixels: float = PIXELS, score: float = SCORE) -> bool:
-    """Whether two results hold the same objects, in any order; anything but detections is compared as it is.
+    """Return whether two results hold the same objects, in any order; other values are compared by `races.same`.
 
-    Objects are the same if their classes are, no box edge differs by more than `pixels`, and no score by more than
-    `score`. Lists and tuples are compared item by item. Of masks, keypoints and probabilities no value may differ by
-    more than `pixels` or `score`.
+    Two objects are the same if their classes are equal, no box edge differs by more than `pixels`, and the scores
+    differ by at most `score`. Keypoints may differ by `pixels`, masks and probabilities by `score`. Lists and tuples
+    are compared item by item.
     """
     rows, others = rows_of(a), rows_of(b)
     if rows is not None and others is not None:
@@ -72,7 +77,7 @@ def same(a: Any, b: Any, pixels: float = PIXELS, score: float = SCORE) -> bool:
 
 
 def _same_parts(a: Results, b: Results, pixels: float, score: float) -> bool:
-    """Masks, keypoints and probabilities of two results whose boxes agree."""
+    """Return whether the masks, keypoints and probabilities of two results agree."""
     for name, tolerance in (("masks", score), ("keypoints", pixels), ("probs", score)):
         one, other = getattr(a, name, None), getattr(b, name, None)
         if (one is None) != (other is None):
@@ -85,7 +90,7 @@ def _same_parts(a: Results, b: Results, pixels: float, score: float) -> bool:
 
 
 def finds_all(result: Results, truth: Scene, iou: float = 0.5) -> bool:
-    """Whether a result holds every true object once, by class and an overlap of `iou` or more, and nothing else."""
+    """Return whether a result holds every true object once, by class and an overlap of `iou` or more, and no other."""
     from ultralytics.utils.metrics import box_iou
 
     if not len(result.boxes) == len(truth.classes) > 0:
@@ -99,28 +104,28 @@ def finds_all(result: Results, truth: Scene, iou: float = 0.5) -> bool:
 
 
 def outcome(got: Sequence[Results | Exception | None], wanted: Sequence[Results]) -> str:
-    """The kind of a trial (see `races.trials`): what its calls gave, held against what each gives when it is alone."""
+    """Return the kind of a trial (see `races.rate`): compare the results of its calls with those of each call alone."""
     if any(not hasattr(result, "boxes") for result in got):
         return EXCEPTION
     return RIGHT if all(same(a, b) for a, b in zip(got, wanted, strict=True)) else WRONG
 
 
 def describe(results: Sequence[Any], references: Sequence[Sequence[Any]]) -> str:
-    """What is wrong with the detections of each body, in a few words; nothing if a result holds no detections."""
+    """Return the faults in the detections of each body, in a few words; "" if no result holds detections."""
     wanted = references[0]
-    said = []
+    faults = []
     for i, result in enumerate(results):
         rows, own = rows_of(result), rows_of(wanted[i])
         if rows is None or own is None:
             continue
         if not any(same(result, reference[i]) for reference in references):
             others = [rows_of(value) for j, value in enumerate(wanted) if j != i]
-            said.append(f"{label(i)} gave {_fault(rows, own, [o for o in others if o is not None])}")
-    return "; ".join(said)
+            faults.append(f"{label(i)} gave {_fault(rows, own, [o for o in others if o is not None])}")
+    return "; ".join(faults)
 
 
 def _fault(rows: np.ndarray, own: np.ndarray, others: Sequence[np.ndarray]) -> str:
-    """How detections differ from those they should be: `own`; `others` are those of the other bodies."""
+    """Return how detections differ from the right ones, `own`; `others` are those of the other bodies."""
     for other in others:
         if len(rows) == len(other) and _paired(rows, other, PIXELS, SCORE) == len(rows):
             return f"another call's result ({len(rows)} boxes instead of {len(own)})"
@@ -136,46 +141,39 @@ def _fault(rows: np.ndarray, own: np.ndarray, others: Sequence[np.ndarray]) -> s
     return f"{len(rows)} boxes instead of {len(own)}, {kept} of them right"
 
 
-class _Bar:
-    """A progress bar that shows itself only if the search takes a while, and to people only."""
+def _with_defaults(function: Callable[P, R], **defaults: Any) -> Callable[P, R]:
+    """Return a function with the same signature; a keyword that is not given, or None, has one of these values."""
 
-    def __init__(self) -> None:
-        self._began = perf_counter()
-        self._people = sys.stdout.isatty() or "ipykernel" in sys.modules
-        self._bar: Any = None
+    @wraps(function)
+    def call(*args: P.args, **given: P.kwargs) -> R:
+        options = {**defaults, **{name: value for name, value in given.items() if value is not None}}
+        return function(*args, **options)
 
-    def __call__(self, done: int, known: int) -> None:
-        if not self._people or perf_counter() - self._began < _BAR_AFTER_S:
-            return
-        if self._bar is None:
-            from tqdm import tqdm
-
-            # A class of our own, because tqdm otherwise starts a thread that never ends.
-            self._bar = type("Bar", (tqdm,), {"monitor_interval": 0})(desc="schedules", leave=False, file=sys.stdout)
-        self._bar.total = known
-        self._bar.update(done - self._bar.n)
-
-    def close(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.close()
+    call.__doc__ = f"`races.{function.__name__}` with defaults for detections.\n\n{function.__doc__}"
+    return call
 
 
-@wraps(races.explore)
-def explore(*bodies: Callable[..., Any], **options: Any) -> Exploration:
-    """`races.explore` with `same`, `describe` and a progress bar for detections as its defaults."""
-    bar = _Bar()
-    try:
-        return races.explore(*bodies, **{"same": same, "describe": describe, "progress": bar, **_given(options)})
-    finally:
-        bar.close()
+def _with_progress_bar(function: Callable[P, R]) -> Callable[P, R]:
+    """Return a function with the same signature that shows a progress bar, unless `progress` is given."""
+
+    @wraps(function)
+    def call(*args: P.args, **given: P.kwargs) -> R:
+        from tqdm import tqdm
+
+        class Bar(tqdm):  # type: ignore[misc]
+            monitor_interval = 0  # tqdm would otherwise start a thread that never ends
+
+        def progress(done: int, known: int) -> None:
+            bar.total = known
+            bar.update(done - bar.n)
+
+        is_shown = sys.stdout.isatty() or "ipykernel" in sys.modules  # to people, not to files and pipes
+        options = {"desc": "schedules", "leave": False, "file": sys.stdout, "delay": _BAR_AFTER_S}
+        with Bar(disable=not is_shown, **options) as bar:
+            return _with_defaults(function, progress=progress)(*args, **given)
+
+    return call
 
 
-@wraps(races.replay)
-def replay(schedule: str, *bodies: Callable[..., Any], **options: Any) -> Trial:
-    """`races.replay` with `same` and `describe` for detections as its defaults."""
-    return races.replay(schedule, *bodies, **{"same": same, "describe": describe, **_given(options)})
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
+explore = _with_progress_bar(_with_defaults(races.explore, same=same, describe=describe))
+replay = _with_defaults(races.replay, same=same, describe=describe)

@@ -1,4 +1,4 @@
-"""Every error the kit raises on purpose.
+"""Errors that the kit raises on purpose.
 
     YoloThreadsError
     ├── ArgumentError     a value that makes no sense: workers=0, an unknown setting (also a ValueError)
@@ -6,12 +6,12 @@
     ├── ImageError        one image that cannot be read, or no images at all
     ├── WeightsError      weights that are missing, damaged, unsafe or made for another task
     ├── ExploreError      an exploration that cannot be run, or a schedule that cannot be replayed (also a ValueError)
-    ├── ExtraError        a library that a pool needs is not installed
+    ├── ExtraError        a library of an extra that is not installed
     ├── PoolClosedError   submit() before `with pool:` or after it (also a RuntimeError)
     ├── OutOfMemoryError  the memory of a device was full during a prediction (also a MemoryError)
-    ├── WorkerDiedError   a worker process ended unasked, and the image it was doing could not be done again
-    ├── QueueFullError    a bounded queue has no room, and was told to refuse (also a queue.Full)
-    ├── DeadlineError     a call was not answered in the time it was given (also a TimeoutError)
+    ├── WorkerDiedError   a worker process died, and processing its image again failed
+    ├── QueueFullError    a bounded queue is full, and the caller does not wait (also a queue.Full)
+    ├── DeadlineError     a call was not answered within its deadline (also a TimeoutError)
     ├── NotebookError     a notebook or a notebook parameter that does not exist, or a notebook that failed
     ├── PanelError        a panel that cannot be started, or has no result to give
     └── OutputError       a file that could not be written
@@ -61,11 +61,11 @@ class OutOfMemoryError(YoloThreadsError, MemoryError):
 
 
 class WorkerDiedError(YoloThreadsError):
-    """A worker process ended unasked, and doing its work again did not help."""
+    """A worker process died, and processing its image again failed."""
 
 
 class QueueFullError(YoloThreadsError, queue.Full):
-    """A bounded queue has no room for another call, and was told to refuse."""
+    """A bounded queue is full, and the caller does not wait."""
 
 
 class DeadlineError(YoloThreadsError, TimeoutError):
@@ -86,14 +86,14 @@ class OutputError(YoloThreadsError):
 
 @contextmanager
 def writing(problem: str, remedy: str) -> Iterator[None]:
-    """Make an OutputError of an OSError that is raised within.
+    """Turn an OSError of the block into an OutputError.
 
     Args:
-        problem: what then is wrong, as the message begins: '"out.json" could not be written'.
-        remedy: what to do, as it ends: "name another file".
+        problem: the beginning of the message: '"out.json" could not be written'.
+        remedy: what to do, the end of the message: "name another file".
 
     Raises:
-        OutputError: a file could not be written; the message has the system's reason, too.
+        OutputError: a file could not be written; the message includes the reason of the system.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Measure any pool: correctness, throughput, latency, start-up and memory, beside others in interleaved rounds."""
+"""Measurements of pools in interleaved rounds: correctness, throughput, latency, start-up time and memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["Comparison", "Contender", "Measurement", "Spread", "compare", "measu
 
 @dataclass(frozen=True)
 class Spread:
-    """Median, smallest and largest of some rounds."""
+    """Median, minimum and maximum of some rounds."""
 
     median: float
     low: float
@@ -38,7 +38,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Make it from one value for each round."""
+        """Make it from one value per round."""
         return cls(statistics.median(values), min(values), max(values))
 
     def __format__(self, spec: str) -> str:
@@ -52,10 +52,11 @@ class Spread:
 
 @dataclass
 class Measurement:
-    """What one pool, or what stands beside the pools, did.
+    """Measurement of one pool or contender.
 
-    Counts are of images over all rounds; they and the latency are None where nobody looked, `true_right` and
-    `true_wrong` where the truth is not known.
+    right, wrong, errors: images over all rounds, compared with the same calls to `Sequential`. true_right, true_wrong:
+    images compared with the true boxes, None if these are not known. speeds: images per second of each round.
+    The latency and the memory are None if they were not measured.
     """
 
     pool: str
@@ -78,17 +79,17 @@ class Measurement:
 
     @property
     def memory_per_worker_mb(self) -> float | None:
-        """What the pool adds to a process that has one model already, after it has worked, divided by its workers."""
+        """Return the MB after work beyond a process with one model, divided by the number of workers."""
         return None if self.memory is None else self.memory.worked_mb / self.workers
 
     @property
     def judged(self) -> bool:
-        """Whether its results were looked at; a `Contender`'s are not."""
+        """Whether its results were compared with the reference; those of a `Contender` are not."""
         return bool(self.right or self.wrong or self.errors)
 
 
 class Comparison(Sequence[Measurement]):
-    """The measurements of some pools on the same images; shows itself as a table."""
+    """Measurements of several pools on the same images; shows itself as a table."""
 
     def __init__(self, measurements: Sequence[Measurement], rounds: int, stamped: str) -> None:
         self._measurements, self.rounds, self.stamp = tuple(measurements), rounds, stamped
@@ -104,19 +105,23 @@ class Comparison(Sequence[Measurement]):
         return len(self._measurements)
 
     def of(self, pool: type[Pool] | str) -> Measurement:
-        """The measurement of one pool, by class or name."""
+        """Return the measurement of one pool, by class or name.
+
+        Raises:
+            ArgumentError: that pool was not measured.
+        """
         name = pool if isinstance(pool, str) else pool.__name__
         for measurement in self:
             if measurement.pool == name:
                 return measurement
-        raise ArgumentError(f'"{name}" was not measured here; {", ".join(m.pool for m in self)} were.')
+        raise ArgumentError(f'"{name}" was not measured; name one of: {", ".join(m.pool for m in self)}.')
 
     def ratio(self, pool: type[Pool] | str, other: type[Pool] | str) -> Spread:
-        """How many times as fast one was as another: taken in each round, then the median of the rounds."""
+        """Return the ratio of two pools' speeds: one ratio per round, their median and range."""
         return Spread.of([a / b for a, b in zip(self.of(pool).speeds, self.of(other).speeds, strict=True)])
 
     def table(self) -> Table:
-        """Counts, speed, latency, start-up and memory of every pool, the columns that were measured."""
+        """Return one row per pool, with the columns that were measured."""
         columns: dict[str, list[Any]] = {
             "pool": [m.pool for m in self],
             "workers": [m.workers for m in self],
@@ -137,7 +142,7 @@ class Comparison(Sequence[Measurement]):
         return Table(list(asked_for), list(zip(*asked_for.values(), strict=True)), caption)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain numbers and strings, for a JSON file."""
+        """Return everything as plain numbers and strings, for a JSON file."""
         rows = [{**asdict(m), "memory": m.memory and m.memory._asdict()} for m in self]
         return {"rounds": self.rounds, "stamp": self.stamp, "measured": rows}
 
@@ -156,7 +161,7 @@ def _number(value: float | None) -> str:
 
 
 def stamp(device: str = "cpu") -> str:
-    """What a number must carry: device, cores, versions and date, in one line."""
+    """Return one line with device, cores, versions and date, which every published number carries."""
     import torch
     import ultralytics
 
@@ -168,21 +173,21 @@ def stamp(device: str = "cpu") -> str:
 
 
 class Contender(ABC):
-    """Another way to do the same images, to be measured beside pools."""
+    """Another way to process the same images, measured beside pools."""
 
     name: str
     workers: int
 
     def __enter__(self) -> Self:
-        """Get ready; what is done here is its start-up."""
+        """Get ready. The time that this takes is the start-up time."""
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Give back what `__enter__` took."""
+        """Release what `__enter__` acquired."""
 
     @abstractmethod
     def run(self, images: Sequence[Image]) -> int:
-        """Do images; gives how many were done."""
+        """Process images, and return how many were processed."""
 
 
 def measure(pool: Pool, images: Sequence[Image], rounds: int = 5, **kwargs: Any) -> Measurement:
@@ -191,7 +196,7 @@ def measure(pool: Pool, images: Sequence[Image], rounds: int = 5, **kwargs: Any)
 
 
 def pools_here(kinds: Iterable[Callable[..., Pool]] = POOLS, **made: Any) -> tuple[list[Pool], list[str]]:
-    """Make a pool of each kind; where its library is missing, or cannot use the device, say so in a sentence instead.
+    """Make one pool per kind that this machine can run, and return them with one remark per kind that it cannot.
 
     Raises:
         ArgumentError, DeviceError, WeightsError: at once; DeviceError if no pool could use that device.
@@ -217,34 +222,38 @@ def compare(
     memory: bool = False,
     progress: Callable[[Sequence[Measurement]], None] = lambda measured: None,
 ) -> Comparison:
-    """Measure pools side by side: every round runs all of them, the order turned round each time.
+    """Measure pools side by side: every round runs all of them, and each round reverses the order.
 
     Args:
-        pools: pools that are not open yet, made with the same weights, device, imgsz and settings; among them, what
-            else is to do the same images in the same rounds.
-        images: what each pool does in each round.
-        rounds: how many rounds, 1 or more. Loading and warm-up come before and do not count.
-        per_image_settings: predict settings of the first image, the second, ...; repeated where there are too few.
-        truth: the scenes that the images are of, where known.
-        latency: also have as many callers ask as the pool with most workers has, in as many rounds again: so many for
-            every pool, for who serves one caller at a time is no quicker for several.
-        memory: also start a fresh process a pool and see what it adds to its unique set size.
-        progress: called with what is known so far before each pool is opened, after each turn, and as memory comes in;
-            what it raises ends the measurement.
+        pools: pools that are not open yet, made with the same weights, device, imgsz and settings. There may be
+            contenders among them, which process the same images in the same rounds.
+        images: the images that each pool processes in each round.
+        rounds: the number of rounds, 1 or more. Loading and warm-up come before them and do not count.
+        per_image_settings: predict settings of the first image, the second, and so on; repeated if there are too few.
+        truth: the scenes of the images, if they are known.
+        latency: also measure the latency in the same number of further rounds. Every pool gets as many concurrent
+            callers as the largest pool has workers, since a pool that serves one caller at a time gains nothing from
+            more callers.
+        memory: also measure the memory of each pool, in one fresh process per pool.
+        progress: called with the measurements so far before each pool is opened, after each turn, and after each
+            measurement of memory. An exception that it raises ends the measurement.
 
     Raises:
-        ArgumentError: no pools, images, rounds or settings, another number of true scenes than of images, or pools
-            made with different weights, device, imgsz or settings.
+        ArgumentError: there are no pools, images, rounds or settings; the number of true scenes differs from that of
+            the images; or the pools differ in weights, device, imgsz or settings.
     """
     own = [pool for pool in pools if isinstance(pool, Pool)]
     if not own or not images or rounds < 1:
-        raise ArgumentError(f"{len(own)} pools, {len(images)} images, {rounds} rounds: give 1 or more of each.")
+        raise ArgumentError(
+            f"{len(own)} pools, {len(images)} images and {rounds} rounds cannot be compared; give 1 or more of each."
+        )
     first = own[0]
     if any(vars(p)[name] != vars(first)[name] for p in own for name in ("weights", "device", "imgsz", "settings")):
-        raise ArgumentError("These pools differ in weights, device, imgsz or settings; compare like with like.")
+        raise ArgumentError("These pools differ in weights, device, imgsz or settings; make them all with the same.")
     if not per_image_settings or (truth is not None and len(truth) != len(images)):
         raise ArgumentError(
-            "per_image_settings or truth do not fit the images; give one setting or more, and one scene per image."
+            "The arguments per_image_settings or truth do not fit the images; give one setting or more, and one "
+            "scene per image."
         )
     work = [(image, dict(per_image_settings[i % len(per_image_settings)])) for i, image in enumerate(images)]
     with Sequential(first.weights, device=first.device, imgsz=first.imgsz, **first.settings) as reference:
@@ -264,8 +273,8 @@ def compare(
         if latency:
             _measure_latencies(pools, made, work, rounds, progress)
     if memory:
-        latest_first = own[::-1]  # those that start processes take longest, and stand last as a rule
-        # Each waits for a process of its own, which waits a little, too.
+        latest_first = own[::-1]  # pools that start processes take longest, and usually stand last
+        # Each thread waits for a process, which itself waits a little.
         with ThreadPoolExecutor(devices.cores() + 1) as several:
             for pool, used in zip(latest_first, several.map(memory_of, latest_first), strict=True):
                 made[pools.index(pool)].memory = used
@@ -274,7 +283,10 @@ def compare(
 
 
 def turns(contenders: int, rounds: int) -> Iterator[int]:
-    """Whose turn it is: all of them each round, forwards and backwards in turn, so that a drift hits all alike."""
+    """Yield the index of the contender whose turn it is.
+
+    Each round holds all of them; every second round is reversed, so that a drift of the machine affects all alike.
+    """
     for number in range(rounds):
         order = range(contenders)
         yield from order if number % 2 == 0 else reversed(order)
@@ -342,7 +354,7 @@ def _measure_latencies(
 
 
 def _latencies(pool: Pool, work: Sequence[tuple[Image, dict[str, Any]]], callers: int) -> list[float]:
-    """Seconds from asking to having; so many callers, each asking again when it is answered."""
+    """Return the seconds from each call to its result, with concurrent callers that each call again when answered."""
 
     def ask(item: tuple[Image, dict[str, Any]]) -> float:
         start = perf_counter()

@@ -1,4 +1,4 @@
-"""One small table that shows itself as HTML in a notebook and as text everywhere else."""
+"""A table that shows itself as HTML in a notebook, and as text everywhere else."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under headers, with a caption that says what they show and where they were measured."""
+    """Rows under headers, with a caption: what the numbers are, and the machine that they were measured on."""
 
     headers: Sequence[str]
     rows: Sequence[Sequence[Any]]
     caption: str = ""
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """One dict a row, keyed by header."""
+        """Return one dict per row, keyed by header."""
         return [dict(zip(self.headers, row, strict=True)) for row in self.rows]
 
     def to_markdown(self) -> str:
-        """The table as GitHub's Markdown, for the docs."""
+        """Return the table as Markdown of GitHub's flavour, for the docs."""
         from tabulate import tabulate
 
         return tabulate(self.rows, self.headers, tablefmt="github", disable_numparse=True)

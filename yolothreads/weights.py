@@ -1,4 +1,4 @@
-"""Which weights: the bundled model, an official name, or a path; checked before they are loaded."""
+"""Weights: the bundled model, an official name or a path, checked before they are loaded."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ _BUNDLED = ASSETS / "scenes-yolo11n.pt"
 
 
 def bundled() -> Path:
-    """The path of the model that comes with the kit, its sha256 compared with the one it was made with.
+    """Return the path of the model that comes with the kit, after comparing its sha256 with the published one.
 
     Raises:
-        WeightsError: the file is missing or differs from what was shipped.
+        WeightsError: the file is missing or was changed.
     """
     shipped = _BUNDLED.with_suffix(".sha256")
     if not _BUNDLED.is_file() or not shipped.is_file():
         raise WeightsError(f'The bundled weights "{_BUNDLED}" are missing; install yolothreads again.')
     if hashlib.sha256(_BUNDLED.read_bytes()).hexdigest() not in shipped.read_text().split()[:1]:
-        raise WeightsError(f'The bundled weights "{_BUNDLED}" are not those shipped; install yolothreads again.')
+        raise WeightsError(f'The bundled weights "{_BUNDLED}" were changed; install yolothreads again.')
     return _BUNDLED
 
 
 def check(weights: str | os.PathLike[str] = "bundled", task: str | None = "detect") -> Path:
     """Find weights and make sure that loading them is safe and useful.
 
-    The file is read with `torch.load(weights_only=True)` through ultralytics' list of model classes, so a pickle that
-    would run code is refused without running any of it.
+    The file is read with `torch.load(weights_only=True)` and ultralytics' list of model classes. A pickle that would
+    run code is refused, and none of its code runs.
 
     Args:
         weights: "bundled", the path of a .pt file, or an official name such as "yolo11n.pt", which ultralytics
@@ -76,12 +76,12 @@ def _locate(path: Path) -> Path:
 
 @lru_cache(maxsize=32)
 def _task_of(path: Path, changed_ns: int) -> str:
-    """Load a file without trusting it and say what task its model is for. `changed_ns` makes an edited file new."""
+    """Load a file without trusting it, and return the task of its model. `changed_ns` keeps edited files apart."""
     import torch
     from ultralytics.nn.tasks import guess_model_task, torch_safe_load
 
     if path.suffix != ".pt":
-        raise WeightsError(f'"{path}" is no .pt file; give PyTorch weights, or use weights="bundled".')
+        raise WeightsError(f'"{path}" is not a .pt file; give PyTorch weights, or use weights="bundled".')
     if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):  # without it ultralytics loads unsafely
         raise WeightsError(f'"{path}" cannot be checked with torch {torch.__version__}; install torch 2.6 or newer.')
     try:
@@ -90,7 +90,7 @@ def _task_of(path: Path, changed_ns: int) -> str:
     except TypeError as error:
         if "outside the supported" in str(error) and _is_pickle(path, error):
             raise WeightsError(
-                f'"{path}" was refused: its pickle asks for things that are no part of a YOLO model, and loading it '
+                f'"{path}" was refused: its pickle asks for objects that no YOLO model needs, and loading it '
                 "could run code. Get the weights from a source that you trust."
             ) from error
         raise WeightsError(f'"{path}" is damaged or no YOLO checkpoint; get it again.') from error

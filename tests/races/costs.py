@@ -1,4 +1,4 @@
-"""Run by test_switch.py: how much slower watched and unwatched code runs in an exploration, as JSON.
+"""Run by test_tracing.py: how much slower watched and unwatched code runs in an exploration, as JSON.
 
 The same function is timed by turns in a controlled thread and outside, so that a change of the machine's speed meets
 both; of each the quickest of many short rounds counts.

@@ -13,7 +13,7 @@ import pytest
 
 from yolothreads.errors import ExploreError
 from yolothreads.races import Exploration, explore, holder, replay
-from yolothreads.races.watchdog import STALL_S
+from yolothreads.races.scheduler import STALL_S
 
 pytestmark = pytest.mark.timeout(30)
 State = Any
@@ -196,7 +196,7 @@ def holders(s: State, a: Callable[[State], Any], b: Callable[[State], Any]) -> l
     """Who runs, and who holds `s.it`, at each step of the schedule in which A runs first."""
     schedule = explore(a, b, setup=lambda: s, watch=[__name__], preemptions=0).trials[0].schedule
     trial = replay(schedule, a, b, setup=lambda: s, watch=[__name__], inspect=lambda s: holder(s.it))
-    return [(step.thread, step.seen) for step in trial.steps]
+    return [(step.thread, step.inspected) for step in trial.steps]
 
 
 @pytest.mark.parametrize("make", [Lock, RLock])
@@ -223,11 +223,11 @@ def test_who_comes_back_from_a_condition_holds_its_lock_again() -> None:
     schedule = explore(await_notice, notify, setup=lambda: s, preemptions=0).trials[0].schedule
     s.n = 0
     trial = replay(schedule, await_notice, notify, setup=lambda: s, inspect=lambda s: holder(s.it._lock))
-    assert [(step.thread, step.seen) for step in trial.steps if step.where.text == "return s.n"] == [("A", "A")]
+    assert [(step.thread, step.inspected) for step in trial.steps if step.where.text == "return s.n"] == [("A", "A")]
 
 
 def test_a_holder_is_asked_of_locks_only() -> None:
-    with pytest.raises(ExploreError, match="no Lock and no RLock"):
+    with pytest.raises(ExploreError, match="neither a Lock nor an RLock"):
         holder(Condition())
 
 

@@ -11,7 +11,7 @@ from programs import PROGRAMS
 from yolothreads.errors import ExploreError
 from yolothreads.races import WRONG, explore, holder, replay
 from yolothreads.races.schedule import Schedule, Stop, parse
-from yolothreads.races.switch import MONITORING
+from yolothreads.races.tracing import MONITORING
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -35,7 +35,7 @@ def test_replay_gives_the_same_outcome_100_times_of_100() -> None:
 
 def test_replay_shows_who_ran_which_line_and_what_the_state_was() -> None:
     trial = replay(bad_counter(), bodies.bump, bodies.bump, **COUNTER, inspect=lambda s: s.n)
-    steps = [(step.thread, step.where.text, step.seen) for step in trial.steps]
+    steps = [(step.thread, step.where.text, step.inspected) for step in trial.steps]
     assert steps[0] == ("A", "value = s.n", 0)
     assert steps[-3:] == [("B", "value = s.n", 0), ("B", "s.n = value + 1", 0), ("A", "s.n = value + 1", 1)]
 
@@ -45,7 +45,7 @@ def test_replay_shows_who_waits_for_a_lock_and_who_holds_it() -> None:
     schedule = next(t.schedule for t in program.explore().trials if t.where.text == "s.n = value + 1")
     options = {**program.options, "inspect": lambda s: holder(s.lock)}
     steps = replay(schedule, *program.bodies, **options).steps
-    told = [(s.thread, s.where.text, s.waits, s.seen) for s in steps]
+    told = [(s.thread, s.where.text, s.waits, s.inspected) for s in steps]
     first, second = schedule[0], "AB".replace(schedule[0], "")
     assert told[:3] == [
         (first, "with s.lock:", (), ""),

@@ -1,4 +1,4 @@
-"""What the kit promises about its pools, beside what was measured.
+"""Goals of the kit for its pools, with the measured values.
 
 The goals are for two CPU cores, yolo11n and 640 pixels; those for CUDA for one GPU and 32 callers.
 """
@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from yolothreads.bench.ceilings import BareForward, BareOnnx
-from yolothreads.bench.contenders import EveryTask, PlainThreads
+from yolothreads.bench.contenders import BareForward, BareOnnx, EveryTask, PlainThreads
 from yolothreads.measure import Comparison, Spread
 from yolothreads.memory import Memory
 from yolothreads.tables import Table
@@ -21,7 +20,7 @@ RATIOS = (
     ("Replicas", "ModelPerThread", 1.0),
     ("ModelPerThread", BARE, None),
     ("ModelPerThread", EveryTask.name, None),
-    ("ModelPerThread", PLAIN, 0.97),  # what the pool itself costs: below 3 %
+    ("ModelPerThread", PLAIN, 0.97),  # the overhead of the pool itself: below 3 %
     ("OnnxSession", "ModelPerThread", 1.2),
     ("OnnxSession", BARE_ONNX, 0.9),
     ("ModelPerProcess", BARE, 0.85),
@@ -34,7 +33,7 @@ FLAT_MB = 10.0  # a guess at what allocators may keep: 10,000 images themselves 
 
 
 class Goal(NamedTuple):
-    """A figure, and how high it must (`least`) or may (`most`) be. Both are None for one that nobody promised."""
+    """A measured value with its lower bound (`least`) or upper bound (`most`); without a bound it is no goal."""
 
     what: str
     measured: Spread
@@ -43,14 +42,14 @@ class Goal(NamedTuple):
 
     @property
     def met(self) -> bool | None:
-        """Whether the median is as promised."""
+        """Whether the median is within the bounds; None if there is no bound."""
         if self.least is None and self.most is None:
             return None
         return (self.least or 0) <= self.measured.median <= (self.most or float("inf"))
 
 
 def of_speed(found: Comparison, device: str) -> Iterator[Goal]:
-    """The ratios of those that were measured."""
+    """Yield the ratios between contenders that were measured."""
     names = {measurement.pool for measurement in found}
     for one, other, least in RATIOS + (ON_CUDA if device.startswith("cuda") else ON_CPU):
         if {one, other} <= names:
@@ -58,10 +57,10 @@ def of_speed(found: Comparison, device: str) -> Iterator[Goal]:
 
 
 def of_memory(found: Mapping[str, Mapping[int, Memory]]) -> Iterator[Goal]:
-    """What a further worker of `Replicas` costs, and all of them beside as many YOLO objects; MB at worker counts."""
+    """Yield the MB per further worker of `Replicas`, and its memory relative to that of as many YOLO objects."""
     replicas, models = found.get("Replicas", {}), found.get("ModelPerThread", {})
     few, many = min(replicas, default=0), max(replicas, default=0)
-    # After work both hold what allocators keep for each thread, which is no part of a model and has no goal.
+    # After work both include what allocators keep per thread, which is no part of a model and has no goal.
     for field, when, further_mb, of_models in (
         ("opened_mb", "opened", FURTHER_MB, OF_MODELS),
         ("worked_mb", "after work", None, None),
@@ -75,13 +74,13 @@ def of_memory(found: Mapping[str, Mapping[int, Memory]]) -> Iterator[Goal]:
 
 
 def of_mapping(found: Mapping[str, Mapping[int, float]]) -> Iterator[Goal]:
-    """How much more memory each pool takes after the last image of a long `map` than before the first."""
+    """Yield the growth of each pool's memory over a long `map`."""
     for pool, marks in found.items():
         yield Goal(f"MB more after mapping {max(marks):,} images, {pool}", _one(marks[max(marks)]), most=FLAT_MB)
 
 
 def table(goals: Sequence[Goal], caption: str = "") -> Table:
-    """One row a figure."""
+    """Return one row per value."""
     rows = [
         (goal.what, f"{goal.measured:.2f}", _promised(goal), "-" if goal.met is None else "yes" if goal.met else "no")
         for goal in goals
@@ -90,7 +89,7 @@ def table(goals: Sequence[Goal], caption: str = "") -> Table:
 
 
 def to_dict(goals: Sequence[Goal]) -> dict[str, Any]:
-    """The same as plain numbers, by the name of the figure."""
+    """Return the same as plain numbers, by the name of the value."""
     return {
         goal.what: {**asdict(goal.measured), "least": goal.least, "most": goal.most, "met": goal.met} for goal in goals
     }

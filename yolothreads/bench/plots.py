@@ -1,4 +1,4 @@
-"""The pictures of a bench. Their text twins are its tables."""
+"""Figures of the benchmarks. Their text twins are the tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ _MARKS = "osD^vPX*<>"
 
 
 def save(figures: Mapping[str, Figure], folder: str | Path) -> list[Path]:
-    """Write each figure as NAME.png into a folder, which is made if need be. Raises OutputError where it cannot be."""
+    """Write each figure as NAME.png into a folder, which is made if it does not exist.
+
+    Raises:
+        OutputError: a file or the folder could not be written.
+    """
     paths = [Path(folder, f"{name}.png") for name in figures]
     with writing(f'"{folder}" could not be written', "name another folder"):
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -29,14 +33,14 @@ def save(figures: Mapping[str, Figure], folder: str | Path) -> list[Path]:
 def lines(
     series: Mapping[str, Mapping[int, Spread]], title: str, labels: tuple[str, str], stamp: str, *, log: bool = False
 ) -> Figure:
-    """Draw a line for each name through its medians, with the range of the rounds; what is no pool is dashed.
+    """Draw one line per name through its medians, with the range of the rounds; upper bounds are dashed.
 
     Args:
         series: for each name, its values by number of workers, pixels or images.
-        title: what it shows.
-        labels: of the two axes, with units.
-        stamp: where it was measured.
-        log: whether the y-axis, too, grows by factors.
+        title: the title of the figure.
+        labels: the labels of the two axes, with units.
+        stamp: the machine that it was measured on.
+        log: make the y-axis logarithmic, too.
     """
     figure, (axes,) = charts.canvas(title, 5.0, stamp=stamp)
     for number, (name, values) in enumerate(series.items()):
@@ -63,7 +67,7 @@ def lines(
 
 
 def speeds(found: Comparison, ceiling: str) -> Figure:
-    """Draw a bar for each contender: images per second, with the range of its rounds, and the ceiling as a line."""
+    """Draw one bar per contender: images per second with the range of its rounds. The upper bound is a line."""
     figure, (axes,) = charts.canvas("Throughput", 1.5 + 0.33 * len(found), stamp=found.stamp)
     speeds = {m.pool: (m.images_per_s.median, m.images_per_s.low, m.images_per_s.high) for m in found}
     charts.bars(axes, speeds, [palette.SKY if m.judged else palette.SILVER for m in found])
@@ -74,7 +78,7 @@ def speeds(found: Comparison, ceiling: str) -> Figure:
 
 
 def latencies(found: Comparison) -> Figure:
-    """Draw for each pool the latency of half its images and of all but one in a hundred, as a ring and a square."""
+    """Draw the median and the 99th percentile of each pool's latency, as a ring and a square."""
     measured = [(m.pool, m.latency_p50_ms, m.latency_p99_ms) for m in found if m.latency_p50_ms and m.latency_p99_ms]
     callers = max(m.workers for m in found if m.judged)
     title = f"Latency, with {callers} callers at once"
@@ -85,6 +89,6 @@ def latencies(found: Comparison) -> Figure:
         axes.plot(most, row, "s", color=palette.RED, label="" if row else "99 of 100 images (p99)")
     charts.name_rows(axes, [name for name, *_ in measured])
     axes.set_xlim(left=0)
-    axes.set_xlabel("milliseconds from asking to having")
+    axes.set_xlabel("milliseconds from the call to its result")
     charts.legend(axes)
     return figure

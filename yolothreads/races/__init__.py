@@ -1,24 +1,23 @@
-"""Races: small functions under every schedule within a bound, and how often something goes wrong by itself.
+"""Runs code under every thread schedule within a bound, and measures how often it fails unforced.
 
     explorer     explore() and replay()
-    search       every schedule with at most so many preemptions      random_runs   random priorities instead
-    trial        one schedule: fresh state, one run, the kind of its outcome
-    scheduler    runs the bodies in real threads, one at a time       watchdog      ends what hangs
-    blocking     knows at once that a thread blocks                   switch        stops a thread before a line
-    schedule     a schedule as a string                               task          a controlled thread
-    outcomes     what was found: table, source map, picture           trials        the same without forcing
+    search       the schedules that are run                  session      what stays the same from one to the next
+    scheduler    one run under one schedule                  threads      controlled threads
+    blocking     reports every wait to the scheduler         tracing      stops a thread before a line
+    schedule     a schedule as a string                      judge        right or wrong
+    results      the data                                    report       tables, source map, drawing
+    rates        unforced trials
 
-Standard library only; it knows nothing of YOLO.
+Standard library only, and independent of YOLO.
 """
 
 from yolothreads.races.blocking import holder, is_exploring
-from yolothreads.races.equality import same
 from yolothreads.races.explorer import explore, replay
-from yolothreads.races.lines import Where
-from yolothreads.races.outcomes import KINDS, Exploration, Outcome, Step, Trial, side_by_side
+from yolothreads.races.judge import same
+from yolothreads.races.rates import Rate, rate
+from yolothreads.races.report import Drawing, Exploration, SideBySide, SourceMap, side_by_side
+from yolothreads.races.results import DEADLOCK, EXCEPTION, KINDS, RIGHT, WRONG, Outcome, Step, Trial, Where
 from yolothreads.races.schedule import label
-from yolothreads.races.trials import DEADLOCK, EXCEPTION, RIGHT, WRONG, Rate, rate
-from yolothreads.races.views import Drawing, SideBySide, SourceMap
 
 __all__ = [
     "DEADLOCK",

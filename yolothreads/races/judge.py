@@ -1,31 +1,60 @@
-"""Whether an outcome is right: some order of the bodies, run one after the other, gives it."""
+"""Whether an outcome is right: some order of the bodies, run one after the other, has the same."""
 
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from yolothreads.errors import ExploreError
+from yolothreads.races.results import EXCEPTION, RIGHT, WRONG
 from yolothreads.races.schedule import label
-from yolothreads.races.task import Run
-from yolothreads.races.trials import DEADLOCK, EXCEPTION, RIGHT, WRONG
+
+
+def same(a: Any, b: Any) -> bool:
+    """Return whether two values are equal: numbers (nan too), strings, arrays, tensors, containers, and any with `==`.
+
+    Raises:
+        ExploreError: the values are equal only to themselves.
+    """
+    if a is b:
+        return True
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, float) and isinstance(b, float):
+        return a == b or (a != a and b != b)
+    if hasattr(a, "shape") and hasattr(b, "shape"):
+        return tuple(a.shape) == tuple(b.shape) and bool(((a == b) | ((a != a) & (b != b))).all())
+    if isinstance(a, BaseException) and isinstance(b, BaseException):
+        return _same_error(a, b)
+    if type(a) is type(b) and getattr(type(a), "__eq__", None) is object.__eq__:
+        raise ExploreError(
+            f"Two results of type {type(a).__name__} cannot be compared, because each is equal only to itself; "
+            f"pass same=, or let the bodies return a value that can be compared."
+        )
+    return bool(a == b)
 
 
 class Judge:
-    """Holds what the sequential orders give: a result or an exception for each body, then what was observed."""
+    """Knows the results of the sequential orders, and compares each run with them.
+
+    The results of a run are one result or exception for each body, then the observed value.
+    """
 
     def __init__(
         self,
+        bodies: int,
         same: Callable[[Any, Any], bool],
         describe: Callable[[Sequence[Any], Sequence[Sequence[Any]]], str] | None,
     ):
-        self._same, self.describe = same, describe
+        self._bodies, self._same, self._describe = bodies, same, describe
         self.references: list[tuple[Any, ...]] = []
 
-    def equal(self, got: tuple[Any, ...], wanted: tuple[Any, ...]) -> bool:
-        """Whether two runs gave the same: results, exceptions by type and text, and what was observed."""
-        for a, b in zip(got, wanted, strict=True):
+    def equal(self, results: tuple[Any, ...], reference: tuple[Any, ...]) -> bool:
+        """Return whether two runs had the same results; exceptions are compared by type and text."""
+        for a, b in zip(results, reference, strict=True):
             if isinstance(a, BaseException) or isinstance(b, BaseException):
                 if not _same_error(a, b):
                     return False
@@ -41,22 +70,21 @@ class Judge:
                 ) from error
         return True
 
-    def kind(self, run: Run, results: tuple[Any, ...]) -> tuple[str, str]:
-        """The kind of a run's outcome, and what is wrong with it in words."""
-        if run.failure:
-            return DEADLOCK, f"{run.failure}\n{run.stacks}"
+    def kind(self, results: tuple[Any, ...]) -> tuple[str, str]:
+        """Return the kind of a run's outcome, and its description in words."""
         if not self.references:  # no order ends by itself: the bodies need one another
             self.references.append(results)
-        if any(self.equal(results, wanted) for wanted in self.references):
-            return RIGHT, "as some order gives"
+        if any(self.equal(results, reference) for reference in self.references):
+            return RIGHT, "as in some sequential order"
         for i, result in enumerate(results):
             if isinstance(result, BaseException) and not any(
-                _same_error(wanted[i], result) for wanted in self.references
+                _same_error(reference[i], result) for reference in self.references
             ):
-                return EXCEPTION, f"{_name(i, len(run.bodies))} raised {type(result).__name__}: {result}"
-        if self.describe is not None and (told := self.describe(results, self.references)):
-            return WRONG, told
-        orders = " or ".join(dict.fromkeys(short(wanted) for wanted in self.references[:3]))
+                name = label(i) if i < self._bodies else "observe"
+                return EXCEPTION, f"{name} raised {type(result).__name__}: {result}"
+        if self._describe is not None and (description := self._describe(results, self.references)):
+            return WRONG, description
+        orders = " or ".join(dict.fromkeys(short(reference) for reference in self.references[:3]))
         return WRONG, f"gave {short(results)}; one after the other they give {orders}"
 
 
@@ -64,12 +92,8 @@ def _same_error(a: Any, b: Any) -> bool:
     return type(a) is type(b) and str(a) == str(b)
 
 
-def _name(i: int, bodies: int) -> str:
-    return label(i) if i < bodies else "observe"
-
-
 def short(value: Any) -> str:
-    """A value in a few words."""
+    """Return a value in a few words."""
     if isinstance(value, tuple):
         return f"({', '.join(map(short, value))})"
     return repr(value) if isinstance(value, BaseException) else reprlib.repr(value)

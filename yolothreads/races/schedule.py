@@ -1,28 +1,35 @@
-"""A schedule as a string that a person can read and type.
+"""A schedule as a string that a person can read and type, and the strategies that follow one.
 
     A@predict:557#1>B | py3.11 ultralytics-8.4.190 5f3a91c2
 
-A runs first; when it is about to run line 557 of `predict` for the first time, B goes on. Where nothing is said, a
-thread runs until it ends or waits, and then the first one that can goes on. Behind the bar stand the versions and a
-digest of the watched source, without which the line numbers mean nothing.
+A runs first; when it is about to run line 557 of `predict` for the first time, B goes on. Between two stops, a thread
+runs until it ends or waits; then the first thread that can run goes on. After the bar come the versions and a digest
+of the watched source, without which the line numbers mean nothing.
 
-Other places: `A@wait#2>C` (A waits for the second time: C goes on, of those that can), `A@end#1>C`, `A@sleep#1>B`;
-`A@bump:12+8#1>B` is the instruction 8 bytes into the code of `bump`, on its line 12. `random 3/450/17` is run 17 of the
-random strategy with depth 3 and 450 steps.
+Other places: `A@wait#2>C` (A waits for the second time: C goes on, of those that can run), `A@end#1>C`,
+`A@sleep#1>B`; `A@bump:12+8#1>B` is the instruction 8 bytes into the code of `bump`, on its line 12. `random 3/450/17`
+is run 17 of the random strategy with depth 3 and 450 steps.
 """
 
 from __future__ import annotations
 
+import random
 import re
-import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from types import CodeType
 from zlib import crc32
 
 from yolothreads.errors import ExploreError
-from yolothreads.races.watch import Watch
+from yolothreads.races.threads import LogEntry, Task
 
 WAIT, LOCKED, END, SLEEP = "wait", "lock", "end", "sleep"
+"""Events in the log of a run that have no line: a thread waits, waits for a lock, ends or sleeps."""
+
 LONGEST = 119
+NO_POINT, EVERY_POINT = -1, -2
+"""Instead of a line: a strategy need not be asked at any switch point, or has to be asked at every one."""
+
 _STOP = re.compile(
     r"(?P<thread>[A-Z]\d*)@(?:(?P<special>wait|end|sleep)#(?P<times>\d+)|"
     r"(?P<function>[^:@>\s]*):(?P<line>\d+)(?:\+(?P<offset>\d+))?#(?P<visit>\d+))>(?P<next>[A-Z]\d*)"
@@ -31,19 +38,22 @@ _RANDOM = re.compile(r"random (\d+)/(\d+)/(\d+)( instruction)?")
 
 
 def label(body: int) -> str:
-    """How a schedule names a body: A, B, C and so on."""
+    """Return the name of a body in a schedule: A, B, C and so on."""
     return chr(ord("A") + body)
 
 
 def plain(function: str, letters: int = 99) -> str:
-    """How a schedule names a function: `lambda` for `<lambda>`; a long name is cut, with a check of all of it."""
+    """Return the name of a function in a schedule: `lambda` for `<lambda>`.
+
+    A name of more than `letters` letters is cut and ends with a checksum of the whole name.
+    """
     name = function.strip("<>")
     return name if len(name) <= letters else f"{name[:letters]}~{crc32(name.encode()) & 0xFFFF:04x}"
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Thread `thread`, at its `visit`-th visit to a place, is stopped, and thread `next` goes on."""
+    """One stop: thread `thread` is stopped at its `visit`-th visit to a place, and thread `next` goes on."""
 
     thread: str
     function: str  # or one of WAIT, END and SLEEP, which have no line
@@ -54,7 +64,7 @@ class Stop:
 
     @property
     def at(self) -> int:
-        """What a switch point is known by inside its function: the instruction's offset, or the line."""
+        """The key of a switch point inside its function: the instruction's offset, or the line."""
         return self.line if self.offset is None else self.offset
 
     @property
@@ -63,14 +73,14 @@ class Stop:
         return self.function not in (WAIT, END)
 
     def place(self, letters: int = 99) -> str:
-        """The place as text, with so many letters of the function's name."""
+        """Return the place as text, with at most `letters` letters of the function's name."""
         if not self.line:
             return f"{self.function}#{self.visit}"
         offset = "" if self.offset is None else f"+{self.offset}"
         return f"{plain(self.function, letters)}:{self.line}{offset}#{self.visit}"
 
     def is_at(self, thread: str, function: str, at: int) -> bool:
-        """Whether a thread's switch point is at this place; a function's name may have been cut."""
+        """Return whether a thread's switch point is at this place; a function's name may have been cut."""
         if at != self.at or thread != self.thread or not self.line:
             return False
         own = plain(self.function)
@@ -79,7 +89,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Random:
-    """Run `seed` of the random strategy: `depth` priorities, with their changes spread over `steps` switch points."""
+    """Run `seed` of the random strategy: `depth` priorities, whose changes are spread over `steps` switch points."""
 
     depth: int
     steps: int
@@ -89,7 +99,7 @@ class Random:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Who begins, and where the threads are stopped; or one run of the random strategy."""
+    """The thread that runs first and the stops; or one run of the random strategy."""
 
     first: str
     stops: tuple[Stop, ...] = ()
@@ -97,15 +107,15 @@ class Schedule:
 
     @property
     def preemptions(self) -> int:
-        """How many threads are stopped that could have gone on."""
+        """The number of stops of a thread that could have gone on."""
         return sum(stop.is_preemption for stop in self.stops)
 
     def then(self, stop: Stop) -> Schedule:
-        """The same with one more stop."""
+        """Return the same schedule with one more stop."""
         return replace(self, stops=(*self.stops, stop))
 
     def text(self, version: str) -> str:
-        """The string; names of functions are cut where it would be longer than 119 characters."""
+        """Return the string; function names are cut where it would be longer than 119 characters."""
         for letters in (99, 12, 6, 3, 0):
             text = f"{self._stops(letters)} | {version}"
             if len(text) <= LONGEST:
@@ -118,64 +128,136 @@ class Schedule:
             return f"random {plan.depth}/{plan.steps}/{plan.seed}{' instruction' * plan.instructions}"
         text, running = self.first, self.first
         for stop in self.stops:
-            text += (
-                f"@{stop.place(letters)}>{stop.next}"
-                if stop.thread == running
-                else (f" {stop.thread}@{stop.place(letters)}>{stop.next}")
-            )
+            thread = "" if stop.thread == running else f" {stop.thread}"
+            text += f"{thread}@{stop.place(letters)}>{stop.next}"
             running = stop.next
         return text
 
 
 def parse(text: str, version: str) -> Schedule:
-    """The schedule that a string says.
+    """Return the schedule that a string describes.
 
     Raises:
-        ExploreError: the string is no schedule, or was made for other versions or another source than `version` says.
+        ExploreError: the string is not a schedule, or was made for another version than `version`.
     """
-    said, bar, made_for = (part.strip() for part in text.partition("|"))
+    plan, bar, made_for = (part.strip() for part in text.partition("|"))
     if not bar:
         raise ExploreError(
-            f"The schedule '{text}' does not say what it was made for; copy it whole, with what follows '|'."
+            f"The schedule '{text}' does not say what it was made for; copy the whole string, with the part after '|'."
         )
     if made_for != version:
         raise ExploreError(
-            f"The schedule was made for '{made_for}', but what is watched here is '{version}'. Its lines may have "
-            f"moved, so it would show something else: explore again."
+            f"The schedule was made for '{made_for}', but the watched code here is '{version}'. Its lines may have "
+            f"moved, so a replay would be misleading: explore again."
         )
-    if match := _RANDOM.fullmatch(said):
+    if match := _RANDOM.fullmatch(plan):
         depth, steps, seed, instructions = match.groups()
         return Schedule("", random=Random(int(depth), int(steps), int(seed), bool(instructions)))
-    first, *words = said.split() or [""]
+    first, *words = plan.split() or [""]
     if ">" in first:  # the thread that begins is the one that is stopped first
         first, words = first.partition("@")[0], [first, *words]
     if not re.fullmatch(r"[A-Z]\d*", first):
-        raise ExploreError(f"The schedule '{said}' does not begin with a thread, such as A; check what was typed.")
-    stops: list[Stop] = []
-    for word in words:
-        *places, last = word.split(">")
-        for place, following in zip(places, [*places[1:], last], strict=True):
-            match = _STOP.fullmatch(f"{place}>{following.partition('@')[0]}")
-            if match is None:
-                raise ExploreError(f"'{place}>{following}' in the schedule is no stop, such as A@predict:557#1>B.")
-            stops.append(_stop(match))
-        if "@" in last or not places:
-            raise ExploreError(f"'{word}' in the schedule does not end with the thread that goes on, such as '>B'.")
-    return Schedule(first, tuple(stops))
+        raise ExploreError(f"The schedule '{plan}' does not begin with a thread, such as A; check the spelling.")
+    return Schedule(first, tuple(stop for word in words for stop in _parse_stops(word)))
 
 
-def _stop(match: re.Match[str]) -> Stop:
-    get = match.groupdict()
-    name = get["special"] or get["function"]
-    offset = int(get["offset"]) if get["offset"] else None
-    return Stop(get["thread"], name, int(get["line"] or 0), offset, int(get["visit"] or get["times"] or 1), get["next"])
+def _parse_stops(word: str) -> list[Stop]:
+    """Return the stops of one word, such as `A@bump:12#1>B@bump:12#1>A`."""
+    *places, last = word.split(">")
+    stops = []
+    for place, following in zip(places, [*places[1:], last], strict=True):
+        match = _STOP.fullmatch(f"{place}>{following.partition('@')[0]}")
+        if match is None:
+            raise ExploreError(f"'{place}>{following}' in the schedule is no stop; write it as A@predict:557#1>B.")
+        get = match.groupdict()
+        offset = int(get["offset"]) if get["offset"] else None
+        name, visit = get["special"] or get["function"], int(get["visit"] or get["times"])
+        stops.append(Stop(get["thread"], name, int(get["line"] or 0), offset, visit, get["next"]))
+    if "@" in last or not places:
+        raise ExploreError(f"'{word}' in the schedule does not end with the thread that goes on; add it, as in '>B'.")
+    return stops
 
 
-def version_of(watch: Watch) -> str:
-    """What a schedule of this code depends on: Python, the versions of the watched packages, a digest of the source."""
-    words = [f"py{sys.version_info.major}.{sys.version_info.minor}"]
-    for package in dict.fromkeys(watch.packages):
-        number = getattr(sys.modules.get(package), "__version__", None)
-        if isinstance(number, str):
-            words.append(f"{package}-{number}"[:30])
-    return " ".join([*words[:3], watch.digest()])
+class Follow:
+    """Strategy that follows a schedule: a thread runs until the next stop; where several can go on, the first does."""
+
+    def __init__(self, schedule: Schedule, log: list[LogEntry]):
+        self._first, self._plan, self._log = schedule.first, list(schedule.stops), log
+        self.diverged = ""
+        self._await_next()
+
+    def _await_next(self) -> None:
+        """Wait for the next stop; earlier visits to its place count."""
+        self.followed = len(self._log)
+        self.stop: Stop | None = self._plan.pop(0) if self._plan else None
+        self.at = self.stop.at if self.stop is not None else NO_POINT
+        if self.stop is not None and self.stop.line:
+            earlier = sum(
+                not isinstance(code, str) and self.stop.is_at(task.label, code.co_name, at)
+                for task, code, at, _ in self._log
+            )
+            self._visits_left = self.stop.visit - earlier
+
+    @property
+    def unfollowed(self) -> list[Stop]:
+        """The stops that no thread reached."""
+        return [*([self.stop] if self.stop else []), *self._plan]
+
+    def first(self, bodies: Sequence[Task]) -> Task:
+        """Return the thread that runs first."""
+        return next((t for t in bodies if t.label == self._first), bodies[0])
+
+    def at_point(self, me: Task, code: CodeType, at: int, runnable: Callable[[Task], list[Task]]) -> Task:
+        """Return the thread that goes on at a switch point; `runnable` returns the others that could."""
+        if self.stop is None or not self.stop.is_at(me.label, code.co_name, at):
+            return me
+        self._visits_left -= 1
+        return me if self._visits_left else self._next_thread(me, runnable(me))
+
+    def at_event(self, me: Task, name: str, number: int, runnable: Sequence[Task], default: Task) -> Task:
+        """Return the thread that goes on where a thread waits, ends or sleeps for the `number`-th time."""
+        stop = self.stop
+        if stop is None or (stop.function, stop.thread, stop.visit) != (name, me.label, number):
+            return default
+        return self._next_thread(default, runnable)
+
+    def _next_thread(self, default: Task, runnable: Sequence[Task]) -> Task:
+        assert self.stop is not None
+        target = next((t for t in runnable if t.label == self.stop.next), None)
+        if target is None:
+            self.diverged = f"{self.stop.next} cannot go on at {self.stop.place()}"
+        self._await_next()
+        return target or default
+
+
+class Priorities(Follow):
+    """Random strategy: each thread gets a high priority, and at `depth - 1` steps the running one drops below all.
+
+    S. Burckhardt, P. Kothari, M. Musuvathi, S. Nagarakatte: "A randomized scheduler with probabilistic guarantees of
+    finding bugs", ASPLOS 2010.
+    """
+
+    def __init__(self, plan: Random, log: list[LogEntry]):
+        super().__init__(Schedule(""), log)
+        self._random = random.Random(f"{plan.depth}/{plan.steps}/{plan.seed}")
+        steps = [self._random.randint(1, plan.steps) for _ in range(plan.depth - 1)]
+        self._drops = {step: float(-1 - i) for i, step in enumerate(steps)}
+        self._priorities: dict[str, float] = {}
+        self.at = EVERY_POINT
+
+    def _priority(self, task: Task) -> float:
+        return self._priorities.setdefault(task.label, self._random.random())
+
+    def first(self, bodies: Sequence[Task]) -> Task:
+        """Return the thread that runs first."""
+        return max(bodies, key=self._priority)
+
+    def at_point(self, me: Task, code: CodeType, at: int, runnable: Callable[[Task], list[Task]]) -> Task:
+        """Return the thread with the highest priority at a switch point."""
+        if len(self._log) in self._drops:
+            self._priorities[me.label] = self._drops[len(self._log)]
+        return max((me, *runnable(me)), key=self._priority)
+
+    def at_event(self, me: Task, name: str, number: int, runnable: Sequence[Task], default: Task) -> Task:
+        """Return the thread with the highest priority where a thread waits, ends or sleeps."""
+        return max(runnable, key=self._priority)

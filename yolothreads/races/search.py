@@ -1,194 +1,245 @@
-"""Every schedule with at most so many preemptions, each kind of equal ones once."""
+"""The schedules that are run: all with at most so many preemptions, or some with random priorities."""
 
 from __future__ import annotations
 
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 
-from yolothreads.races.lines import Where
-from yolothreads.races.outcomes import Exploration, Trial
-from yolothreads.races.schedule import LOCKED, Schedule, Stop, label, plain
-from yolothreads.races.task import Run
-from yolothreads.races.trial import Trials
-
-
-@dataclass(slots=True)
-class Item:
-    """A schedule to run, the run that it branches off from, and schedules that cannot differ from it."""
-
-    schedule: Schedule
-    path: tuple[int, ...]  # where it branches off, in the log of each run before it: the order of the program
-    where: Where | None = None
-    parent: Trial | None = None
-    siblings: dict[tuple[int, str], Item] | None = None  # all that branch off the same run, by place in it and target
-    equal: tuple[tuple[Schedule, Where | None], ...] = ()
-    known: bool = False  # it cannot differ from its parent
-
-    @property
-    def count(self) -> int:
-        """How many schedules it stands for."""
-        return 1 + len(self.equal)
+from yolothreads.races.results import Trial, Where
+from yolothreads.races.schedule import LOCKED, Random, Schedule, Stop, plain
+from yolothreads.races.scheduler import Execution
+from yolothreads.races.session import Session
 
 
 class Search:
-    """The levels of a search: all schedules with 0 preemptions, then with 1, and so on."""
+    """Base class of the strategies: keeps the trials, and the reason why the search ended early."""
 
-    def __init__(
-        self,
-        trials: Trials,
-        preemptions: int,
-        seed: int,
-        reduce: bool,
-        until: float,
-        progress: Callable[[int, int], None] | None,
-        on_trial: Callable[[Trial], None] | None,
-    ):
-        self.trials, self.preemptions, self.reduce, self.until = trials, preemptions, reduce, until
-        self.chance = random.Random(seed)
-        self.progress, self.on_trial = progress, on_trial
-        self.done: list[tuple[tuple[int, ...], Trial]] = []
-        self.run = 0
-        self.known = 0  # schedules that were found to exist
-        self.diverged: list[str] = []
+    def __init__(self, session: Session):
+        self.session, self.options = session, session.options
+        self.until = time.perf_counter() + session.options.budget_s
+        self.trials: list[Trial] = []
+        self.run_count = 0
+        self.total = 0  # schedules that are known to exist
         self.ended_by = ""
+        self.exhausted = False
+        self.bound = ""  # the task in words, and the reason why it ended
+        self.notes: list[str] = []
 
-    def found(self) -> Callable[..., Exploration]:
-        """Search; gives what makes the report."""
-        level = [Item(Schedule(label(i)), (i,)) for i in range(len(self.trials.bodies))]
-        self.known = len(level)
+    def search(self) -> None:
+        """Search until everything is done, the budget is spent, or somebody stops it."""
         try:
-            for preemptions in range(self.preemptions + 1):
-                level = self._level(level, preemptions)
-                if self.ended_by:
-                    break
+            self._search()
         except KeyboardInterrupt:
             self.ended_by = "interrupted"
-        exhausted = not self.ended_by and not self.diverged
-        bound = f"At most {self.preemptions} preemption{'s' * (self.preemptions != 1)}, "
-        if exhausted:
-            bound += "every schedule:"
+        self._report()
+
+    def _search(self) -> None:
+        raise NotImplementedError
+
+    def _report(self) -> None:
+        """Set `bound` and the other fields about the whole search."""
+        raise NotImplementedError
+
+    def _is_out_of_time(self) -> bool:
+        if time.perf_counter() > self.until:
+            self.ended_by = "the budget ended first"
+        return bool(self.ended_by)
+
+    def _keep(self, trial: Trial) -> None:
+        self.trials.append(trial)
+        if self.options.on_trial is not None:
+            self.options.on_trial(trial)
+
+    def _report_progress(self) -> None:
+        if self.options.progress is not None:
+            self.options.progress(len(self.trials), self.total)
+
+
+class RandomSearch(Search):
+    """Runs with random priorities (PCT): any of them may meet a bug, with a known least probability."""
+
+    def _search(self) -> None:
+        self.total = self.options.runs
+        self.steps = max(1, self.session.steps)
+        first_seed = self.options.seed * 1_000_000
+        for seed in range(first_seed, first_seed + self.options.runs):
+            if self._is_out_of_time():
+                return
+            schedule = Schedule("", random=Random(self.options.depth, self.steps, seed, self.session.instructions))
+            self._keep(self.session.trial(schedule, self.session.run(schedule)))
+            self._report_progress()
+
+    def _report(self) -> None:
+        """State the guarantee: one run meets a bug of depth d with at least 1 / (n k^(d-1)) (PCT, theorem 3)."""
+        self.run_count = len(self.trials)
+        threads, depth = len(self.session.scheduler.tasks.all), self.options.depth
+        p = 1 / (threads * self.steps ** (depth - 1))
+        reason = f" ({self.ended_by})" if self.ended_by else ""
+        self.bound = (
+            f"Random priorities, {self.run_count} of {self.total} runs{reason}: one run meets a bug of depth {depth} "
+            f"or less with a probability of at least 1/({threads} x {self.steps}^{depth - 1}) = {p:.2g}, all of them "
+            f"with at least {1 - (1 - p) ** self.run_count:.2g}."
+        )
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A schedule to run, the run that it branches off, and other schedules that cannot differ from it."""
+
+    schedule: Schedule
+    path: tuple[int, ...]  # the place where it branches off, in the log of each run before it: the order of the program
+    where: Where | None = None
+    parent: Trial | None = None
+    siblings: dict[tuple[int, str], Candidate] | None = None  # all branches of the same run, by place and next thread
+    equal: tuple[tuple[Schedule, Where | None], ...] = ()
+    equals_parent: bool = False  # it cannot differ from its parent
+
+    @property
+    def count(self) -> int:
+        """The number of schedules that it stands for."""
+        return 1 + len(self.equal)
+
+
+class LevelSearch(Search):
+    """All schedules with 0 preemptions, then all with 1, and so on; each kind of equal ones is run once."""
+
+    def _search(self) -> None:
+        self._random = random.Random(self.options.seed)
+        self._paths: list[tuple[int, ...]] = []  # of the trials
+        self._diverged: list[str] = []
+        self._first_code = {
+            name: getattr(body, "__code__", None)
+            for name, body in zip(self.session.labels, self.options.bodies, strict=True)
+        }
+        level = [Candidate(Schedule(name), (i,)) for i, name in enumerate(self.session.labels)]
+        self.total = len(level)
+        for preemptions in range(self.options.preemptions + 1):
+            level = self._run_level(level, preemptions)
+            if self.ended_by:
+                return
+
+    def _report(self) -> None:
+        self.exhausted = not self.ended_by and not self._diverged
+        limit = self.options.preemptions
+        self.bound = f"At most {limit} preemption{'s' * (limit != 1)}, "
+        if self.exhausted:
+            self.bound += "every schedule:"
         else:
             reason = self.ended_by or "some schedules could not be followed"
-            bound += f"NOT every schedule ({reason}): {len(self.done)} of at least {self.known}:"
-        notes = [f"Could not be followed from run to run: {text}" for text in self.diverged[:3]]
-        done = sorted(self.done, key=lambda pair: (len(pair[0]), pair[0]))
-        return partial(
-            Exploration, tuple(trial for _, trial in done), self.run, self.known, bound,
-            exhausted, **self.trials.facts(notes),
-        )  # fmt: skip
+            self.bound += f"NOT every schedule ({reason}): {len(self.trials)} of at least {self.total}:"
+        self.notes = [f"Could not be followed from run to run: {text}" for text in self._diverged[:3]]
+        order = sorted(range(len(self.trials)), key=lambda i: (len(self._paths[i]), self._paths[i]))
+        self.trials = [self.trials[i] for i in order]
 
-    def _level(self, level: list[Item], preemptions: int) -> list[Item]:
-        """Run all schedules of one level; gives those of the next."""
-        following: list[Item] = []
-        self.chance.shuffle(level)
+    def _run_level(self, level: list[Candidate], preemptions: int) -> list[Candidate]:
+        """Run all schedules of one level; return those of the next."""
+        next_level: list[Candidate] = []
+        self._random.shuffle(level)
         while level:
-            if time.perf_counter() > self.until:
-                self.ended_by = "the budget ended first"
+            if self._is_out_of_time():
                 return []
-            item = level.pop()
-            if item.known:
-                assert item.parent is not None
-                self._keep(item, item.parent)
+            candidate = level.pop()
+            if candidate.equals_parent:
+                assert candidate.parent is not None
+                self._keep_all(candidate, candidate.parent)
                 continue
-            last = preemptions == self.preemptions
-            learned = self.trials.learned.get(item.schedule.first) if not item.schedule.stops else None
-            run, results = learned or self.trials.run(item.schedule, branching=True, brisk=last)
+            run = None if candidate.schedule.stops else self.session.sequential.get(candidate.schedule.first)
+            if run is None:
+                is_last = preemptions == self.options.preemptions
+                run = self.session.run(candidate.schedule, keep_alternatives=True, stop_early=is_last)
             if run.diverged or run.unfollowed:
-                self.diverged.append(run.diverged or item.schedule.text(""))
+                self._diverged.append(run.diverged or candidate.schedule.text(""))
                 continue
-            self.run += 1
-            trial = self.trials.trial(item.schedule, run, results)
-            self._keep(item, trial)
-            if self.reduce and self._came_to_nothing(item, run):
+            self.run_count += 1
+            trial = self.session.trial(candidate.schedule, run)
+            self._keep_all(candidate, trial)
+            if self.options.reduce and self._blocked_at_once(candidate, run):
                 continue
-            more = list(self._branches(item, trial, run, preemptions))
-            self.known += sum(branch.count for branch in more)
-            level += [branch for branch in more if branch.schedule.preemptions == preemptions]
-            following += [branch for branch in more if branch.schedule.preemptions > preemptions]
-        return following
+            branches = list(self._branches(candidate, trial, run, preemptions))
+            self.total += sum(branch.count for branch in branches)
+            level += [branch for branch in branches if branch.schedule.preemptions == preemptions]
+            next_level += [branch for branch in branches if branch.schedule.preemptions > preemptions]
+        return next_level
 
-    def _keep(self, item: Item, trial: Trial) -> None:
-        """The outcome of one run is that of all the schedules that its item stands for."""
-        for schedule, where in ((item.schedule, item.where), *item.equal):
-            text = schedule.text(self.trials.version)
+    def _keep_all(self, candidate: Candidate, trial: Trial) -> None:
+        """Keep the outcome of one run as that of all the schedules that its candidate stands for."""
+        for schedule, where in ((candidate.schedule, candidate.where), *candidate.equal):
+            text = schedule.text(self.session.version)
             if text != trial.schedule:
                 switches = trial.switches if where is None else (*trial.switches[: schedule.preemptions - 1], where)
                 trial = replace(trial, schedule=text, where=where or trial.where, switches=switches)
-            self.done.append((item.path, trial))
-            if self.on_trial is not None:
-                self.on_trial(trial)
-        if self.progress is not None:
-            self.progress(len(self.done), self.known)
+            self._paths.append(candidate.path)
+            self._keep(trial)
+        self._report_progress()
 
-    def _branches(self, item: Item, trial: Trial, run: Run, preemptions: int) -> Iterator[Item]:
-        """The schedules that follow this one to some point, and differ there."""
-        siblings: dict[tuple[int, str], Item] = {}
+    def _branches(self, candidate: Candidate, trial: Trial, run: Execution, preemptions: int) -> Iterator[Candidate]:
+        """Yield the schedules that follow this one up to some point, and differ there."""
+        siblings: dict[tuple[int, str], Candidate] = {}
         equal: list[tuple[Stop, Where | None]] = []
-        for i, stop, where, others in self._stops(run, preemptions < self.preemptions):
-            if self.reduce and self._touches_nothing(run, i):  # to stop before this line is to stop before the next
+        for i, stop, where, others in self._stops(run, preemptions < self.options.preemptions):
+            if self.options.reduce and self._is_local_line(run, i):  # to stop before it is to stop before the next
                 equal.append((stop, where))
                 continue
             for n, other in enumerate(others):
-                same = [(item.schedule.then(replace(s, next=other)), w) for s, w in equal]
-                schedule = item.schedule.then(replace(stop, next=other))
-                branch = Item(schedule, (*item.path, i, n), where, trial, siblings, tuple(same))
+                same = [(candidate.schedule.then(replace(s, next=other)), w) for s, w in equal]
+                schedule = candidate.schedule.then(replace(stop, next=other))
+                branch = Candidate(schedule, (*candidate.path, i, n), where, trial, siblings, tuple(same))
                 siblings[i, other] = branch
                 yield branch
             equal.clear()
 
-    def _stops(self, run: Run, preempt: bool) -> Iterator[tuple[int, Stop, Where | None, tuple[str, ...]]]:
-        """Where a run could be made to differ: index in its log, the place, its source, and who could go on there."""
+    def _stops(self, run: Execution, preempt: bool) -> Iterator[tuple[int, Stop, Where | None, tuple[str, ...]]]:
+        """Yield where a run could be made to differ: index in its log, stop, source, and the other threads there."""
         visits: Counter[tuple[str, str, int]] = Counter()
         for i, (task, code, at, others) in enumerate(run.log):
             if isinstance(code, str):
                 stop = Stop(task.label, code, 0, None, at, "")
             else:
                 visits[task.label, code.co_name, at] += 1
-                line, offset = self.trials.line(code, at)
+                line, offset = self.session.line(code, at)
                 stop = Stop(task.label, plain(code.co_name), line, offset, visits[task.label, code.co_name, at], "")
             if i >= run.followed and others and (preempt or not stop.is_preemption):
-                where = None if isinstance(code, str) else self.trials.where(code, at)
-                yield i, stop, where, others
+                yield i, stop, None if isinstance(code, str) else self.session.where(code, at), others
 
-    def _touches_nothing(self, run: Run, i: int) -> bool:
-        """Whether a line uses only the thread's own names, and another line of the same code follows at once."""
+    def _is_local_line(self, run: Execution, i: int) -> bool:
+        """Return whether a line uses only the thread's own names, and another line of the same code follows at once."""
         if i + 1 >= len(run.log):
             return False
         (task, code, at, _), (next_task, next_code, _, _) = run.log[i : i + 2]
-        if isinstance(code, str) or task is not next_task or code is not next_code or self.trials.instructions:
+        if isinstance(code, str) or task is not next_task or code is not next_code or self.session.instructions:
             return False
-        known = self.trials.watch.get(code)
+        known = self.session.watch.get(code)
         return known is not None and at in known.local_lines
 
-    def _came_to_nothing(self, item: Item, run: Run) -> bool:
-        """Whether the thread that was switched to blocked on a lock before it had done anything.
+    def _blocked_at_once(self, candidate: Candidate, run: Execution) -> bool:
+        """Return whether the thread that was switched to blocked on a lock before it had done anything.
 
-        Then this run did what the one did that it branches off from; and so do those that switch to the same thread
-        later on, as long as the lock is held.
+        Then this run did the same as the one that it branches off; and so do those that switch to the same thread
+        later on, as long as the lock is held: these are marked.
         """
-        if not item.schedule.stops or item.siblings is None or not item.schedule.stops[-1].is_preemption:
+        if not candidate.schedule.stops or candidate.siblings is None:
             return False
-        stop, log = item.schedule.stops[-1], run.log
+        stop, log, after = candidate.schedule.stops[-1], run.log, run.followed
+        if not stop.is_preemption:
+            return False
         before = [
             entry for entry in log[: run.followed] if entry[0].label == stop.next and not isinstance(entry[1], str)
         ]
-        after = run.followed
-        if not before and after < len(log) and log[after][1] is getattr(log[after][0].body, "code", None):
+        if not before and after < len(log) and log[after][1] is self._first_code.get(log[after][0].label):
             before = [log[after]]  # its very first line
             after += 1
         if after >= len(log) or log[after][0].label != stop.next or log[after][1] != LOCKED:
             return False
         if before:
-            known = self.trials.watch.get(before[-1][1])  # type: ignore[arg-type]
-            if known is None or self.trials.instructions or before[-1][2] not in known.lock_lines:
+            known = self.session.watch.get(before[-1][1])  # type: ignore[arg-type]
+            if known is None or self.session.instructions or before[-1][2] not in known.lock_lines:
                 return False
-        for j, (task, code, _, others) in enumerate(log[after + 1 :], start=item.path[-2] + 1):
+        for j, (task, code, _, others) in enumerate(log[after + 1 :], start=candidate.path[-2] + 1):
             if task.label != stop.thread or isinstance(code, str) or stop.next in others:
                 break
-            if (sibling := item.siblings.get((j, stop.next))) is not None:
-                sibling.known = True
+            if (sibling := candidate.siblings.get((j, stop.next))) is not None:
+                sibling.equals_parent = True
         return True

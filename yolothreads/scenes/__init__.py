@@ -1,7 +1,7 @@
 """Pictures to detect in: generated scenes and camera clips whose truth is known, or a folder of your own.
 
-They are drawn with integer arithmetic on a frozen random stream (`numpy.random.RandomState`, which NEP 19 promises
-never to change), so a seed gives the same pixels on every platform and with every numpy.
+Scenes are drawn with integer arithmetic and a frozen random stream (`numpy.random.RandomState`, which NEP 19 promises
+never to change), so a seed gives the same pixels on every platform and with every version of numpy.
 """
 
 from yolothreads.scenes.clips import clip

@@ -1,4 +1,4 @@
-"""What a camera that stands still would see: objects that keep their looks and move steadily from frame to frame."""
+"""Clips of a fixed camera: objects keep their looks and move steadily from frame to frame."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ _MIN_VISIBLE = 0.4  # share of an object that must be seen: with less of it, it 
 
 
 def clip(seed: int, frames: int, shape: tuple[int, int] = (480, 640), *, first_id: int = 0) -> Iterator[Scene]:
-    """Draw the frames of a camera, one by one as they are asked for, whose `ids` say which object is which.
+    """Draw the frames of a fixed camera lazily, one by one; their `ids` identify each object.
 
     4 to 7 objects of the five classes move in straight lines over a fixed background; they cross, leave the picture,
-    and new ones come in for them. An object that is gone does not come back. One of which less than 40 % is in sight
+    and new objects replace them. An object that has left does not come back. An object that is less than 40 % visible
     has no box; a box holds the whole object, clipped to the image, as in a scene.
 
     Args:
-        seed: 0 to 2**32 - 1. The same seed and shape give the same frames everywhere; a longer clip begins as a shorter
-            one does.
-        frames: how many, 1 or more.
+        seed: 0 to 2**32 - 1. The same seed and shape give the same frames everywhere; a longer clip begins with the
+            frames of a shorter one.
+        frames: the number of frames, 1 or more.
         shape: (H, W) in pixels, each 64 or more.
-        first_id: the identity of the first object; later ones follow. Clips that are looked at together need different
-            ones.
+        first_id: the identity of the first object; later ones follow. Clips that are used together need
+            different ones.
 
     Raises:
         ArgumentError: a value outside these ranges.
     """
     size = check_shape(seed, shape, "clip")
     if isinstance(frames, bool) or not isinstance(frames, int | np.integer) or frames < 1:
-        raise ArgumentError(f"frames={frames!r} makes no clip; use a whole number, 1 or more.")
+        raise ArgumentError(f"frames={frames!r} is not a number of frames; use a whole number, 1 or more.")
     return _frames(np.random.RandomState(seed), frames, *size, first_id)
 
 
@@ -62,18 +62,18 @@ class _Mover:
     dx: int
 
     def move(self, steps: int) -> None:
-        """Go on by so many frames; a negative number goes back."""
+        """Move by a number of frames, backwards if it is negative."""
         self.y, self.x = self.y + steps * self.dy, self.x + steps * self.dx
 
     def frames_over(self, other: _Mover) -> int:
-        """In how many of the next frames the two are half over each other or more; many if they are so now."""
+        """Count the next frames in which the two overlap by half or more; very many if they overlap now."""
         steps = np.arange(_LOOK_AHEAD)
         away = [other.y - self.y + steps * (other.dy - self.dy), other.x - self.x + steps * (other.dx - self.dx)]
         near = np.abs(away).max(axis=0) // ONE < (len(self.solid) + len(other.solid)) // 4
         return int(near.sum()) + _LOOK_AHEAD * int(near[0])
 
     def box_in(self, height: int, width: int) -> NDArray[np.int64]:
-        """Its box, clipped to the image."""
+        """Return its box, clipped to the image."""
         centre = self.x // ONE, self.y // ONE
         return (self.box + [*centre, *centre]).clip(0, [width, height, width, height])
 
@@ -100,7 +100,7 @@ def _frames(random: np.random.RandomState, frames: int, height: int, width: int,
 def _newcomer(
     random: np.random.RandomState, behind: NDArray[np.int64], others: list[_Mover], identity: int, at_border: bool
 ) -> _Mover:
-    """An object on its way to the middle, or at the border and coming in: of 12, the one that crowds others least."""
+    """Make an object that heads for the middle or comes in at the border: of 12, the one that overlaps least."""
     height, width = behind.shape[:2]
     candidates = []
     for _ in range(12):
@@ -139,7 +139,7 @@ def _mover(random: np.random.RandomState, behind: NDArray[np.int64], identity: i
 
 
 def _frame(behind: NDArray[np.int64], movers: list[_Mover]) -> Scene:
-    """Draw the objects, each over those before it, and tell the truth about those that can be seen."""
+    """Draw the objects, each over the previous ones, with the truth about the visible ones."""
     height, width = behind.shape[:2]
     image, top = behind.copy(), np.zeros((height, width), np.int64)  # top: number of the object seen at each pixel
     for number, mover in enumerate(movers, 1):

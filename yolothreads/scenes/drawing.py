@@ -1,4 +1,4 @@
-"""How backgrounds and objects are drawn: in integers, so that every platform gives the same pixels."""
+"""Drawing of backgrounds and objects, in integers, so that every platform gives the same pixels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ONE = 1024  # fixed-point unit: lengths are kept in 1/1024 pixel
 
 
 def background(random: np.random.RandomState, height: int, width: int) -> NDArray[np.int64]:
-    """A colour gradient, two layers of smooth noise, stray lines and grain, as (H, W, 3) int64 in 0..255."""
+    """Draw a colour gradient, two layers of smooth noise, stray lines and grain, as (H, W, 3) int64 in 0..255."""
     corners = random.randint(30, 200, (2, 2, 3), dtype=np.int64)
     image = _enlarge(corners, height, width)
     for cells, strength in ((5, 90), (24, 60)):
@@ -36,7 +36,7 @@ def _enlarge(grid: NDArray[np.int64], height: int, width: int) -> NDArray[np.int
 
 
 def _stray_line(random: np.random.RandomState, image: NDArray[np.int64]) -> None:
-    """A thin line across the picture: something that is no object, so that edges alone say little."""
+    """Draw a thin line across the picture: not an object, so that edges alone do not give objects away."""
     height, width = image.shape[:2]
     cos, sin = direction(random.randint(0, 360))
     across = along(height, width, random.randint(0, height), random.randint(0, width), cos, sin)
@@ -44,19 +44,19 @@ def _stray_line(random: np.random.RandomState, image: NDArray[np.int64]) -> None
 
 
 def direction(degrees: int) -> tuple[int, int]:
-    """Cosine and sine, in 1/1024."""
+    """Return cosine and sine, in 1/1024."""
     return round(math.cos(math.radians(degrees)) * ONE), round(math.sin(math.radians(degrees)) * ONE)
 
 
 def along(height: int, width: int, cy: int, cx: int, cos: int, sin: int) -> NDArray[np.int64]:
-    """Distance of each pixel from (cy, cx) in one direction, in 1/1024 pixel."""
+    """Return the distance of each pixel from (cy, cx) in one direction, in 1/1024 pixel."""
     dy = np.arange(height, dtype=np.int64)[:, None] - cy
     dx = np.arange(width, dtype=np.int64)[None, :] - cx
     return dx * cos + dy * sin
 
 
 def margin(name: str, radius: int, turn: int, height: int, width: int, cy: int, cx: int) -> NDArray[np.int64]:
-    """How deep each pixel lies inside the object, in 1/1024 pixel; negative outside.
+    """Return how deep each pixel lies inside the object, in 1/1024 pixel; negative outside.
 
     Straight-edged shapes are sets of half-planes: a triangle or a square is where all of them hold, and a
     five-pointed star is where at least four of its five do.
@@ -86,12 +86,12 @@ class Look(NamedTuple):
 
     @classmethod
     def drawn(cls, random: np.random.RandomState) -> Look:
-        """Choose a look."""
+        """Draw a random look."""
         first, second = random.randint(0, 256, (2, 3), dtype=np.int64)
         return cls(first, second, random.randint(0, 3), random.randint(5, 14), random.randint(0, 360))
 
     def filling(self, height: int, width: int) -> NDArray[np.int64]:
-        """The colours of a window that an object lies in: (height, width, 3), 0 to 255."""
+        """Return the colours of a window that an object lies in: (height, width, 3), 0 to 255."""
         across = along(height, width, 0, 0, *direction(self.turn)) // ONE
         reach = max(height, width)
         mix = (np.zeros_like(across), (across // self.wave % 2) * 200, (across + reach) * 128 // reach)[self.style]
@@ -99,7 +99,7 @@ class Look(NamedTuple):
 
 
 def reach_of(radius: int, short: int) -> int:
-    """How far from its centre an object changes pixels, with its shadow; `short` is the picture's shorter side."""
+    """Return how far from its centre an object changes pixels, with its shadow; `short` is the shorter side."""
     return radius + max(2, short // 120) + 1
 
 

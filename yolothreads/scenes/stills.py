@@ -1,4 +1,4 @@
-"""Single scenes, and the pictures that a lesson works on."""
+"""Single scenes, and the pictures of a lesson."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Scene:
 
 
 class Pictures(NamedTuple):
-    """What a lesson works on: `images` (arrays or paths), a name for each, and the truth where it is known."""
+    """Pictures of a lesson: `images` (arrays or paths), one name per image, and the truth if it is known."""
 
     images: list[NDArray[np.uint8] | Path]
     names: list[str]
@@ -48,13 +48,13 @@ class Pictures(NamedTuple):
 
 
 def pictures(images: str | Path = "scenes", count: int = 8, seed: int = 0) -> Pictures:
-    """Give `count` pictures: generated scenes, or files from a folder of the user's own.
+    """Return `count` pictures: generated scenes, or files of the user.
 
     Args:
         images: "scenes", a folder (its picture files in order of name, repeated if there are fewer than `count`),
             or one picture file.
-        count: how many pictures, 1 or more.
-        seed: seed of the first scene; the next ones follow.
+        count: the number of pictures, 1 or more.
+        seed: seed of the first scene; the next scenes have the next seeds.
 
     Raises:
         ArgumentError: `count` is below 1.
@@ -111,18 +111,20 @@ def scene(seed: int, shape: tuple[int, int] = (480, 640)) -> Scene:
 
 
 def check_shape(seed: int, shape: tuple[int, int], what: str) -> tuple[int, int]:
-    """Give (H, W) back if a scene or a clip (`what`) can be made of it and the seed; else raise an ArgumentError."""
+    """Return (H, W), or raise an ArgumentError if no scene or clip (`what`) can be made."""
     if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
-        raise ArgumentError(f"seed={seed!r} makes no {what}; use a whole number from 0 to 4294967295.")
+        raise ArgumentError(f"seed={seed!r} is not a seed of a {what}; use a whole number from 0 to 4294967295.")
     sizes = tuple(shape) if isinstance(shape, Sequence) else ()
     if len(sizes) != 2 or not all(isinstance(size, int | np.integer) and size >= 64 for size in sizes):
-        raise ArgumentError(f"shape={shape!r} makes no {what}; use (H, W), whole numbers of 64 pixels or more.")
+        raise ArgumentError(
+            f"shape={shape!r} is not a shape of a {what}; use (H, W), whole numbers of 64 pixels or more."
+        )
     return sizes[0], sizes[1]
 
 
 @dataclass
 class _Object:
-    """An object to be drawn. `cover` is 0 to 256 inside `window`; `solid` (H, W) is what is still to be seen of it."""
+    """An object to draw. `cover` is 0 to 256 inside `window`; `solid` (H, W) is its visible part."""
 
     kind: int
     window: tuple[slice, slice]
@@ -132,7 +134,7 @@ class _Object:
     area: int
 
     def fits(self, placed: list[_Object]) -> bool:
-        """Whether it is large enough to recognise, apart from the others, and leaves enough of them in sight."""
+        """Whether it is large enough, apart from the others, and leaves enough of them visible."""
         if min(self.box[2] - self.box[0], self.box[3] - self.box[1]) < 12:
             return False
         return all(
@@ -142,7 +144,7 @@ class _Object:
 
 
 def _place(random: np.random.RandomState, height: int, width: int) -> _Object | None:
-    """Choose class, size, place and turn of an object, or None where nothing of it would be seen."""
+    """Draw class, size, position and rotation of an object at random; None if nothing of it would be visible."""
     short = min(height, width)
     radius = max(8, short * random.randint(_RADIUS_PERCENT[0] * 10, _RADIUS_PERCENT[1] * 10 + 1) // 1000)
     cy, cx = random.randint(radius // 2, height - radius // 2), random.randint(radius // 2, width - radius // 2)

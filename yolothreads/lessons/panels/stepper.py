@@ -208,7 +208,9 @@ class Steps:
 
     def __init__(self, trial: Trial, bodies: int, shared: SharedState) -> None:
         self.trial, self.steps = trial, trial.steps
-        seen: list[Mapping[str, str]] = [step.seen if isinstance(step.seen, dict) else {} for step in self.steps]
+        seen: list[Mapping[str, str]] = [
+            step.inspected if isinstance(step.inspected, dict) else {} for step in self.steps
+        ]
         seen.append(seen[-1] if trial.waits and seen else shared.at_the_end())  # stuck threads have been ended since
         self.names, self.seen = shared.names(seen), seen
         self.threads = list(dict.fromkeys([*map(label, range(bodies)), *sorted({step.thread for step in self.steps})]))

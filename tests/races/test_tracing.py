@@ -14,7 +14,7 @@ from bodies import state
 from programs import PROGRAMS, kinds
 
 from yolothreads.races import explore
-from yolothreads.races.switch import MONITORING
+from yolothreads.races.tracing import MONITORING
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -1,4 +1,4 @@
-"""Natural trials: run something many times without forcing it, and say how often each outcome came, with its bounds."""
+"""Unforced trials: run something many times, and report the rate of each outcome with its confidence interval."""
 
 from __future__ import annotations
 
@@ -8,29 +8,32 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-RIGHT, WRONG, EXCEPTION, DEADLOCK = "as sequential", "wrong result", "exception", "deadlock"
-"""The outcomes of a trial: what some sequential order gives; something else, silently; an error; or no end at all."""
+from yolothreads.errors import ArgumentError
+from yolothreads.races.results import EXCEPTION, RIGHT, WRONG
 
 _Z = 1.959964  # two-sided 95 % of the normal distribution
 
 
 @dataclass(frozen=True)
 class Rate:
-    """How often each outcome came in `trials` trials, with the interpreter's thread switch interval in seconds."""
+    """The number of times that each outcome came in `trials` trials.
+
+    `switch_interval_s` is the interpreter's thread switch interval in seconds.
+    """
 
     counts: Mapping[str, int]
     trials: int
     switch_interval_s: float
 
     def __getitem__(self, kind: str) -> int:
-        """How many trials ended this way; 0 for an outcome that never came."""
+        """Return how many trials had this outcome; 0 for an outcome that did not occur."""
         return self.counts.get(kind, 0)
 
     def interval(self, kind: str) -> tuple[float, float]:
-        """The 95 % interval of the share of this outcome, from 0 to 1.
+        """Return the 95 % confidence interval of the share of this outcome, from 0 to 1.
 
-        Wilson's score interval (E. B. Wilson, 1927). Where the outcome never came, the upper bound is 3/n, the "rule
-        of three" (Hanley and Lippman-Hand, 1983): it is rare, but this says nothing about "never".
+        This is Wilson's score interval (E. B. Wilson, 1927). Where the outcome did not occur, the upper bound is 3/n,
+        the "rule of three" (Hanley and Lippman-Hand, 1983): the outcome is rare, but it may still occur.
         """
         n, k = self.trials, self[kind]
         if k == 0:
@@ -41,7 +44,7 @@ class Rate:
         return max(0.0, middle - half), min(1.0, middle + half)
 
     def describe(self, kind: str) -> str:
-        """One phrase: the count, the share, and its 95 % interval or bound."""
+        """Return one phrase with the count, the share, and its 95 % interval or bound."""
         low, high = self.interval(kind)
         if self[kind] == 0:
             return f"0 of {self.trials} {kind} (fewer than {high:.1%}, with 95 % confidence)"
@@ -49,7 +52,7 @@ class Rate:
         return f"{self[kind]} of {self.trials} {kind} ({share:.1%}, 95 % interval {low:.1%} to {high:.1%})"
 
     def rows(self) -> list[tuple[str, int, str, str]]:
-        """Kind, count, share and 95 % interval of the three outcomes and of any other that came."""
+        """Return kind, count, share and 95 % interval of the three main outcomes and of any other that occurred."""
         kinds = dict.fromkeys((RIGHT, WRONG, EXCEPTION, *self.counts))
         return [
             (kind, self[kind], f"{self[kind] / self.trials:.1%}", "{:.1%} to {:.1%}".format(*self.interval(kind)))
@@ -61,18 +64,18 @@ class Rate:
 
 
 def rate(trial: Callable[[int], str], trials: int, *, stop: Callable[[Rate], bool] | None = None) -> Rate:
-    """Run `trial(i)` for i = 0, 1, ... and count what it gives.
+    """Run `trial(i)` for i = 0, 1, ... without forcing a schedule, and count the outcomes.
 
     Args:
-        trial: gives the kind of its outcome: `RIGHT`, `WRONG`, or another word. An exception counts as `EXCEPTION`.
-        trials: how many, 1 or more.
-        stop: asked after each trial whether that is enough; the rate is then that of the trials run.
+        trial: returns the kind of its outcome: `RIGHT`, `WRONG`, or another word. An exception counts as `EXCEPTION`.
+        trials: the number of trials, 1 or more.
+        stop: called after each trial with the rate so far; if it returns True, no further trial is run.
 
     Raises:
-        ValueError: `trials` is below 1.
+        ArgumentError: `trials` is below 1.
     """
     if trials < 1:
-        raise ValueError(f"trials={trials} says nothing; run 1 or more.")
+        raise ArgumentError(f"trials={trials} makes no sense; give a whole number, 1 or more.")
     counts: Counter[str] = Counter()
     for done in range(1, trials + 1):
         try:

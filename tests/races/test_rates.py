@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from yolothreads.errors import ArgumentError
 from yolothreads.races import EXCEPTION, RIGHT, WRONG, Rate, rate
 
 pytestmark = pytest.mark.timeout(20)
@@ -77,5 +78,5 @@ def test_rows_name_the_three_outcomes_and_any_other() -> None:
 
 @pytest.mark.parametrize("trials", [0, -1])
 def test_no_trials_say_nothing(trials: int) -> None:
-    with pytest.raises(ValueError, match=f"trials={trials}"):
+    with pytest.raises(ArgumentError, match=f"trials={trials}"):
         rate(lambda i: RIGHT, trials)

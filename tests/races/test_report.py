@@ -209,6 +209,6 @@ def test_random_runs_are_told_too() -> None:
     assert tuple(trials) == found.trials
 
 
-def test_tell_says_in_its_own_words_what_is_wrong() -> None:
+def test_describe_says_in_its_own_words_what_is_wrong() -> None:
     found = PROGRAMS["counter"].explore(describe=lambda results, references: f"lost {references[0][-1] - results[-1]}")
     assert {trial.detail for trial in found.forbidden} == {"lost 1"}

@@ -1,0 +1,296 @@
+"""An exploration, rendered: the table, the watched source with its marks, several side by side, one schedule drawn."""
+
+from __future__ import annotations
+
+import linecache
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from yolothreads.palette import DARK_TEXT, INK, LIGHT_BLUE, LIGHT_ORANGE, LIGHT_RED, MIDDLE_GREY, THREADS
+from yolothreads.races.results import KINDS, RIGHT, Outcome, Trial, Where
+
+_PRE = "font-family:monospace;line-height:1.3;white-space:pre;overflow-x:auto"
+_MARKS = {"!!": LIGHT_RED, "!": LIGHT_ORANGE, ".": LIGHT_BLUE}
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table as text."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def html_table(rows: Sequence[Sequence[str]], caption: str) -> str:
+    """Return a table as HTML."""
+    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in rows[0])
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows[1:])
+    title = f'<caption style="text-align:left"><b>{escape(caption)}</b></caption>' if caption else ""
+    return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+@dataclass(frozen=True)
+class SourceMap:
+    """The watched source. Each line that ran is marked with how many of the schedules that stopped there were bad."""
+
+    executed: tuple[Where, ...]
+    stops: Counter[Where]
+    bad: Counter[Where]
+
+    LEGEND = (
+        "!! every switch just before this line went wrong;  ! some did;  . none did;  blank: none was tried  "
+        "(numbers: bad/all schedules that switched there)"
+    )
+
+    def _mark(self, place: Where) -> str:
+        bad, stops = self.bad[place], self.stops[place]
+        return " " if not stops else "." if not bad else "!!" if bad == stops else "!"
+
+    def lines(self) -> list[tuple[str, str, Where]]:
+        """Return mark, bad/all, and place of each line, in the order of the source."""
+        places = sorted(set(self.executed), key=lambda place: (place.file, place.line))
+        return [(self._mark(p), f"{self.bad[p]}/{self.stops[p]}" if self.stops[p] else "", p) for p in places]
+
+    def worst(self, count: int = 5) -> list[Where]:
+        """Return the lines before which there were most bad switches."""
+        return [place for place, _ in self.bad.most_common(count)]
+
+    def __str__(self) -> str:
+        out, last = [], ""
+        for mark, share, place in self.lines():
+            head = f"{Path(place.file).name}: {place.function}"
+            if head != last:
+                out += ["", head]
+                last = head
+            source = linecache.getline(place.file, place.line).rstrip() or place.text
+            out.append(f"{mark:>2} {share:>7} {place.line:5} {source}")
+        return "\n".join([self.LEGEND, *out])
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        out = []
+        for line in str(self).splitlines()[1:]:
+            colour = _MARKS.get(line[:2].strip())
+            style = f"background:{colour};color:{DARK_TEXT}" if colour else "background:transparent"
+            out.append(f'<span style="{style}">{escape(line)}</span>')
+        return f'<div>{escape(self.LEGEND)}</div><pre style="{_PRE}">{chr(10).join(out)}</pre>'
+
+
+class Stretch(NamedTuple):
+    """The time from `start` to `end` (seconds of `perf_counter`) in which a thread had the turn.
+
+    It ran `lines` watched lines, from `where` on. The fields include those of a recorded span, so that both can be
+    shown on one timeline.
+    """
+
+    thread: str
+    stage: str
+    start: float
+    end: float
+    where: Where
+    lines: int
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A picture of one schedule over time, with one lane per thread."""
+
+    trial: Trial
+
+    @property
+    def stretches(self) -> list[Stretch]:
+        """The stretches in the order of time; each ends where the next one begins."""
+        out: list[Stretch] = []
+        for step in self.trial.steps:
+            if out and out[-1].thread == step.thread:
+                out[-1] = out[-1]._replace(end=step.at_s, lines=out[-1].lines + 1)
+            else:
+                if out:
+                    out[-1] = out[-1]._replace(end=step.at_s)
+                out.append(Stretch(step.thread, "turn", step.at_s, step.at_s, step.where, 1))
+        if out and self.trial.ended_s > out[-1].end:
+            out[-1] = out[-1]._replace(end=self.trial.ended_s)
+        return out
+
+    def __str__(self) -> str:
+        lines = [f"{s.thread} runs {s.lines} line{'s' * (s.lines > 1)}, from {s.where}" for s in self.stretches]
+        return "\n".join([*lines, f"{self.trial.kind}: {self.trial.detail}"])
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        stretches = self.stretches
+        lanes = sorted({s.thread for s in stretches})
+        begin, end = (stretches[0].start, stretches[-1].end) if stretches else (0.0, 0.0)
+        scale = 620 / max(end - begin, 1e-6)
+        parts = []
+        for y, lane in enumerate(lanes):
+            parts.append(f'<text x="4" y="{30 * y + 21}" fill="currentColor">{lane}</text>')
+            parts.append(f'<path d="M40 {30 * y + 17}H660" stroke="{MIDDLE_GREY}" stroke-dasharray="3 3"/>')
+        for s in stretches:
+            y, x, title = lanes.index(s.thread), 40 + (s.start - begin) * scale, escape(f"{s.thread} from {s.where}")
+            parts.append(
+                f'<rect x="{x:.1f}" y="{30 * y + 6}" width="{max(2.0, (s.end - s.start) * scale):.1f}" height="22" '
+                f'fill="{THREADS[y % len(THREADS)][0]}" stroke="{INK}"><title>{title}</title></rect>'
+            )
+        bottom = 30 * len(lanes) + 20
+        axis = f"0 to {1000 * (end - begin):.1f} ms; one lane per thread, filled while it has the turn"
+        parts.append(f'<text x="40" y="{bottom}" fill="currentColor">{axis}</text>')
+        svg = (
+            f'<svg role="img" aria-label="{escape(str(self))}" viewBox="0 0 680 {bottom + 8}" '
+            f'style="max-width:680px;font:13px sans-serif">{"".join(parts)}</svg>'
+        )
+        return f'{svg}<pre style="{_PRE}">{escape(str(self))}</pre>'
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """The result of an exploration. It shows itself as a table; see also `source_map()` and `draw()`."""
+
+    trials: tuple[Trial, ...]
+    run: int  # schedules that were run; the others cannot differ from one of them
+    total: int
+    bound: str  # the task in words, and the reason why it ended
+    exhausted: bool  # every schedule within the bound was run
+    seconds: float
+    executed: tuple[Where, ...]  # the watched lines that ran
+    unsplit: tuple[Where, ...] = ()  # lines that read and write, and were not split
+    uncontrolled: tuple[str, ...] = ()  # names of threads that ran freely
+    notes: tuple[str, ...] = ()  # whatever else limits the verdict
+    replayer: Callable[[str], Trial] | None = field(default=None, repr=False)
+
+    @property
+    def schedules(self) -> int:
+        """The number of schedules with a known outcome."""
+        return len(self.trials)
+
+    @property
+    def covered(self) -> int:
+        """The number of schedules that were not run, because they cannot differ from one that was."""
+        return self.schedules - self.run
+
+    @property
+    def forbidden(self) -> tuple[Trial, ...]:
+        """The bad trials: no sequential order of the bodies has their outcome."""
+        return tuple(trial for trial in self.trials if trial.kind != RIGHT)
+
+    @property
+    def safe(self) -> bool:
+        """Whether every schedule within the bound was run, under control, with an outcome of some sequential order."""
+        return self.exhausted and not self.forbidden and not self.uncontrolled
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """One row for each kind of outcome that occurred, the bad ones last."""
+        counts = Counter(trial.kind for trial in self.trials)
+        examples = {trial.kind: trial.schedule for trial in reversed(self.trials)}
+        return tuple(
+            Outcome(kind, counts[kind], counts[kind] / self.schedules, examples[kind]) for kind in KINDS if counts[kind]
+        )
+
+    @property
+    def verdict(self) -> str:
+        """One sentence that claims no more than the trials show."""
+        bad = len(self.forbidden)
+        if bad:
+            return f"NOT SAFE: {bad} of {self.schedules} schedules gave what no order of the bodies gives."
+        if self.uncontrolled:
+            names = ", ".join(self.uncontrolled)
+            return f"UNCONTROLLED: no fault in {self.schedules} schedules, but {names} ran freely."
+        if not self.exhausted:
+            return f"NOTHING FOUND so far in {self.schedules} schedules; not every one was run."
+        return f"SAFE within the bound: each of {self.schedules} schedules gave what some order of the bodies gives."
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return the table, with one dict per row."""
+        return [{**asdict(outcome), "meaning": KINDS[outcome.kind]} for outcome in self.outcomes]
+
+    def remarks(self) -> list[str]:
+        """Return the sentences below the table: the bound, what was left out, and what the search could not see."""
+        return [
+            f"{self.bound} {self.run} run, {self.covered} more shown to be equal to one of them, {self.seconds:.1f} s.",
+            *(f"This line was not split: {place}  (try granularity='instruction')" for place in self.unsplit),
+            *(f"This thread was not controlled: {name}" for name in self.uncontrolled),
+            *self.notes,
+        ]
+
+    def __str__(self) -> str:
+        rows = [("outcome", "count", "share", "example")]
+        rows += [(o.kind, str(o.count), f"{o.share:.1%}", o.example) for o in self.outcomes]
+        return "\n".join([self.verdict, *aligned(rows), *self.remarks()])
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        rows = [("outcome", "count", "share", "what it means", "example")]
+        rows += [(o.kind, str(o.count), f"{o.share:.1%}", KINDS[o.kind], o.example) for o in self.outcomes]
+        remarks = "".join(f"<div>{escape(remark)}</div>" for remark in self.remarks())
+        return f"{html_table(rows, self.verdict)}{remarks}"
+
+    def source_map(self, function: str | None = None) -> SourceMap:
+        """Return the watched lines that ran, each with the effect of a switch just before it.
+
+        Args:
+            function: the name of the only function to show.
+        """
+        stops: Counter[Where] = Counter()
+        bad: Counter[Where] = Counter()
+        for trial in self.trials:
+            stops.update(set(trial.switches))
+            bad.update(set(trial.switches) if trial.kind != RIGHT else ())
+        executed = [place for place in (*self.executed, *stops) if function in (None, place.function)]
+        return SourceMap(tuple(executed), stops, bad)
+
+    def replay(self, schedule: str) -> Trial:
+        """Run one schedule again, and return the trial with its steps."""
+        assert self.replayer is not None
+        return self.replayer(schedule)
+
+    def draw(self, schedule: str | None = None) -> Drawing:
+        """Return a picture of one schedule, by default the first bad one: when each thread ran, and the switches."""
+        if schedule is None:
+            schedule = (self.forbidden or self.trials)[0].schedule
+        return Drawing(self.replay(schedule))
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Explorations side by side: the number of schedules with each outcome, even if it is 0."""
+
+    explorations: dict[str, Exploration]
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return the header, one row for each kind, and then the schedules and the verdicts."""
+        columns = self.explorations.values()
+        return [
+            ("outcome", *self.explorations),
+            *((kind, *(str(sum(t.kind == kind for t in f.trials)) for f in columns)) for kind in KINDS),
+            ("schedules", *(str(f.schedules) for f in columns)),
+            ("every one", *("yes" if f.exhausted else f"no, of {f.total}" for f in columns)),
+            ("verdict", *(f.verdict.split(":")[0].split(" so ")[0] for f in columns)),
+        ]
+
+    def to_dicts(self) -> list[dict[str, str]]:
+        """Return one dict per row."""
+        header, *rows = self.rows()
+        return [dict(zip(header, row, strict=True)) for row in rows]
+
+    def __str__(self) -> str:
+        return "\n".join(aligned(self.rows()))
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows(), "")
+
+
+def side_by_side(**explorations: Exploration) -> SideBySide:
+    """Return several explorations in one table: `side_by_side(racy=found1, repaired=found2)`."""
+    return SideBySide(explorations)

@@ -1,0 +1,77 @@
+"""The data of an exploration: trials, the kinds of their outcomes, and the places in the source that they name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+RIGHT, WRONG, EXCEPTION, DEADLOCK = "as sequential", "wrong result", "exception", "deadlock"
+"""The kinds of outcome of a trial."""
+
+KINDS = {
+    RIGHT: "the bodies give this one after the other, in some order",
+    WRONG: "no order of the bodies gives this, and no error says so",
+    EXCEPTION: "a body raised an exception that it raises in no order of the bodies",
+    DEADLOCK: "nobody could go on, or the bodies did not end",
+}
+"""The kinds of outcome, each with its meaning."""
+
+
+class Where(NamedTuple):
+    """A place in the source: the line that is about to run."""
+
+    file: str
+    function: str
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{Path(self.file).name}:{self.line} in {self.function}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One row of the table: how many schedules had this kind of outcome, their share, and one of them to replay."""
+
+    kind: str
+    count: int
+    share: float
+    example: str
+
+
+class Step(NamedTuple):
+    """One watched line that a thread ran.
+
+    `inspected` is the value that `inspect` returned just before, at `at_s` (seconds of `perf_counter`); `waits` names
+    the threads that were waiting then.
+    """
+
+    thread: str
+    where: Where
+    inspected: Any = None
+    at_s: float = 0.0
+    waits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One schedule and its outcome.
+
+    `where` is the line before which the (last) thread was stopped. `results` are the results of the bodies, or their
+    exceptions. Three fields are filled by `replay` only: `steps`, `ended_s` (the end of the run, in seconds of
+    `perf_counter`), and `waits`, the threads that were waiting at the end if nobody could go on.
+    """
+
+    schedule: str
+    kind: str
+    detail: str
+    where: Where
+    results: tuple[Any, ...] = field(default=(), repr=False)
+    switches: tuple[Where, ...] = ()
+    steps: tuple[Step, ...] = field(default=(), repr=False)
+    ended_s: float = 0.0
+    waits: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.detail}\n  stopped before {self.where}\n  schedule: {self.schedule}"

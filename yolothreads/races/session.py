@@ -1,0 +1,309 @@
+"""Everything that stays the same from one schedule to the next: the options, the state, and the sequential results."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import permutations
+from time import perf_counter
+from types import CodeType, TracebackType
+from typing import Any, Literal
+
+from yolothreads.errors import ExploreError
+from yolothreads.races.judge import Judge, same, short
+from yolothreads.races.results import DEADLOCK, RIGHT, Step, Trial, Where
+from yolothreads.races.schedule import LOCKED, WAIT, Schedule, Stop, label
+from yolothreads.races.scheduler import STALL_S, Execution, Scheduler
+from yolothreads.races.tracing import MONITORING, Watch, other_tracers
+
+Body = Callable[..., Any]
+Granularity = Literal["line", "instruction"]
+Strategy = Literal["exhaustive", "random"]
+Same = Callable[[Any, Any], bool]
+Describe = Callable[[Sequence[Any], Sequence[Sequence[Any]]], str]
+Progress = Callable[[int, int], object]
+
+FIRST_LIMIT_S = 10.0
+SLOW_S = 0.02
+_NO_LINE = Where("", "", 0, "(no watched line)")
+_LISTED = 20  # function names that a message lists at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The arguments of `explore` and `replay`, under the same names; see there.
+
+    Raises:
+        ExploreError: an argument makes no sense.
+    """
+
+    bodies: Sequence[Body]
+    setup: Callable[[], Any] | None = None
+    watch: Sequence[Any] = ()
+    observe: Callable[[Any], Any] | None = None
+    same: Same | None = None
+    preemptions: int = 1
+    granularity: Granularity = "line"
+    budget_s: float = 60.0
+    seed: int = 0
+    restore: Callable[[Any], Any] | None = None
+    strategy: Strategy = "exhaustive"
+    depth: int = 3
+    runs: int = 1000
+    reduce: bool = True
+    max_steps: int = 100_000
+    describe: Describe | None = None
+    inspect: Callable[[Any], Any] | None = None
+    progress: Progress | None = None
+    on_trial: Callable[[Trial], object] | None = None
+    stop: Callable[[], bool] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.bodies) < 2:
+            raise ExploreError(f"{len(self.bodies)} bodies were given; a race needs two or more functions.")
+        for body in self.bodies:
+            if not callable(body):
+                raise ExploreError(
+                    f"The body {body!r} is not a function; pass functions, such as lambda state: state.work()."
+                )
+        if not isinstance(self.preemptions, int) or self.preemptions < 0:
+            raise ExploreError(f"preemptions={self.preemptions!r} makes no sense; pass 0, 1, 2, ...")
+        if self.granularity not in ("line", "instruction"):
+            raise ExploreError(f"granularity='{self.granularity}' is unknown; pass 'line' or 'instruction'.")
+        if self.strategy not in ("exhaustive", "random"):
+            raise ExploreError(f"strategy='{self.strategy}' is unknown; pass 'exhaustive' or 'random'.")
+        if self.depth < 1 or self.runs < 1:
+            raise ExploreError(f"depth={self.depth} and runs={self.runs} make no sense; pass 1 or more for each.")
+
+
+class Session:
+    """The context of all runs of one exploration. A context manager."""
+
+    def __init__(self, options: Options):
+        self.options = options
+        self.labels = [label(i) for i in range(len(options.bodies))]
+        self.judge = Judge(len(options.bodies), options.same or same, options.describe)
+        self.watch = Watch(options.watch or dict.fromkeys(_module_of(body) for body in options.bodies))
+        self.version = self.watch.version()
+        self.instructions = options.granularity == "instruction"
+        limit_s = min(FIRST_LIMIT_S, max(options.budget_s, 1.0))
+        self.scheduler = Scheduler(self.watch, self.instructions, options.max_steps, limit_s, options.stop)
+        self.sequential: dict[str, Execution] = {}  # the schedules without a stop, by first thread, if already run
+        self.steps = 0  # switch points of the longest run so far
+        self.executed: dict[Where, None] = {}
+        self.unsplit: dict[Where, None] = {}
+        self._slow = False  # whether it costs more to trace a run to its end than that can teach
+        self._stalls: dict[str, None] = {}
+        self._state: Any = None
+        self._stack: ExitStack | None = None
+
+    def __enter__(self) -> Session:
+        self.scheduler.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        try:
+            self._drop_state()
+        finally:
+            self.scheduler.__exit__()
+
+    # --- the state
+
+    def _fresh_state(self) -> Any:
+        setup, restore = self.options.setup, self.options.restore
+        if self._stack is not None and restore is not None:
+            restore(self._state)
+            return self._state
+        self._drop_state()
+        self._stack = ExitStack()
+        if setup is not None:
+            state = setup()
+            # A lock can be entered too, but it is the bodies that enter it.
+            is_manager = hasattr(type(state), "__enter__") and not hasattr(state, "acquire")
+            self._state = self._stack.enter_context(state) if is_manager else state
+            if restore is not None:
+                restore(self._state)
+        return self._state
+
+    def _drop_state(self) -> None:
+        stack, self._stack, self._state = self._stack, None, None
+        if stack is not None:
+            stack.close()
+
+    # --- runs
+
+    def run(
+        self,
+        schedule: Schedule,
+        order: Sequence[int] = (),
+        keep_alternatives: bool = False,
+        inspect: Callable[[Any], Any] | None = None,
+        stop_early: bool = False,
+    ) -> Execution:
+        """Run the bodies once, on fresh state, and observe the state afterwards."""
+        scheduler, observe = self.scheduler, self.options.observe
+        scheduler.watchdog.check_stop()
+        state = self._fresh_state()
+        arguments = () if self.options.setup is None else (state,)
+        scheduler.inspect = None if inspect is None else lambda: inspect(state)
+        scheduler.stop_early = stop_early and self._slow
+        bodies = {name: partial(body, *arguments) for name, body in zip(self.labels, self.options.bodies, strict=True)}
+        run = scheduler.run(bodies, schedule, order, keep_alternatives)
+        results: list[Any] = [task.result if task.error is None else task.error for task in run.bodies]
+        if run.failure:
+            self._drop_state()  # a body that was ended by force may have left it in any condition
+            if scheduler.stopped_tracing:  # a livelock is recognised by its lines, which were not counted
+                return self.run(schedule, order, keep_alternatives, inspect)
+        elif observe is not None:
+            try:
+                results.append(observe(*arguments))
+            except Exception as error:
+                results.append(error)
+        self._stalls.update(dict.fromkeys(run.stalls))
+        run.results = tuple(results)
+        return run
+
+    def learn_references(self) -> None:
+        """Run the bodies one after the other, in every order, to know which results are right."""
+        orders = list(permutations(range(len(self.options.bodies))))
+        # The first call in a process may do things that later ones do not, so the first order is run twice.
+        first = self.run(Schedule(""), orders[0])
+        runs = [first] if first.endless else []  # one endless run takes long enough
+        runs += [self.run(Schedule(""), order, keep_alternatives=True) for order in orders[len(runs) :]]
+        ran: set[str] = set()
+        for order, run in zip(orders, runs, strict=True):
+            ran |= self._note_lines(run)
+            if not run.failure:
+                self.judge.references.append(run.results)
+                if len(order) == 2 and not any(isinstance(code, str) for _, code, *_ in run.log):
+                    self.sequential[label(order[0])] = run
+        if all(run.endless for run in runs):
+            raise ExploreError(
+                f"The bodies end in no sequential order: {runs[0].failure}. Pass bodies that end by themselves."
+            )
+        idle = [name for name in self.labels if name not in ran]
+        if idle and not any(name.startswith("W") for name in ran):
+            raise ExploreError(
+                f"Body {', '.join(idle)} ran no line of the watched code, so nothing could be learned; "
+                f"name the modules that hold its lines in watch=."
+            )
+        if not first.failure and not runs[0].failure:
+            self._check_repeatable(orders[0], first.results, runs[0].results)
+        longest = max((run.seconds for run in runs if not run.failure), default=0.0)
+        self._slow = longest > SLOW_S and not MONITORING
+        self.scheduler.watchdog.expects_help = False
+        self.scheduler.watchdog.limit_s = max(FIRST_LIMIT_S / 2, 30 * longest)
+
+    def _note_lines(self, run: Execution) -> set[str]:
+        """Remember the lines that ran; return the labels of the threads that ran one."""
+        self.steps = max(self.steps, len(run.log))
+        ran = set()
+        for task, code, at in run.lines():
+            ran.add(task.label)
+            if (known := self.watch.get(code)) is not None:
+                place = known.where(at, self.instructions)
+                self.executed[place] = None
+                if not self.instructions and place.line in known.unsplit_lines:
+                    self.unsplit[place] = None
+        return ran
+
+    def _check_repeatable(self, order: Sequence[int], first: tuple[Any, ...], second: tuple[Any, ...]) -> None:
+        """Refuse bodies whose results differ in the same order: then no outcome has a meaning."""
+        if self.judge.equal(first, second):
+            return
+        third = self.run(Schedule(""), order).results  # the very first run may differ, because it leaves things behind
+        if not self.judge.equal(second, third):
+            raise ExploreError(
+                f"The bodies were run one after the other in the same order twice, and gave {short(second)} and then "
+                f"{short(third)}; let setup= or restore= renew everything that they change, or pass same=."
+            )
+
+    # --- trials
+
+    def trial(self, schedule: Schedule, run: Execution) -> Trial:
+        """Return the trial of a run."""
+        if run.failure:
+            kind, detail = DEADLOCK, f"{run.failure}\n{run.stacks}"
+        else:
+            kind, detail = self.judge.kind(run.results)
+        switches = tuple(self.where(code, at) for _, code, at, _ in run.switched if not isinstance(code, str))
+        last = switches[-1:] or [self.where(code, at) for _, code, at in run.lines()][-1:]
+        return Trial(
+            schedule.text(self.version), kind, detail, last[0] if last else _NO_LINE,
+            () if kind == RIGHT else run.results, switches,
+        )  # fmt: skip
+
+    def line(self, code: CodeType, at: int) -> tuple[int, int | None]:
+        """Return the line of a switch point, and the offset of its instruction if instructions are told apart."""
+        known = self.watch.get(code)
+        return (known.line_at[at], at) if self.instructions and known is not None else (at, None)
+
+    def where(self, code: CodeType, at: int) -> Where:
+        """Return the source of a switch point."""
+        known = self.watch.get(code)
+        return _NO_LINE if known is None else known.where(at, self.instructions)
+
+    def replay(self, schedule: Schedule) -> Trial:
+        """Run one schedule, and return the trial with its steps."""
+        run = self.run(schedule, inspect=lambda state: (perf_counter(), self._inspect(state)))
+        ended = perf_counter()
+        if run.diverged or run.unfollowed:
+            reason = run.diverged or _reason_for_missing(run.unfollowed[0], run)
+            raise ExploreError(f"The schedule cannot be followed: {reason}.")
+        waits = _waits(run)
+        steps = tuple(
+            Step(task.label, self.where(code, at), value, at_s, waits[length])
+            for (task, code, at, _), length, (at_s, value) in run.inspected
+            if not isinstance(code, str)
+        )
+        at_end = waits[-1] if run.failure else ()
+        return replace(self.trial(schedule, run), results=run.results, steps=steps, ended_s=ended, waits=at_end)
+
+    def _inspect(self, state: Any) -> Any:
+        try:
+            return None if self.options.inspect is None else self.options.inspect(state)
+        except Exception as error:  # an inspection must not change the run
+            return error
+
+    def notes(self) -> Iterator[str]:
+        """Yield the remarks about all the runs together."""
+        for stall in self._stalls:
+            yield f"Stalled for {STALL_S} s, by something that is no lock of Python's: {stall}"
+        for other in other_tracers():
+            yield f"Also traces this process, and does not see the bodies: {other}"
+        for name in self.scheduler.watchdog.leaked:
+            yield f"Could not be ended, and is still running: {name}"
+
+
+def _waits(run: Execution) -> list[tuple[str, ...]]:
+    """Return the labels of the waiting threads before the first entry of a log, and after each entry."""
+    waiting: dict[str, None] = {}
+    found: list[tuple[str, ...]] = [()]
+    for task, code, at, _ in run.log:
+        if code in (WAIT, LOCKED) and not at:  # otherwise `at` counts the choices of the next thread
+            waiting[task.label] = None
+        elif not isinstance(code, str):
+            waiting.pop(task.label, None)
+        found.append(tuple(waiting))
+    return found
+
+
+def _reason_for_missing(stop: Stop, run: Execution) -> str:
+    """Return the reason why a stop was not reached."""
+    if not stop.line:
+        return f"{stop.thread} never came to '{stop.place()}'"
+    visits = sum(stop.is_at(task.label, code.co_name, at) for task, code, at in run.lines())
+    names = sorted({code.co_name for _, code, _ in run.lines()})
+    return (
+        f"{stop.thread} came {visits} times to {stop.place()}; the functions that ran are {', '.join(names[:_LISTED])}"
+    )
+
+
+def _module_of(body: Any) -> str:
+    name = getattr(body, "__module__", None)
+    if name is None or name not in sys.modules:
+        raise ExploreError(f"watch= is empty, and the module of {body!r} is unknown; name the code to watch.")
+    return name

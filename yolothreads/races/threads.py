@@ -1,0 +1,314 @@
+"""Controlled threads: the bodies and the workers of pools, their states, and the threads that bodies use again."""
+
+from __future__ import annotations
+
+import ctypes
+import linecache
+import sys
+import threading
+import time
+from _thread import LockType, allocate_lock
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import Context
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+acquire = LockType.acquire  # the C method itself, which stays when `blocking` replaces it
+_HERE = str(Path(__file__).parent)
+_thread_dict = ctypes.pythonapi.PyThreadState_GetDict
+_thread_dict.restype = ctypes.c_void_p  # a borrowed reference, which `py_object` would take for its own
+
+
+class State:
+    """The states of a controlled thread."""
+
+    NEW, READY, RUNNING, BLOCKED, STALLED, DONE = "new", "ready", "running", "blocked", "stalled", "done"
+
+
+_RUNNABLE = (State.READY, State.NEW)
+
+
+class Abandoned(BaseException):
+    """Raised inside a body to end it, once its schedule has been given up."""
+
+
+class Mutex:
+    """A lock that `blocking` does not see."""
+
+    def __init__(self) -> None:
+        self._lock = allocate_lock()
+
+    def __enter__(self) -> None:
+        acquire(self._lock)
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._lock.release()
+
+
+def locked() -> Any:
+    """Return a locked lock, which another thread has to release before it can be acquired."""
+    lock = allocate_lock()
+    acquire(lock)
+    return lock
+
+
+class ReusableThread:
+    """A thread that runs one body after another: to start a new one for each run takes longer than most bodies.
+
+    To the code that it runs it looks like a new thread: no `threading.local` value or context variable is left from
+    the last time. Where Python cannot clear them (after 3.12), a new thread is used instead.
+    """
+
+    _can_clear: bool | None = None
+
+    def __init__(self, name: str):
+        if ReusableThread._can_clear is None:
+            ReusableThread._can_clear = _can_clear_thread_locals()
+        self.thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._work: Callable[[], None] | None = None
+        self._begin = locked()
+        self._idle = allocate_lock()  # locked while the thread is at work
+
+    def begin(self, work: Callable[[], None], start: Callable[[threading.Thread], None]) -> None:
+        """Let the thread run `work`; `start` starts a thread."""
+        self._work = work
+        acquire(self._idle, timeout=1)
+        if self.thread.ident is None:
+            start(self.thread)
+        self._begin.release()
+
+    def is_free(self) -> bool:
+        """Return whether the thread can run another body; wait up to 1 s if it is about to finish one."""
+        if not self._can_clear and self.thread.ident is not None:
+            self.thread.join(1)
+            return False
+        if not acquire(self._idle, timeout=1):
+            return False
+        self._idle.release()
+        return True
+
+    def close(self) -> None:
+        """End the thread, unless it is still busy."""
+        if self.thread.is_alive() and acquire(self._idle, False):
+            self._work = None
+            self._begin.release()
+            self.thread.join(1)
+
+    def _serve(self) -> None:
+        while True:
+            acquire(self._begin)
+            if self._work is None:
+                return
+            Context().run(self._work)
+            if not self._can_clear:
+                return
+            _clear_thread_locals()
+            self._idle.release()
+
+
+def _clear_thread_locals() -> None:
+    """Drop the `threading.local` values of the calling thread."""
+    ctypes.cast(_thread_dict(), ctypes.py_object).value.clear()
+
+
+def _can_clear_thread_locals() -> bool:
+    """Return whether `_clear_thread_locals` has an effect in this version of Python."""
+    cleared: list[bool] = []
+
+    def try_it() -> None:
+        local = threading.local()
+        local.value = 1
+        _clear_thread_locals()
+        cleared.append(not hasattr(local, "value"))
+
+    thread = threading.Thread(target=try_it)
+    thread.start()
+    thread.join()
+    return cleared == [True]
+
+
+@dataclass(eq=False, slots=True)
+class Task:
+    """A controlled thread: a body, or a worker of a pool (then `body` is None)."""
+
+    label: str
+    body: Callable[[], Any] | None = None
+    reusable: ReusableThread | None = None  # the thread of a body, which is used again in the next run
+    thread: threading.Thread | None = None
+    baton: Any = field(default_factory=locked)  # released to give the thread the turn
+    ended: Any = field(default_factory=locked)  # released when the thread has finished with the body
+    state: str = State.NEW
+    ready: Callable[[], bool] | None = None  # the condition that it waits for, while it is blocked
+    what: str = ""  # the same in words
+    timeout: float | None = None
+    timed_out: bool = False
+    starting_thread: bool = False  # meanwhile its waits are real ones
+    queue_id: int = 0  # the id of the queue where it waits for work, as a pool's worker does
+    result: Any = None
+    error: BaseException | None = None
+    choices: int = 0  # how often it blocked where several others could go on
+    sleeps: int = 0
+    sleeps_in_a_row: int = 0  # since another thread last ran
+    points_in_clean_up: int = 0
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it has begun and not ended."""
+        return self.state not in (State.NEW, State.DONE)
+
+    @property
+    def has_finished(self) -> bool:
+        """Whether it has left its work: a body has ended, or a pool's worker waits for more work."""
+        return self.state == State.DONE or (self.body is None and self.state == State.BLOCKED and self.queue_id != 0)
+
+    def can_run(self) -> bool:
+        """Return whether it would go on if it had the turn."""
+        state = self.state
+        return state in _RUNNABLE or (state is State.BLOCKED and self.ready is not None and self.ready())
+
+    def cpu_s(self) -> float:
+        """Return the CPU seconds that the thread has used; 0 where the system does not say."""
+        ident = self.thread.ident if self.thread is not None else None
+        if ident is None or not hasattr(time, "pthread_getcpuclockid"):
+            return 0.0
+        try:
+            return time.clock_gettime(time.pthread_getcpuclockid(ident))
+        except OSError:  # it has just ended
+            return 0.0
+
+    def waits_for_cpu(self) -> bool:
+        """Return whether the thread would run if a CPU were free; False where the system does not say (not Linux)."""
+        ident = self.thread.native_id if self.thread is not None else None
+        try:
+            return Path(f"/proc/self/task/{ident}/stat").read_text().rpartition(")")[2].split()[0] == "R"
+        except OSError:
+            return False
+
+    def end(self, timeout_s: float) -> bool:
+        """Raise `Abandoned` in the thread until it has ended; return False if it does not end in time."""
+        assert self.thread is not None
+        until = time.monotonic() + timeout_s
+        while not self.has_finished and self.thread.is_alive() and time.monotonic() < until:
+            ident = ctypes.c_ulong(self.thread.ident or 0)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(Abandoned))
+            self.wait_finished(0.1)
+        return self.has_finished or not self.thread.is_alive()
+
+    def wait_finished(self, timeout_s: float) -> None:
+        """Wait until the thread has finished with the body; or until a pool's worker is idle again."""
+        if self.body is not None:
+            if acquire(self.ended, timeout=timeout_s):
+                self.ended.release()
+            return
+        until = time.monotonic() + timeout_s
+        while not self.has_finished and time.monotonic() < until:
+            time.sleep(0.0002)
+
+    def place(self) -> str:
+        """Return the innermost line outside this package, in words."""
+        frames = self._frames()
+        return "at " + _line(*frames[-1]) if frames else "is outside Python code"
+
+    def stack(self) -> str:
+        """Return the lines of the stack, the innermost last, without those of this package."""
+        return "\n".join(f"  {_line(*frame)}" for frame in self._frames())
+
+    def _frames(self) -> list[tuple[str, int, str]]:
+        ident = self.thread.ident if self.thread is not None else None
+        frame = sys._current_frames().get(ident or 0)
+        frames = []
+        while frame is not None:
+            file = frame.f_code.co_filename
+            if not file.startswith((_HERE, threading.__file__)):
+                frames.append((file, frame.f_lineno, frame.f_code.co_name))
+            frame = frame.f_back
+        return frames[::-1]
+
+
+def _line(file: str, line: int, function: str) -> str:
+    return f"{Path(file).name}:{line} in {function}: {linecache.getline(file, line).strip()}"
+
+
+LogEntry = tuple[Task, CodeType | str, int, tuple[str, ...]]
+"""A switch point that a thread passed: the thread; the code, or the event (schedule.WAIT ...); the line, the offset of
+the instruction or the number of the event; and the labels of the threads that could have gone on instead."""
+
+
+class TaskSet:
+    """All controlled threads: the bodies, in their order, and the workers of pools after them."""
+
+    def __init__(self) -> None:
+        self.bodies: list[Task] = []
+        self.workers: list[Task] = []
+        self.order: Sequence[int] = ()  # bodies run one after the other, in this order; if empty, concurrently
+        self._threads: dict[str, ReusableThread] = {}
+
+    def begin(self, bodies: Mapping[str, Callable[[], Any]], order: Sequence[int]) -> None:
+        """Make the tasks of the next run; bodies are given by their labels."""
+        self.order, self.bodies = order, []
+        for label, body in bodies.items():
+            if label not in self._threads or not self._threads[label].is_free():
+                self._threads[label] = ReusableThread(label)
+            self.bodies.append(Task(label, body, self._threads[label], self._threads[label].thread))
+
+    def close(self) -> None:
+        """End the threads of the bodies, and join the workers that have ended."""
+        for reusable in self._threads.values():
+            reusable.close()
+        for worker in self.workers:
+            if worker.state == State.DONE and worker.thread is not None:
+                worker.thread.join(1)
+
+    @property
+    def all(self) -> list[Task]:
+        """All tasks, those that have ended too."""
+        return [*self.bodies, *self.workers]
+
+    @property
+    def all_ended(self) -> bool:
+        """Whether every body has ended."""
+        return all(t.state == State.DONE for t in self.bodies)
+
+    def runnable(self, but: Task | None = None) -> list[Task]:
+        """Return the tasks that may be given the turn now, without `but`."""
+        return [t for t in self._without_interchangeable() if t is not but and t.can_run() and self._is_its_turn(t)]
+
+    def alternatives(self, me: Task) -> tuple[str, ...]:
+        """Return the labels of the tasks that could go on instead of this one."""
+        return tuple([t.label for t in self._without_interchangeable() if t is not me and t.can_run()])
+
+    def are_steady(self, but: Task) -> bool:
+        """Return whether all tasks stay as they are while `but` has the turn, because none of them waits."""
+        return not self.workers and all(
+            t.state not in (State.BLOCKED, State.STALLED) for t in self.bodies if t is not but
+        )
+
+    def expire_first_timeout(self) -> list[Task]:
+        """Let time pass when no task can run: return the task whose time-out ends first, if one waits with one."""
+        waiting = [t for t in self.all if t.state == State.BLOCKED and t.timeout is not None and self._is_its_turn(t)]
+        if not waiting:
+            return []
+        first = min(waiting, key=lambda t: t.timeout or 0.0)
+        first.timed_out = True
+        return [first]
+
+    def _is_its_turn(self, task: Task) -> bool:
+        """Return whether a sequential order, if there is one, has come to this task."""
+        if not self.order or task.body is None:
+            return True
+        return task is next((self.bodies[i] for i in self.order if self.bodies[i].state != State.DONE), None)
+
+    def _without_interchangeable(self) -> list[Task]:
+        """Return all tasks, but only the first of the workers that wait for work at the same queue."""
+        if not self.workers:
+            return self.bodies
+        queues: set[int] = set()
+        found = [*self.bodies]
+        for worker in self.workers:
+            queue = worker.queue_id if worker.state == State.BLOCKED else 0
+            if not queue or queue not in queues:
+                found.append(worker)
+                queues.add(queue)
+        return found
