@@ -31,17 +31,17 @@ def detected(boxes: Any, image: np.ndarray | None = None) -> Results:
 
 
 class Oracle:
-    """In place of a pool: detects the true boxes of scenes; of an exception and a result it makes itself."""
+    """A stand-in for a pool: it returns the true boxes of scenes, and exceptions and results as they are."""
 
     device = "cpu"
 
     def __init__(self) -> None:
         self.asked: dict[str, Any] = {}
 
-    def map(self, frames: Iterable[Any], *, errors: str, **settings: Any) -> Iterator[Any]:
+    def map(self, frames: Iterable[Any], *, return_exceptions: bool, errors: None, **settings: Any) -> Iterator[Any]:
         self.asked = settings
         for frame in frames:
-            if isinstance(frame, Exception) and errors == "raise":
+            if isinstance(frame, Exception) and not return_exceptions:
                 raise frame
             yield detected(frame.boxes, frame.image) if isinstance(frame, Scene) else frame
 
@@ -121,7 +121,7 @@ def test_settings_hold_for_every_frame_and_conf_is_low_by_default() -> None:
         assert pool.asked == asked
 
 
-def test_a_frame_that_fails_is_given_back_and_the_tracker_goes_on() -> None:
+def test_a_frame_that_fails_is_returned_and_the_tracker_goes_on() -> None:
     camera, there = Camera(Oracle()), detected([[0, 0, 9, 9]])
     before, failed, after = camera.follow([there, FakeError("lost"), there], return_exceptions=True)
     assert isinstance(failed, FakeError) and ids_of(before) == ids_of(after) == [1]

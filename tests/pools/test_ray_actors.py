@@ -279,13 +279,12 @@ def test_a_node_lost_during_map_loses_no_image(
 ) -> None:
     (node,) = cluster.worker_nodes
     results, images = [], []
-    end = monotonic() + WAIT_S
     lost = RayActors(workers=2, address=cluster.address, cpus_per_worker=0, **GIVEN)
     lost._scheduling = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
     with lost:
         lost._scheduling = "SPREAD"  # from now on, again
         assert nodes_of(lost) == {node.node_id}
-        before = list(lost._workers.values())
+        before, end = list(lost._workers.values()), monotonic() + scaled(200)
 
         def until_both_are_replaced() -> Iterator[np.ndarray]:
             while not images or len(images) % len(IMAGES) or set(before) & set(lost._workers.values()):
