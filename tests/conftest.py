@@ -12,7 +12,7 @@ import torch
 import ultralytics
 from cpu_seconds import CpuSeconds
 from deadlines import scaled
-from fakes import REMOTE, FakeModels, recruit_here
+from fakes import REMOTE, FakeModels, launch_here
 
 LONG = ("browser", "pools", "test_hazards.py")  # these start first, so that no worker has to wait for the other
 
@@ -61,5 +61,5 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> FakeModels:
     models = FakeModels()
     monkeypatch.setattr(ultralytics, "YOLO", models)
     for kind in REMOTE:
-        monkeypatch.setattr(kind, "_recruit", recruit_here)
+        monkeypatch.setattr(kind, "_launch_worker", launch_here)
     return models

@@ -1,6 +1,6 @@
-"""A fake model in place of `ultralytics.YOLO`: it records who uses it when, and can be told to wait or to fail.
+"""A fake model in place of `ultralytics.YOLO`: it records which thread uses it when, and can wait or fail on demand.
 
-It has the flaw of the real one too: a call stores its settings in the model, and reads them back at the end.
+It has the flaw of the real model too: a call stores its settings in the model, and reads them back at the end.
 """
 
 from __future__ import annotations
@@ -15,24 +15,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from deadlines import scaled
 from ultralytics.engine.results import Results
 
 from yolothreads.pools import POOLS, BatchingWorker, Pool, RemotePool, load
 
-WAIT_S = 20.0  # deadline of every wait in the tests
+WAIT_S = scaled(20.0)  # deadline of every wait in the tests
 
 
 class FakeError(RuntimeError):
-    """What a fake raises when told to."""
+    """The error that a fake raises on demand."""
 
 
 def picture(tag: int) -> np.ndarray:
-    """An image of (32, 32, 3) uint8 that carries a number from 1 to 255; `tag_of` finds it in the result."""
+    """Return an image of (32, 32, 3) uint8 that carries a number from 1 to 255; `tag_of` finds it in the result."""
     return np.full((32, 32, 3), tag, np.uint8)
 
 
 def tag_of(result: Results) -> int:
-    """The number of the picture that a fake made this result of."""
+    """Return the number of the picture of which a fake made this result."""
     return int(result.orig_img[0, 0, 0])
 
 
@@ -62,7 +63,7 @@ class FakeModels:
 
 
 class FakeModel:
-    """What pools use of a YOLO object. Threads are recorded by identity: names could repeat."""
+    """The part of a YOLO object that pools use. Threads are recorded by identity, because names could repeat."""
 
     def __init__(self, owner: FakeModels, weights: str | Path) -> None:
         self.owner, self.weights = owner, weights
@@ -81,7 +82,7 @@ class FakeModel:
         self._lock = threading.Lock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FakeModel:
-        """A model with a state of its own around the same tensor, if the memo says so."""
+        """Return a model with a state of its own, around the same tensor if the memo has it."""
         twin = FakeModel(self.owner, self.weights)
         twin.overrides, twin.warm, twin.tensor = dict(self.overrides), self.warm, copy.deepcopy(self.tensor, memo)
         with self.owner._lock:
@@ -89,7 +90,7 @@ class FakeModel:
         return twin
 
     def predict(self, source: np.ndarray | list[np.ndarray], **settings: Any) -> list[Results]:
-        """Give Results with one box of score 0.9 and one of 0.3, those of at least `conf`, as real ones have."""
+        """Return Results with one box of score 0.9 and one of 0.3, those of at least `conf`, as real ones have."""
         images = source if isinstance(source, list) else [source]
         self.settings = {"conf": 0.25, **self.overrides, **settings}
         if not self.warm:
@@ -121,7 +122,7 @@ class FakeModel:
 
 
 class FakePredictor:
-    """What pools use of a predictor."""
+    """The part of a predictor that pools use."""
 
     def __init__(self, network: object) -> None:
         self.model = SimpleNamespace(backend=SimpleNamespace(model=network))
@@ -137,20 +138,20 @@ class FakePredictor:
 
 
 class OneAtATime(BatchingWorker):
-    """Batches of one and a long queue: so it must keep what every pool promises."""
+    """A BatchingWorker with batches of one and a long queue, which has to keep the contract of every pool."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"max_batch": 1, "queue_size": 500, "max_wait_ms": 0, **kwargs})
 
 
 KINDS: list[type[Pool]] = [OneAtATime if kind is BatchingWorker else kind for kind in POOLS]
-"""Every pool, in a form that an executor's promises fit."""
+"""Every pool, in a form that fits the contract of an executor."""
 
 REMOTE = [kind for kind in KINDS if issubclass(kind, RemotePool)]
 
 
 class WorkerHere:
-    """In place of a worker process: a fake model in this process, so that the caller's side can be tried."""
+    """A fake model in this process in place of a worker process, to test the caller's side."""
 
     def __init__(self, pool: RemotePool, index: int) -> None:
         self._given = pool.weights, pool.imgsz, pool.device, pool.settings
@@ -174,11 +175,11 @@ class WorkerHere:
         pass
 
 
-def recruit_here(pool: RemotePool, index: int) -> WorkerHere:
-    """In place of `RemotePool._recruit`: fakes cannot live in another process."""
+def launch_here(pool: RemotePool, index: int) -> WorkerHere:
+    """Replace `RemotePool._launch_worker`, because fakes cannot live in another process."""
     return WorkerHere(pool, index)
 
 
 def ctrl_c_on() -> None:
-    """For `preexec_fn`: what a script runs in the background, as a CI may, ignores Ctrl-C, and so do its children."""
+    """Switch Ctrl-C on (for `preexec_fn`): background jobs of a script ignore it, and so do their children."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

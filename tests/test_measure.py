@@ -13,7 +13,7 @@ from yolothreads import measure
 from yolothreads.errors import ArgumentError, DeviceError, ExtraError, PoolClosedError
 from yolothreads.measure import Measurement
 from yolothreads.memory import Memory
-from yolothreads.pools import BatchingWorker, LockedModel, ModelPerThread, Pool, Sequential, SharedModel
+from yolothreads.pools import BatchingWorker, LockedModel, ModelPerThread, Pool, Sequential, SharedModel, make_pool
 from yolothreads.scenes import Scene
 
 pytestmark = pytest.mark.timeout(scaled(120))
@@ -74,7 +74,7 @@ def test_finding_nothing_is_right_only_where_nothing_is() -> None:
 
 
 def pools(*kinds: type[Pool], **kwargs: object) -> list[Pool]:
-    return [kind(workers=2, device="cpu", **kwargs) for kind in kinds]
+    return [make_pool(kind, workers=2, device="cpu", **kwargs) for kind in kinds]
 
 
 def leak(fakes: FakeModels) -> None:

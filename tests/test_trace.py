@@ -6,6 +6,7 @@ from itertools import pairwise
 from time import perf_counter
 
 import pytest
+from deadlines import scaled
 from fakes import WAIT_S
 from ultralytics import YOLO
 from ultralytics.engine.predictor import BasePredictor
@@ -17,7 +18,7 @@ from yolothreads.pools import LockedModel, ModelPerThread
 from yolothreads.scenes import scene
 from yolothreads.trace import STAGES, TracedLock
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(scaled(120))
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from deadlines import scaled
 from fakes import WAIT_S, FakeError, FakeModels, picture, tag_of
 from ultralytics import YOLO
 from ultralytics.engine.results import Results
@@ -20,7 +21,7 @@ from yolothreads.scenes import Scene, clip
 from yolothreads.tracking import Camera, Identities, IdentityCount, Seen, identity_switches
 from yolothreads.weights import bundled
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(scaled(120))
 NAMES = {0: "disc"}
 
 
@@ -122,7 +123,7 @@ def test_settings_hold_for_every_frame_and_conf_is_low_by_default() -> None:
 
 def test_a_frame_that_fails_is_given_back_and_the_tracker_goes_on() -> None:
     camera, there = Camera(Oracle()), detected([[0, 0, 9, 9]])
-    before, failed, after = camera.follow([there, FakeError("lost"), there], errors="return")
+    before, failed, after = camera.follow([there, FakeError("lost"), there], return_exceptions=True)
     assert isinstance(failed, FakeError) and ids_of(before) == ids_of(after) == [1]
     followed = camera.follow([there, FakeError("lost"), there])
     assert ids_of(next(followed)) == [1]

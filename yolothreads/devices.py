@@ -1,4 +1,4 @@
-"""What this machine has to compute with: devices and cores."""
+"""The devices and cores of this machine, and errors of a full memory."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from yolothreads.errors import DeviceError, OutOfMemoryError
 
 
 def cores() -> int:
-    """How many CPU cores this process may use."""
+    """Return the number of CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def devices() -> list[str]:
-    """The devices here, best first: each "cuda:N", then "mps", then "cpu"."""
+    """Return the devices here, best first: each "cuda:N", then "mps", then "cpu"."""
     import torch
 
     found = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
@@ -27,10 +27,10 @@ def devices() -> list[str]:
 
 
 def resolve(device: str) -> str:
-    """Turn "auto", "cpu", "cuda", "cuda:N" or "mps" into the name of a device that is here.
+    """Return the name of a device that is here for "auto", "cpu", "cuda", "cuda:N" or "mps".
 
     Raises:
-        DeviceError: there is no such device; the message names those that are here.
+        DeviceError: there is no such device; the message names the devices that are here.
     """
     here = devices()
     wanted = here[0] if device == "auto" else "cuda:0" if device == "cuda" else device
@@ -41,9 +41,9 @@ def resolve(device: str) -> str:
 
 @contextmanager
 def memory_errors_named(device: str) -> Iterator[None]:
-    """Turn torch's errors of a full memory into an `OutOfMemoryError` that names the remedy.
+    """Turn errors of a full memory into an `OutOfMemoryError` that names the remedy.
 
-    What torch had set aside and does not use is given back first, so that the next image finds room.
+    The unused memory that torch has reserved is released first, so that the next image finds room.
     """
     try:
         yield

@@ -18,7 +18,7 @@ from yolothreads import devices
 from yolothreads.detections import finds_all, same
 from yolothreads.errors import ArgumentError, DeviceError, ExtraError
 from yolothreads.memory import Memory, memory_of
-from yolothreads.pools import POOLS, Image, Pool, Sequential
+from yolothreads.pools import POOLS, Image, Pool, Sequential, make_pool
 from yolothreads.scenes import Scene
 from yolothreads.tables import Table
 
@@ -205,7 +205,7 @@ def pools_here(kinds: Iterable[Callable[..., Pool]] = POOLS, **made: Any) -> tup
     pools, remarks = [], []
     for kind in kinds:
         try:
-            pools.append(kind(**made))
+            pools.append(make_pool(kind, **made))
         except (ExtraError, DeviceError) as error:
             remarks.append(f"Not measured: {error}")
     return pools, remarks

@@ -1,21 +1,22 @@
-"""Spans: which thread did what, and when. Off by default, and then next to free.
+"""Spans record which thread did what, and when. Recording is off by default, and then costs next to nothing.
 
-Record whatever runs, in unmodified ultralytics code too:
+Record whatever runs, also in unmodified ultralytics code:
 
     with trace.recording() as spans:
         ...                      # threads that predict
     figures.timeline(spans)
 
-While a recording is on, the three stages of ultralytics' predictors and their lock are measured by wrapping the
-methods of their classes; the wrappers are taken off again at the end.
+While a recording is on, wrappers around methods of ultralytics' predictors measure their stages and their lock; they
+are removed at the end. To add a stage, add it to `STAGES`, and to `_PREDICTOR_STAGES` if it is a step of a predictor.
 """
 
 from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -24,6 +25,13 @@ from yolothreads.errors import YoloThreadsError
 STAGES = ("wait", "load", "preprocess", "infer", "postprocess", "python", "turn")
 """wait: for a lock. load: a model or an image file. infer: the network. python: pure Python work (lesson 01).
 turn: a thread has the turn in a schedule (`Exploration.draw`)."""
+
+# The steps of a predictor in their order: the stage, the method with its class, and the key in `Results.speed`.
+_PREDICTOR_STAGES = (
+    ("preprocess", "ultralytics.engine.predictor:BasePredictor.preprocess", "preprocess"),
+    ("infer", "ultralytics.engine.predictor:BasePredictor.inference", "inference"),
+    ("postprocess", "ultralytics.models.yolo.detect:DetectionPredictor.postprocess", "postprocess"),
+)
 
 
 class Span(NamedTuple):
@@ -36,13 +44,26 @@ class Span(NamedTuple):
 
 
 _spans: list[Span] | None = None  # the recording that is on; appending to a list is atomic
-_one_at_a_time = threading.Lock()
+_one_recording = threading.Lock()
 
 
 def add(stage: str, start: float, end: float) -> None:
     """Add a span of the calling thread to the recording, if one is on. Times in seconds of `time.perf_counter`."""
     if (spans := _spans) is not None:
         spans.append(Span(threading.current_thread().name, stage, start, end))
+
+
+def add_speed(speed: Mapping[str, float | None]) -> None:
+    """Add the steps that a prediction took in another process, by its own account, as if the last one ended now.
+
+    Args:
+        speed: milliseconds by step, as in `Results.speed`.
+    """
+    end = perf_counter()
+    for stage, _, key in reversed(_PREDICTOR_STAGES):
+        if took_ms := speed.get(key):
+            add(stage, end - took_ms / 1000, end)
+            end -= took_ms / 1000
 
 
 @contextmanager
@@ -59,7 +80,7 @@ def span(stage: str) -> Iterator[None]:
 
 
 class TracedLock:
-    """A lock whose waits are spans. It wraps any lock with acquire and release, and excludes exactly as that does."""
+    """A lock whose waits are spans. It wraps any lock with acquire and release, and excludes exactly as that one."""
 
     def __init__(self, lock: Any = None) -> None:
         # A lock that is traced already is not wrapped again: its waits would be recorded twice.
@@ -79,7 +100,7 @@ class TracedLock:
         self._lock.release()
 
     def locked(self) -> bool:
-        """Whether somebody holds the lock."""
+        """Return whether the lock is held."""
         return bool(self._lock.locked())
 
     def __enter__(self) -> bool:
@@ -91,13 +112,13 @@ class TracedLock:
 
 @contextmanager
 def recording() -> Iterator[list[Span]]:
-    """Record spans of every thread until the block ends; gives the list that they are added to.
+    """Record the spans of all threads until the block ends; yield the list to which they are added.
 
     Raises:
-        YoloThreadsError: another recording is on; there can be one at a time.
+        YoloThreadsError: another recording is on; only one is possible at a time.
     """
     global _spans
-    if not _one_at_a_time.acquire(blocking=False):
+    if not _one_recording.acquire(blocking=False):
         raise YoloThreadsError("Another recording is on; leave its `with` block before you begin the next.")
     spans: list[Span] = []
     try:
@@ -106,7 +127,7 @@ def recording() -> Iterator[list[Span]]:
             yield spans
     finally:
         _spans = None
-        _one_at_a_time.release()
+        _one_recording.release()
 
 
 def _measured(stage: str, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -121,7 +142,7 @@ def _measured(stage: str, method: Callable[..., Any]) -> Callable[..., Any]:
 def _with_traced_lock(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not isinstance(self._lock, TracedLock):
+        if not isinstance(self._lock, TracedLock):  # undocumented: see tests/pools/test_private_names.py
             self._lock = TracedLock(self._lock)
         return method(self, *args, **kwargs)
 
@@ -130,10 +151,9 @@ def _with_traced_lock(method: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def _measured_ultralytics() -> Iterator[None]:
-    """Measure the stages of ultralytics' predictors. The wrappers stand on the classes, not on any one model."""
+    """Wrap the methods of ultralytics' classes, so that the stages of every model are measured."""
     from ultralytics import YOLO
     from ultralytics.engine.predictor import BasePredictor
-    from ultralytics.models.yolo.detect import DetectionPredictor
     from ultralytics.utils import ThreadingLocked
 
     def with_traced_lock(self: Any) -> None:
@@ -142,12 +162,14 @@ def _measured_ultralytics() -> Iterator[None]:
     changes: list[tuple[type, str, Callable[..., Any]]] = [
         (YOLO, "__init__", _measured("load", YOLO.__init__)),
         (BasePredictor, "setup_model", _measured("load", BasePredictor.setup_model)),
-        (BasePredictor, "preprocess", _measured("preprocess", BasePredictor.preprocess)),
-        (BasePredictor, "inference", _measured("infer", BasePredictor.inference)),
-        (DetectionPredictor, "postprocess", _measured("postprocess", DetectionPredictor.postprocess)),
         (BasePredictor, "stream_inference", _with_traced_lock(BasePredictor.stream_inference)),
         (ThreadingLocked, "__init__", with_traced_lock),
     ]
+    for stage, place, _ in _PREDICTOR_STAGES:
+        module, _, path = place.partition(":")
+        owner_name, _, method = path.partition(".")
+        owner = getattr(import_module(module), owner_name)
+        changes.append((owner, method, _measured(stage, getattr(owner, method))))
     originals = [(owner, name, owner.__dict__[name]) for owner, name, _ in changes]
     for owner, name, wrapper in changes:
         setattr(owner, name, wrapper)

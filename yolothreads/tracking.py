@@ -1,4 +1,4 @@
-"""Follow the objects of many cameras with one pool: a tracker for each camera, and how well identities were kept."""
+"""Follow the objects of many cameras with one pool and one tracker per camera, and count identity switches."""
 
 from __future__ import annotations
 
@@ -18,52 +18,56 @@ from yolothreads.scenes import Scene
 if TYPE_CHECKING:
     from ultralytics.engine.results import Results
 
-_CONF = 0.1  # what YOLO.track asks for: trackers follow by weak detections too
-_Track = tuple[int, int]  # which tracker, and the number that it gave
+_CONF = 0.1  # the default of YOLO.track: trackers use weak detections too
+_Track = tuple[int, int]  # the tracker, and the number that it gave
 
 
 class Camera:
-    """One camera that a pool detects for, with a tracker of its own.
+    """One camera with a tracker of its own; a pool detects for it.
 
         with Replicas(workers=2) as pool:
             cameras = [Camera(pool) for _ in clips]
             for results in zip(*(camera.follow(clip) for camera, clip in zip(cameras, clips))):
                 ...
 
-    The pool only detects, so that its weights serve all cameras; what is known of the objects stays here. The ids of
-    a camera start at 1 and belong to it alone. (ultralytics before 8.4.176 numbers the objects of all trackers in a
-    process with one counter, and sets it back with each new tracker: a running one then gives an id out twice.)
+    The pool only detects, so that its weights serve all cameras; the state of the tracker stays here. The ids of a
+    camera start at 1 and belong to it alone. (ultralytics before 8.4.176 numbers the objects of all trackers in a
+    process with one counter, and resets it with each new tracker: a running tracker then gives the same id twice.)
 
     Args:
         pool: any pool of the kit, open when frames are followed.
-        tracker: a tracker of ultralytics by its configuration, or a path to one of your own. "tracktrack.yaml" does
-            here without the boxes that `YOLO.track` saves for it from non-maximum suppression.
+        tracker: the configuration of one of ultralytics' trackers, or a path to your own. Here "tracktrack.yaml" works
+            without the boxes that `YOLO.track` saves for it from non-maximum suppression.
         settings: settings of `YOLO.predict` for every frame; `conf` is 0.1 by default, as in `YOLO.track`.
 
     Raises:
-        ArgumentError: there is no such tracker, or it looks into the network, which a pool does not open to it.
+        ArgumentError: there is no such tracker, or it needs the features of the network, which a pool does not give.
     """
 
     def __init__(self, pool: Pool, *, tracker: str = "bytetrack.yaml", **settings: Any) -> None:
         self.pool = pool
         self.settings = {"conf": _CONF, **settings}
         self._tracker = _tracker(tracker, pool.device)
-        self._turn = threading.Lock()  # held by the iteration that moves the tracker on
+        self._turn = threading.Lock()  # held by the iteration that uses the tracker
 
     def follow(
-        self, frames: Iterable[Image], *, errors: Literal["raise", "return"] = "raise"
+        self,
+        frames: Iterable[Image],
+        *,
+        return_exceptions: bool = False,
+        errors: Literal["raise", "return"] | None = None,
     ) -> Iterator[Results | Exception]:
-        """Follow objects through frames; gives, in the order of the frames, the objects in each with `boxes.id` set.
+        """Follow objects through frames; return, in the order of the frames, the objects in each with `boxes.id` set.
 
-        Frames are detected in as `Pool.map` does, many at once, and reach the tracker one by one in their order. A
-        frame that fails is raised or given as in `Pool.map`; the tracker does not see it and goes on with the next.
-        A later call goes on with the same objects.
+        The pool detects in several frames at once, as in `Pool.map`, and the tracker gets them one by one in their
+        order. A frame that fails is raised or returned as in `Pool.map`; the tracker skips it. A later call continues
+        with the same objects. `errors` is deprecated, as in `Pool.map`.
 
         Raises:
-            ArgumentError: when it begins: this camera is being followed already; or the weights give no boxes.
+            ArgumentError: from the iterator: this camera is being followed already, or the weights give no boxes.
             PoolClosedError: at once: the pool is not open.
         """
-        return self._in_turn(self.pool.map(frames, errors=errors, **self.settings))
+        return self._in_turn(self.pool.map(frames, return_exceptions=return_exceptions, errors=errors, **self.settings))
 
     def _in_turn(self, found: Iterator[Results | Exception]) -> Iterator[Results | Exception]:
         if not self._turn.acquire(blocking=False):
@@ -75,7 +79,7 @@ class Camera:
             self._turn.release()
 
     def _identified(self, result: Results) -> Results:
-        """The tracked ones among the detections, with their ids."""
+        """Return the tracked ones among the detections, with their ids."""
         import torch
 
         name = "boxes" if result.obb is None else "obb"
@@ -90,7 +94,7 @@ class Camera:
 
 
 def _tracker(name: str, device: str) -> Any:
-    """Build a tracker from its configuration, as `ultralytics.trackers.track.on_predict_start` does."""
+    """Return a tracker made from its configuration, as `ultralytics.trackers.track.on_predict_start` does."""
     from ultralytics.trackers.track import TRACKER_MAP
     from ultralytics.utils import YAML, IterableSimpleNamespace
     from ultralytics.utils.checks import check_yaml
@@ -105,14 +109,14 @@ def _tracker(name: str, device: str) -> Any:
         raise ArgumentError(f'tracker="{name}" has no known tracker_type; use one of {", ".join(sorted(TRACKER_MAP))}.')
     if getattr(config, "with_reid", False) and getattr(config, "model", "auto") == "auto":
         raise ArgumentError(
-            f'tracker="{name}" compares looks inside the network; name a model, or set with_reid: False.'
+            f'tracker="{name}" compares features inside the network; name a model, or set with_reid: False.'
         )
     return TRACKER_MAP[config.tracker_type](args=config)
 
 
 @dataclass(frozen=True)
 class Identities:
-    """How well tracks keep to true identities; counted in boxes, but for the last.
+    """How well tracks match true identities. All fields but the last count boxes.
 
     matched, missed, false: true boxes with and without a track, and tracks without a true box. switches: a true object
     has another track than when it was last matched (ID switches). transfers: a track is on another true object than
@@ -129,7 +133,7 @@ class Identities:
 
 @dataclass(frozen=True)
 class Seen:
-    """A track in a frame, on a true object.
+    """A track on a true object in one frame.
 
     was_track: the number that the object had when it was last matched, and was_identity: the true object that the
     track was on when it was last matched; None where there was none, or the same.
@@ -141,10 +145,10 @@ class Seen:
 
 
 class IdentityCount:
-    """Counts, frame by frame, how often tracks change between true objects, as `identity_switches` describes it.
+    """Counter of the changes of tracks between true objects, frame by frame; see `identity_switches`.
 
     Args:
-        iou: over 0, up to 1: the overlap from which on a track may be on an object.
+        iou: over 0, up to 1: the least overlap of a track with its object.
     """
 
     def __init__(self, iou: float = 0.5) -> None:
@@ -155,18 +159,18 @@ class IdentityCount:
         self._real = self._given = self._switches = self._transfers = 0
 
     def add(self, scene: Scene, result: Results | Exception, tracker: int = 0) -> dict[int, Seen]:
-        """Count one more frame; gives the tracks that are on true objects, by their place in the result.
+        """Count one more frame; return the tracks that are on true objects, by their place in the result.
 
         Args:
             scene: the truth.
-            result: what was tracked in it; an exception counts as a frame without tracks.
-            tracker: whose numbers they are: the same number of two trackers is not the same track.
+            result: the tracked objects; an exception counts as a frame without tracks.
+            tracker: the number of the tracker: two trackers may give the same number to different tracks.
 
         Raises:
             ArgumentError: a frame without identities.
         """
         if scene.ids is None:
-            raise ArgumentError("A scene that stands alone has no identities; take frames of `scenes.clip`.")
+            raise ArgumentError("A single scene has no identities; use the frames of `scenes.clip`.")
         boxes, numbers = _tracks_in(result)
         tracks = [(tracker, number) for number in numbers]
         stay = np.array([[self._track_of.get(i) == t for t in tracks] for i in scene.ids.tolist()], bool)
@@ -185,7 +189,7 @@ class IdentityCount:
 
     @property
     def so_far(self) -> Identities:
-        """The counts of all frames that were added; costs more the more objects and tracks there were."""
+        """The counts of all frames so far. The cost grows with the number of objects and tracks."""
         matched, both = self._pairs.total(), self._real + self._given
         idf1 = 2 * _kept(self._pairs) / both if both else 1.0
         return Identities(matched, self._real - matched, self._given - matched, self._switches, self._transfers, idf1)
@@ -201,7 +205,7 @@ def identity_switches(truth: Iterable[Scene], tracked: Iterable[Results | Except
 
     Args:
         truth: the frames of a clip. To count over several cameras at once, frames of clips with different `first_id`.
-        tracked: what was tracked in each of them; an exception counts as a frame without tracks.
+        tracked: the tracked objects of each frame; an exception counts as a frame without tracks.
         iou: over 0, up to 1.
 
     Raises:
@@ -214,7 +218,7 @@ def identity_switches(truth: Iterable[Scene], tracked: Iterable[Results | Except
 
 
 def _tracks_in(result: Results | Exception) -> tuple[NDArray[np.float32], list[int]]:
-    """Boxes (n, 4) xyxy and ids of the tracks in a result."""
+    """Return the boxes (n, 4) xyxy and the ids of the tracks in a result."""
     if isinstance(result, Exception) or result.boxes.id is None:
         return np.empty((0, 4), np.float32), []
     return result.boxes.xyxy.cpu().numpy(), result.boxes.id.int().tolist()
@@ -223,7 +227,7 @@ def _tracks_in(result: Results | Exception) -> tuple[NDArray[np.float32], list[i
 def _matches(
     real: NDArray[np.float32], given: NDArray[np.float32], stay: NDArray[np.bool_], iou: float
 ) -> Iterator[tuple[int, int]]:
-    """Rows and columns of boxes that belong together; pairs marked in `stay` come before all others."""
+    """Return the rows and columns of matching boxes; pairs marked in `stay` come before all others."""
     from ultralytics.utils.metrics import bbox_ioa
 
     if len(real) and len(given):
@@ -232,7 +236,7 @@ def _matches(
 
 
 def _best(worth: NDArray[np.float64]) -> Iterator[tuple[int, int]]:
-    """The one-to-one assignment of rows to columns that is worth most; pairs worth nothing are left out."""
+    """Return the one-to-one assignment of rows to columns with the largest sum, without pairs of no worth."""
     from ultralytics.trackers.utils.matching import linear_assignment
 
     for row, column in linear_assignment(-worth, thresh=0.0)[0]:
@@ -240,7 +244,7 @@ def _best(worth: NDArray[np.float64]) -> Iterator[tuple[int, int]]:
 
 
 def _kept(pairs: Counter[tuple[int, _Track]]) -> int:
-    """Boxes that are right if each object may have one track only, and each track one object: IDF1's true positives."""
+    """Count the boxes that are right if each object has one track and each track one object (IDF1's true positives)."""
     if not pairs:
         return 0
     objects, tracks = ({name: i for i, name in enumerate(dict.fromkeys(side))} for side in zip(*pairs, strict=True))

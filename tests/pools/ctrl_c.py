@@ -1,4 +1,4 @@
-"""Run by test_ctrl_c.py in a process of its own: each pool is interrupted as Ctrl-C does it, and leaves no thread."""
+"""A program of test_ctrl_c.py: it interrupts pools as Ctrl-C does, and checks that no thread is left."""
 
 import itertools
 import signal
@@ -7,13 +7,15 @@ import threading
 
 import torch
 import ultralytics
-from fakes import KINDS, REMOTE, WAIT_S, FakeModels, picture, recruit_here
+from fakes import KINDS, REMOTE, WAIT_S, FakeModels, launch_here, picture
+
+from yolothreads.pools import make_pool
 
 MAIN = threading.main_thread().ident
 
 
 def once(number: int, frame: object) -> None:
-    """What Python does on Ctrl-C, the first time."""
+    """Do what Python does on Ctrl-C, the first time only."""
     global interrupted
     if not interrupted:
         interrupted = True
@@ -21,7 +23,7 @@ def once(number: int, frame: object) -> None:
 
 
 def interrupt_main(model: object, tag: int) -> None:
-    """In picture 5, once the main thread waits: what Ctrl-C does. The picture ends only after that was noticed."""
+    """In picture 5, interrupt the main thread once it waits. The picture ends only after the interrupt was noticed."""
     if tag != 5:
         return
     there.wait(WAIT_S)
@@ -35,16 +37,17 @@ def interrupt_main(model: object, tag: int) -> None:
 
 
 def loads_slowly(weights: object) -> object:
-    """In place of ultralytics.YOLO: a load that is interrupted."""
+    """Replace ultralytics.YOLO: interrupt the main thread, then load a fake."""
     interrupt_main(None, 5)
     return fakes(weights)
 
 
 signal.signal(signal.SIGINT, once)
 for kind in REMOTE:
-    kind._recruit = recruit_here
+    kind._launch_worker = launch_here
 pause = threading.Event()  # never set
-for kind, where in itertools.product(KINDS, ("start", "map", "leaving")):
+kinds = [kind for kind in KINDS if kind.__name__ in sys.argv[1:]]
+for kind, where in itertools.product(kinds, ("start", "map", "leaving")):
     fakes, there, noticed, futures = FakeModels(), threading.Event(), threading.Event(), []
     fakes.inside, before, interrupted = interrupt_main, torch.get_num_threads(), False
     ultralytics.YOLO = loads_slowly if where == "start" else fakes
@@ -52,7 +55,7 @@ for kind, where in itertools.product(KINDS, ("start", "map", "leaving")):
         there.set()
         noticed.set()
     try:
-        with kind(workers=2, device="cpu") as pool:
+        with make_pool(kind, workers=2, device="cpu") as pool:
             if where == "map":
                 there.set()
                 try:

@@ -1,5 +1,6 @@
 """One contract for every pool, tried with fake models: what concurrent.futures promises, and what Pool adds."""
 
+import inspect
 import itertools
 import threading
 import weakref
@@ -10,20 +11,23 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from fakes import KINDS, WAIT_S, FakeError, FakeModels, picture, tag_of
+from deadlines import scaled
+from fakes import KINDS, WAIT_S, FakeError, FakeModels, OneAtATime, picture, tag_of
+from ultralytics.engine.results import Results
 
 from yolothreads.devices import cores
 from yolothreads.errors import (
     ArgumentError,
+    DeadlineError,
     DeviceError,
     ImageError,
     OutOfMemoryError,
     PoolClosedError,
     WeightsError,
 )
-from yolothreads.pools import Pool
+from yolothreads.pools import Pool, make_pool
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.parametrize("kind", KINDS)]
+pytestmark = [pytest.mark.timeout(scaled(120)), pytest.mark.parametrize("kind", KINDS)]
 
 
 def hold(fakes: FakeModels) -> threading.Event:
@@ -44,7 +48,7 @@ def bad_images(folder: Path) -> list:
 
 
 def test_is_loaded_and_warm_when_entered(kind: type[Pool], fakes: FakeModels) -> None:
-    pool = kind(workers=2, device="cpu", imgsz=64)
+    pool = make_pool(kind, workers=2, device="cpu", imgsz=64)
     assert pool.start_up_s == 0 and fakes.built == []
     with pool:
         assert pool.start_up_s > 0
@@ -79,7 +83,7 @@ def test_map_keeps_the_order_though_later_images_end_first(kind: type[Pool], fak
             second_done.set()
 
     fakes.inside = inside
-    with kind(workers=2, device="cpu") as pool:
+    with make_pool(kind, workers=2, device="cpu") as pool:
         assert [tag_of(r) for r in pool.map(map(picture, range(1, 20)))] == list(range(1, 20))
 
 
@@ -91,7 +95,7 @@ def test_map_takes_no_more_than_two_images_a_worker_ahead(kind: type[Pool], fake
             taken.append(i)
             yield picture(i)
 
-    with kind(workers=2, device="cpu") as pool:
+    with make_pool(kind, workers=2, device="cpu") as pool:
         results = pool.map(endless())
         assert taken == []  # lazy: nothing before the first result is asked for
         for given, _ in enumerate(itertools.islice(results, 30)):
@@ -107,7 +111,7 @@ def test_map_of_nothing_gives_nothing(kind: type[Pool], fakes: FakeModels) -> No
 def test_an_error_stays_with_its_image(kind: type[Pool], fakes: FakeModels, tmp_path: Path) -> None:
     fakes.refuse = {7}
     bad = [*bad_images(tmp_path), picture(7)]
-    with kind(workers=2, device="cpu") as pool:
+    with make_pool(kind, workers=2, device="cpu") as pool:
         futures = [pool.submit(image) for pair in zip(map(picture, range(20, 40)), bad, strict=False) for image in pair]
         errors = [f.exception(WAIT_S) for f in futures[1::2]]
         assert [tag_of(f.result(WAIT_S)) for f in futures[::2]] == list(range(20, 20 + len(bad)))
@@ -123,15 +127,112 @@ def test_map_raises_or_returns_the_error_of_an_image(kind: type[Pool], fakes: Fa
         assert tag_of(next(results)) == 1
         with pytest.raises(FakeError, match="picture 2"):
             next(results)
-        one, error, three = pool.map(images, errors="return")
+        one, error, three = pool.map(images, return_exceptions=True)
         assert (tag_of(one), type(error), tag_of(three)) == (1, FakeError, 3)
         with pytest.raises(ArgumentError, match="ignore"):
             pool.map(images, errors="ignore")
 
 
+def test_the_old_errors_argument_of_map_warns_and_does_the_same(kind: type[Pool], fakes: FakeModels) -> None:
+    fakes.refuse = {2}
+    with kind(device="cpu") as pool:
+        with pytest.warns(DeprecationWarning, match="return_exceptions"):
+            results = list(pool.map([picture(1), picture(2)], errors="return"))
+        with pytest.warns(DeprecationWarning, match="return_exceptions"), pytest.raises(FakeError):
+            list(pool.map([picture(2)], errors="raise"))
+    assert [type(result) for result in results] == [Results, FakeError]
+
+
+def test_map_raises_when_a_result_is_not_there_in_time(kind: type[Pool], fakes: FakeModels) -> None:
+    gate = threading.Event()
+    fakes.inside = lambda model, tag: tag == 2 and gate.wait(WAIT_S)
+    with make_pool(kind, workers=1, device="cpu") as pool:
+        results = pool.map(map(picture, (1, 2, 3)), timeout=0.2, return_exceptions=True, buffersize=1)
+        first = pool.submit(picture(1))
+        assert tag_of(first.result(WAIT_S)) == 1
+        with pytest.raises(TimeoutError) as error:
+            for result in results:
+                assert tag_of(result) == 1
+        gate.set()
+        assert isinstance(error.value, DeadlineError)
+        assert len(list(pool.map(map(picture, range(3, 9)), timeout=WAIT_S))) == 6
+    assert fakes.done.count(3) <= 1
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_map_takes_no_more_images_ahead_than_buffersize(kind: type[Pool], fakes: FakeModels, ahead: int) -> None:
+    taken = []
+
+    def images():
+        for tag in range(1, 30):
+            taken.append(tag)
+            yield picture(tag)
+
+    with make_pool(kind, workers=2, device="cpu") as pool:
+        for number, result in enumerate(pool.map(images(), buffersize=ahead), 1):
+            assert tag_of(result) == number
+            assert len(taken) - number < ahead
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"buffersize": 0}, {"buffersize": 1.5}, {"timeout": -1}, {"timeout": "soon"}], ids=str
+)
+def test_map_checks_its_limits_at_once(kind: type[Pool], fakes: FakeModels, wrong: dict) -> None:
+    (name,) = wrong
+    with kind(device="cpu") as pool, pytest.raises(ArgumentError, match=f"{name}="):
+        pool.map([picture(1)], **wrong)
+
+
+def test_open_and_close_do_what_the_block_does(kind: type[Pool], fakes: FakeModels) -> None:
+    pool = kind(device="cpu")
+    assert pool.open() is pool
+    with pytest.raises(PoolClosedError, match="open already"):
+        pool.open()
+    future = pool.submit(picture(1))
+    pool.close()
+    assert tag_of(future.result(0)) == 1
+    pool.close()
+    with pytest.raises(PoolClosedError):
+        pool.submit(picture(1))
+    assert not [t for t in threading.enumerate() if t.name.startswith(kind.__name__)]
+
+
+def test_close_can_cancel_what_waits(kind: type[Pool], fakes: FakeModels) -> None:
+    begun, gate = threading.Event(), threading.Event()
+    pool = make_pool(kind, workers=1, device="cpu").open()
+    fakes.inside = lambda model, tag: begun.set() or gate.wait(WAIT_S)
+    futures = [pool.submit(picture(i)) for i in (1, 2, 3)]
+    assert begun.wait(WAIT_S)
+    pool.close(wait=False, cancel_futures=True)
+    gate.set()
+    pool.close()
+    assert tag_of(futures[0].result(WAIT_S)) == 1
+    assert all(future.cancelled() for future in futures[1:])
+
+
+def test_max_workers_is_an_error_that_names_workers(kind: type[Pool]) -> None:
+    with pytest.raises(ArgumentError, match=r'"max_workers" is not an option.*workers=4'):
+        kind(max_workers=4, device="cpu")
+
+
+def test_a_pool_of_one_worker_refuses_more_and_make_pool_leaves_them_out(kind: type[Pool]) -> None:
+    if kind.one_worker:
+        with pytest.raises(ArgumentError, match=rf"workers=7.*{kind.__name__}.*one worker"):
+            kind(workers=7, device="cpu")
+        assert kind(workers=1, device="cpu").workers == 1
+    assert make_pool(kind, workers=7, device="cpu").workers == (1 if kind.one_worker else 7)
+
+
+def test_the_signature_shows_every_option(kind: type[Pool]) -> None:
+    public = kind.__mro__[1] if kind is OneAtATime else kind
+    shown = inspect.signature(public).parameters
+    assert {"weights", "workers", "device", "imgsz", "threads", "settings"} <= shown.keys()
+    assert not {"args", "kwargs"} & shown.keys()
+
+
 def test_a_waiting_future_can_be_cancelled(kind: type[Pool], fakes: FakeModels) -> None:
     gate = hold(fakes)
-    with kind(workers=1, device="cpu") as pool:
+    with make_pool(kind, workers=1, device="cpu") as pool:
         first, second, third = [pool.submit(picture(i)) for i in (1, 2, 3)]
         assert second.cancel()
         gate.set()
@@ -144,7 +245,7 @@ def test_a_waiting_future_can_be_cancelled(kind: type[Pool], fakes: FakeModels) 
 def test_abandoning_map_cancels_what_waits(kind: type[Pool], fakes: FakeModels) -> None:
     gate = threading.Event()
     fakes.inside = lambda model, tag: tag > 1 and gate.wait(WAIT_S)  # 2 and 3 keep both workers busy, 4 waits
-    with kind(workers=2, device="cpu") as pool:
+    with make_pool(kind, workers=2, device="cpu") as pool:
         results = pool.map(map(picture, range(1, 100)))
         assert tag_of(next(results)) == 1
         results.close()
@@ -187,7 +288,7 @@ def test_shutdown_twice_does_no_harm(kind: type[Pool], fakes: FakeModels) -> Non
 
 def test_shutdown_without_waiting_still_does_the_work_given(kind: type[Pool], fakes: FakeModels) -> None:
     gate = hold(fakes)
-    with kind(workers=1, device="cpu") as pool:
+    with make_pool(kind, workers=1, device="cpu") as pool:
         futures = [pool.submit(picture(i)) for i in (1, 2, 3)]
         pool.shutdown(wait=False)
         with pytest.raises(PoolClosedError):
@@ -198,7 +299,7 @@ def test_shutdown_without_waiting_still_does_the_work_given(kind: type[Pool], fa
 
 def test_leaving_the_block_joins_threads_that_shutdown_did_not(kind: type[Pool], fakes: FakeModels) -> None:
     gate = hold(fakes)
-    with kind(workers=1, device="cpu") as pool:
+    with make_pool(kind, workers=1, device="cpu") as pool:
         futures = [pool.submit(picture(i)) for i in range(1, 200)]
         pool.shutdown(wait=False)
         gate.set()
@@ -208,7 +309,7 @@ def test_leaving_the_block_joins_threads_that_shutdown_did_not(kind: type[Pool],
 
 def test_shutdown_can_cancel_what_waits(kind: type[Pool], fakes: FakeModels) -> None:
     begun, gate = threading.Event(), threading.Event()
-    with kind(workers=1, device="cpu") as pool:
+    with make_pool(kind, workers=1, device="cpu") as pool:
         fakes.inside = lambda model, tag: begun.set() or gate.wait(WAIT_S)
         futures = [pool.submit(picture(i)) for i in (1, 2, 3)]
         assert begun.wait(WAIT_S)
@@ -257,7 +358,7 @@ def test_unknown_and_reserved_settings_are_refused_by_name(kind: type[Pool], fak
 def test_an_exception_in_the_block_joins_all_threads_and_drops_what_waits(kind: type[Pool], fakes: FakeModels) -> None:
     before = threading.active_count()
     gate = hold(fakes)
-    with pytest.raises(ZeroDivisionError), kind(workers=2, device="cpu") as pool:
+    with pytest.raises(ZeroDivisionError), make_pool(kind, workers=2, device="cpu") as pool:
         futures = [pool.submit(picture(i)) for i in range(1, 20)]
         futures[-1].add_done_callback(lambda _: gate.set())  # until it is cancelled, nothing goes on
         raise ZeroDivisionError
@@ -268,7 +369,7 @@ def test_an_exception_in_the_block_joins_all_threads_and_drops_what_waits(kind: 
 def test_a_model_that_does_not_load_is_an_error_of_the_opening(kind: type[Pool], fakes: FakeModels) -> None:
     several = kind.__name__ in ("ModelPerThread", "ModelsBuiltOutside")
     fakes.refuse_to_load = {1 if several else 0}
-    pool = kind(workers=3, device="cpu")
+    pool = make_pool(kind, workers=3, device="cpu")
     with pytest.raises(FakeError, match="does not load"):
         pool.__enter__()
     assert not [t for t in threading.enumerate() if t.name.startswith(kind.__name__)]
@@ -282,7 +383,7 @@ def test_a_model_that_does_not_load_is_an_error_of_the_opening(kind: type[Pool],
 @pytest.mark.parametrize("threads", [None, 3])
 def test_each_worker_has_its_share_of_the_cores(kind: type[Pool], fakes: FakeModels, threads: int | None) -> None:
     before = torch.get_num_threads()
-    with kind(workers=2, device="cpu", threads=threads) as pool:
+    with make_pool(kind, workers=2, device="cpu", threads=threads) as pool:
         list(pool.map(map(picture, range(1, 9))))
     share = threads or max(1, cores() // pool.workers)
     assert {n for model in fakes.built for n in model.torch_threads} == {share}
@@ -306,8 +407,8 @@ def test_a_full_memory_fails_the_call_with_its_remedy_and_the_pool_goes_on(kind:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
 
     fakes.inside = full
-    with kind(workers=2, device="cpu") as pool:
-        one, two, three, four = pool.map(map(picture, [1, 2, 3, 4]), errors="return")
+    with make_pool(kind, workers=2, device="cpu") as pool:
+        one, two, three, four = pool.map(map(picture, [1, 2, 3, 4]), return_exceptions=True)
     assert (tag_of(one), tag_of(four)) == (1, 4)
     for error in (two, three):
         assert isinstance(error, OutOfMemoryError) and "imgsz" in str(error)
@@ -328,6 +429,6 @@ def test_mapping_many_images_holds_few_of_them(kind: type[Pool], fakes: FakeMode
         nonlocal alive
         alive -= 1
 
-    with kind(workers=2, device="cpu") as pool:
+    with make_pool(kind, workers=2, device="cpu") as pool:
         assert sum(1 for _ in pool.map(images())) == 1000
     assert most <= 2 * pool.at_once + pool.workers + 3  # under way, in a worker's hands, and in this loop's

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from fakes import ctrl_c_on
+from deadlines import scaled
+from fakes import KINDS, ctrl_c_on
 
 HERE = Path(__file__).parent
 
@@ -31,20 +32,25 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, *command],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=scaled(100),
         env=env,
         check=False,
         preexec_fn=ctrl_c_on,
     )
 
 
-@pytest.mark.timeout(120)
-def test_ctrl_c_in_map_in_leaving_and_in_starting_joins_every_thread() -> None:
-    done = run(str(HERE / "ctrl_c.py"))
+FAST = ["ModelPerThread", "OneAtATime", "ModelPerProcess"]  # one that has only threads, one with a queue, one remote
+REST = [kind.__name__ for kind in KINDS if kind.__name__ not in FAST]
+
+
+@pytest.mark.timeout(scaled(120))
+@pytest.mark.parametrize("kinds", [FAST, pytest.param(REST, marks=pytest.mark.nightly)], ids=["fast", "rest"])
+def test_ctrl_c_in_map_in_leaving_and_in_starting_joins_every_thread(kinds: list[str]) -> None:
+    done = run(str(HERE / "ctrl_c.py"), *kinds)
     assert (done.stdout.strip(), done.returncode) == ("ok", 0), done.stderr[-2000:]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(scaled(120))
 @pytest.mark.parametrize("kind", ["ModelPerThread"])
 def test_ctrl_c_with_a_real_model(kind: str) -> None:
     done = run("-c", REAL, kind)

@@ -4,12 +4,12 @@ import logging
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnxruntime
 import pytest
 import torch
+from deadlines import scaled
 from fakes import WAIT_S, FakeModels, picture
 from ultralytics import YOLO
 from ultralytics.utils import LOGGER, SETTINGS
@@ -17,30 +17,27 @@ from ultralytics.utils import LOGGER, SETTINGS
 from yolothreads import devices
 from yolothreads.detections import same
 from yolothreads.errors import ArgumentError, DeviceError, ExtraError, OutputError, WeightsError
-from yolothreads.pools import OnnxSession, Sequential, SharedModel, onnx_export
+from yolothreads.pools import OnnxSession, Sequential, SharedModel, onnx_session
 from yolothreads.scenes import SHAPES, scene
 from yolothreads.weights import bundled
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(scaled(120))
 IMAGES = [scene(seed, SHAPES[seed % len(SHAPES)]).image for seed in range(10)]
 PARTS = ("boxes", "masks", "keypoints", "probs", "obb")
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The cache of this module, which has the bundled weights."""
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("YOLOTHREADS_CACHE", str(folder))
-        onnx_export.onnx_file(bundled())
-    return folder
+@pytest.fixture(scope="session")
+def exported() -> Path:
+    """The ONNX file of the bundled weights, in the cache of this test session, where the other tests find it too."""
+    return onnx_session.onnx_file(bundled())
 
 
 @pytest.fixture
 def cache(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it for one test."""
+    """A cache for one test, which has a copy of that file."""
     folder = tmp_path / "cache"
-    shutil.copytree(exported, folder)
+    folder.mkdir()
+    shutil.copy(exported, folder)
     monkeypatch.setenv("YOLOTHREADS_CACHE", str(folder))
     return folder
 
@@ -49,13 +46,12 @@ def cache(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 def exports(exported: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Instead of exporting, note the weights and give what was exported before."""
     asked = []
-    (graph,) = exported.iterdir()
 
     def export(data: bytes, weights: Path) -> bytes:
         asked.append(weights)
-        return graph.read_bytes()
+        return exported.read_bytes()
 
-    monkeypatch.setattr(onnx_export, "_export", export)
+    monkeypatch.setattr(onnx_session, "_export", export)
     return asked
 
 
@@ -103,9 +99,9 @@ def test_weights_are_exported_once(cache: Path, exports: list[Path], monkeypatch
         with pool:
             pass
     assert exports == []  # the cache had them
-    monkeypatch.setattr(onnx_export, "version", lambda package: "0.0")
+    monkeypatch.setattr(onnx_session, "version", lambda package: "0.0")
     for _ in range(2):
-        onnx_export.onnx_file(bundled())
+        onnx_session.onnx_file(bundled())
     assert len(exports) == 1  # another version of ultralytics, torch or onnx may make another graph
 
 
@@ -128,9 +124,9 @@ def test_an_export_that_ends_half_way_leaves_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            onnx_export.onnx_file(bundled())
+            onnx_session.onnx_file(bundled())
     assert list(cache.iterdir()) == []
-    assert onnx_export.onnx_file(bundled()).parent == cache
+    assert onnx_session.onnx_file(bundled()).parent == cache
 
 
 def test_exporting_leaves_everything_else_alone(
@@ -155,7 +151,7 @@ def test_exporting_leaves_everything_else_alone(
 
 def test_a_model_that_cannot_be_exported_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(cache)
-    monkeypatch.setattr(onnx_export, "_CODE", "raise ValueError('no such operator')")
+    monkeypatch.setattr(onnx_session, "_CODE", "raise ValueError('no such operator')")
     with pytest.raises(WeightsError, match=r"scenes-yolo11n.*no such operator.*Replicas"), OnnxSession(device="cpu"):
         pass
 
@@ -193,7 +189,9 @@ def test_settings_that_an_exported_model_cannot_follow_are_refused(setting: dict
         pool.submit(IMAGES[0], **setting)
 
 
-@pytest.mark.parametrize("task", ["-seg", "-pose", "-cls", "-obb"])
+@pytest.mark.parametrize(
+    "task", ["-seg", *(pytest.param(task, marks=pytest.mark.nightly) for task in ("-pose", "-cls", "-obb"))]
+)
 def test_other_tasks_give_what_their_network_gives(task: str, cache: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     file = tmp_path / "random.pt"

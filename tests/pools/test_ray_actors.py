@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from deadlines import scaled
 from fakes import ctrl_c_on
 from ultralytics.engine.results import Results
 
@@ -30,8 +31,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noq
 
 from yolothreads.pools.ray_actors import _LOAD_S, RayActors, _RayWorker  # noqa: E402
 
-pytestmark = pytest.mark.timeout(300)
-WAIT_S = 60.0
+pytestmark = pytest.mark.timeout(scaled(300))
+WAIT_S = scaled(60.0)
 STORE_BYTES = 80 * 2**20  # about the smallest that Ray takes
 IMAGES = [scenes.scene(seed, (128, 160)).image for seed in range(6)]
 GIVEN = {"device": "cpu", "imgsz": 160}
@@ -87,7 +88,7 @@ def test_ray_on_this_machine_ends_with_its_last_pool_after_ctrl_c_too() -> None:
         [sys.executable, "-c", LOCAL],
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=scaled(200),
         check=False,
         preexec_fn=ctrl_c_on,
     )
@@ -128,7 +129,7 @@ def pool(cluster: Cluster) -> Iterator[RayActors]:
     """One pool for all tests that leave it working."""
     with RayActors(workers=2, address=cluster.address, **GIVEN) as opened:
         yield opened
-        pids = [worker.pid for worker in opened._staff.values()]
+        pids = [worker.pid for worker in opened._workers.values()]
     assert not ray.is_initialized()
     wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
 
@@ -143,7 +144,7 @@ def alone() -> list[Results]:
 def kills(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Actors are killed where the list says, in this order: "start" (before it loads), "load" or "predict"."""
     left: list[str] = []
-    place, ask = _RayWorker._find_place, _RayWorker._patiently
+    place, ask = _RayWorker._find_place, _RayWorker._answer_in_time
 
     def kill(worker: _RayWorker, moment: str) -> None:
         if left[:1] == [moment]:
@@ -159,7 +160,7 @@ def kills(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return ask(worker, reference, deadline_s)
 
     monkeypatch.setattr(_RayWorker, "_find_place", placed)
-    monkeypatch.setattr(_RayWorker, "_patiently", asked)
+    monkeypatch.setattr(_RayWorker, "_answer_in_time", asked)
     return left
 
 
@@ -173,7 +174,7 @@ def in_actor(worker: _RayWorker, call: Callable) -> object:
 
 
 def nodes_of(pool: RayActors) -> set[object]:
-    return {in_actor(w, lambda _: ray.get_runtime_context().get_node_id()) for w in pool._staff.values()}
+    return {in_actor(w, lambda _: ray.get_runtime_context().get_node_id()) for w in pool._workers.values()}
 
 
 def test_results_are_those_of_one_model_alone_in_order(pool: RayActors, alone: list[Results], tmp_path: Path) -> None:
@@ -194,7 +195,7 @@ def test_an_error_in_an_actor_comes_back_as_it_is(pool: RayActors, alone: list[R
 
 
 def test_actors_keep_to_their_threads(pool: RayActors) -> None:
-    assert all(in_actor(w, lambda _: torch.get_num_threads()) == pool.threads for w in pool._staff.values())
+    assert all(in_actor(w, lambda _: torch.get_num_threads()) == pool.threads for w in pool._workers.values())
 
 
 def test_no_file_of_the_weights_is_left(pool: RayActors, cluster: Cluster) -> None:
@@ -213,18 +214,18 @@ def test_ten_times_more_images_than_memory_can_be_mapped(pool: RayActors) -> Non
 
 
 def test_an_idle_actor_that_is_killed_is_replaced(pool: RayActors, alone: list[Results]) -> None:
-    killed = [worker.pid for worker in pool._staff.values()]
+    killed = [worker.pid for worker in pool._workers.values()]
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
     assert are(list(pool.map(IMAGES)), alone)
-    assert not {worker.pid for worker in pool._staff.values()} & set(killed)
+    assert not {worker.pid for worker in pool._workers.values()} & set(killed)
 
 
 def test_an_actor_killed_inside_an_image_is_replaced_and_the_image_done_again(
     pool: RayActors, alone: list[Results], tmp_path: Path
 ) -> None:
     there = tmp_path / "there"
-    for worker in pool._staff.values():
+    for worker in pool._workers.values():
 
         def hang(actor: object, there: str = str(there)) -> None:
             def predict(*_: object, **__: object) -> None:
@@ -238,7 +239,7 @@ def test_an_actor_killed_inside_an_image_is_replaced_and_the_image_done_again(
     wait_until(lambda: there.exists() and there.read_text() != "")
     os.kill(int(there.read_text()), signal.SIGKILL)
     assert same(future.result(WAIT_S), alone[2])
-    for worker in pool._staff.values():  # the other one still hangs
+    for worker in pool._workers.values():  # the other one still hangs
         worker.join()
     assert are(list(pool.map(IMAGES)), alone)
 
@@ -277,18 +278,27 @@ def test_a_node_lost_during_map_loses_no_image(
     pool: RayActors, cluster: Cluster, alone: list[Results], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (node,) = cluster.worker_nodes
-    results = []
+    results, images = [], []
+    end = monotonic() + WAIT_S
     lost = RayActors(workers=2, address=cluster.address, cpus_per_worker=0, **GIVEN)
-    lost._placing = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
+    lost._scheduling = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
     with lost:
-        lost._placing = "SPREAD"  # from now on, again
+        lost._scheduling = "SPREAD"  # from now on, again
         assert nodes_of(lost) == {node.node_id}
-        for number, result in enumerate(lost.map(IMAGES * 10)):
+        before = list(lost._workers.values())
+
+        def until_both_are_replaced() -> Iterator[np.ndarray]:
+            while not images or len(images) % len(IMAGES) or set(before) & set(lost._workers.values()):
+                assert monotonic() < end, "the workers of the lost node were not replaced"
+                images.append(IMAGES[len(images) % len(IMAGES)])
+                yield images[-1]
+
+        for number, result in enumerate(lost.map(until_both_are_replaced())):
             results.append(result)
             if number == 5:
                 cluster.remove_node(node, allow_graceful=False)
         assert nodes_of(lost) == {cluster.head_node.node_id}
-    assert are(results, alone * 10)
+    assert are(results, alone * (len(images) // len(IMAGES)))
     assert capsys.readouterr() == ("", "")  # Ray would have printed a page of its log
 
 

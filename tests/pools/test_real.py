@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 import ultralytics
+from deadlines import scaled
 
 from yolothreads.devices import cores
 from yolothreads.errors import ImageError
 from yolothreads.measure import same
-from yolothreads.pools import POOLS, Pool, SharedModel
-from yolothreads.pools.remote import RemotePool
+from yolothreads.pools import POOLS, Pool, RemotePool, SharedModel, make_pool
 from yolothreads.scenes import SHAPES, scene
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(scaled(120))
 IMAGES = [scene(seed, SHAPES[seed % 2]).image for seed in range(6)]
 SETTINGS = {"conf": 0.001, "max_det": 20}
 seen_threads: set[int] = set()
@@ -46,7 +46,7 @@ def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
     before = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ultralytics, "YOLO", CountsThreads)
-        with request.param(workers=2, device="cpu", imgsz=160) as opened:
+        with make_pool(request.param, workers=2, device="cpu", imgsz=160) as opened:
             yield opened
     assert torch.get_num_threads() == before
 
@@ -81,7 +81,7 @@ def test_bad_images_fail_alone(pool: Pool, alone: list, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("not a picture")
     grey = np.zeros((64, 64), np.uint8)
     images = [IMAGES[0], tmp_path / "missing.png", IMAGES[1], tmp_path / "text.png", IMAGES[2], grey, IMAGES[3]]
-    results = list(pool.map(images, errors="return", **SETTINGS))
+    results = list(pool.map(images, return_exceptions=True, **SETTINGS))
     assert [type(r) for r in results[1::2]] == [ImageError] * 3
     assert all(same(a, b) for a, b in zip(results[::2], alone, strict=False))
 

@@ -11,8 +11,8 @@ from fakes import FakeModels, picture
 from ultralytics import YOLO
 
 from yolothreads.detections import explore
-from yolothreads.pools import ModelPerThread, Pool, Replicas, Sequential
-from yolothreads.pools.replicas import replica
+from yolothreads.pools import ModelPerThread, Pool, Replicas, Sequential, make_pool
+from yolothreads.pools.models import replica
 from yolothreads.scenes import scene
 from yolothreads.weights import bundled
 
@@ -35,7 +35,9 @@ def test_a_replica_has_the_tensors_of_the_original_and_all_else_of_its_own() -> 
     assert twin_head is not head and twin_head.anchors.data_ptr() != head.anchors.data_ptr()
 
 
-@pytest.mark.parametrize("task", ["", "-seg", "-pose", "-cls", "-obb"])
+@pytest.mark.parametrize(
+    "task", ["", "-seg", *(pytest.param(task, marks=pytest.mark.nightly) for task in ("-pose", "-cls", "-obb"))]
+)
 def test_results_of_every_task_are_those_of_sequential_bit_for_bit(task: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     file = tmp_path / "random.pt"
@@ -72,7 +74,7 @@ def test_each_worker_has_a_cuda_stream_of_its_own_if_wanted(
         everyone.wait(20)
 
     fakes.inside = inside
-    pool = kind(workers=2, device="cpu", streams=streams)
+    pool = make_pool(kind, workers=2, device="cpu", streams=streams)
     pool.device = "cuda:1"  # no GPU is needed to see which stream a worker asks for
     with pool:
         list(pool.map([picture(1)] * 4))

@@ -12,7 +12,7 @@ from unittest import mock
 import numpy as np
 from numpy.typing import NDArray
 
-from yolothreads import weights
+from yolothreads import pools, weights
 from yolothreads.devices import torch_threads_kept
 from yolothreads.pools import Pool
 from yolothreads.scenes import scene
@@ -74,7 +74,7 @@ def picture(seed: int, shape: tuple[int, int] = (SIDE, SIDE)) -> NDArray[np.uint
 
 def make_pool(pool: type[Pool], **settings: Any) -> Pool:
     """Make a pool of the bundled model with two workers on the CPU; it is not open yet."""
-    return pool(weights.bundled(), workers=2, device="cpu", imgsz=SIDE, **settings)
+    return pools.make_pool(pool, weights.bundled(), workers=2, device="cpu", imgsz=SIDE, **settings)
 
 
 def run_together(*bodies: Callable[[], Any]) -> list[Any]:

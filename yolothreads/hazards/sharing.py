@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from yolothreads import pools
 from yolothreads.detections import explore, outcome, same
 from yolothreads.errors import ArgumentError, ExploreError, WeightsError
 from yolothreads.hazards.fixtures import DEADLINE_S, SIDE, make_pool, new_model, picture, run_together, spy, warm_model
@@ -281,7 +282,7 @@ def aliases_in(pool: type[Pool], budget_s: float) -> Try:
     """Give a pool a model instead of weights, and find out whether it uses the caller's own."""
     model = new_model()
     try:
-        with pool(model, workers=2, device="cpu", imgsz=SIDE) as opened:
+        with pools.make_pool(pool, model, workers=2, device="cpu", imgsz=SIDE) as opened:
             opened.submit(picture(3)).result(DEADLINE_S)
     except (TypeError, WeightsError, ArgumentError):
         return Try(NOT_APPLICABLE, reason="the pool refuses a model: it takes weights, and loads them itself")

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from time import monotonic, perf_counter, sleep
+from time import monotonic, sleep
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import psutil
-from numpy.typing import NDArray
 
 from yolothreads.errors import ArgumentError, DeadlineError
 from yolothreads.memory import used_mb
-from yolothreads.pools import RayActors
-from yolothreads.pools.ray_connection import RayConnection, environment_kept, new_password, read_environment_again
+from yolothreads.pools import (
+    RayActors,
+    RayConnection,
+    RemoteWorker,
+    environment_kept,
+    new_password,
+    read_environment_again,
+)
 from yolothreads.trace import Span
 
 _NODE_S = 120.0  # to start or end a node, which takes 1 to 10 s on two cores
@@ -115,7 +119,7 @@ class LocalCluster:
 
     def where(self, pool: RayActors) -> list[str]:
         """Return the node of each worker of an open pool, by the worker's number."""
-        return [self._node_of(pool._staff[index]) for index in sorted(pool._staff)]
+        return [self._node_of(pool._workers[index]) for index in sorted(pool._workers)]
 
     def watch(self, pool: RayActors) -> list[Span]:
         """Record which worker processes each image, and on which node. Call it before the pool is opened.
@@ -124,17 +128,14 @@ class LocalCluster:
         answered. The row of a span names the worker and its node.
         """
         spans: list[Span] = []
-        hire = pool._hire
+        rows: dict[RemoteWorker, str] = {}
 
-        def watched_hire(index: int) -> Any:
-            start = perf_counter()
-            worker = hire(index)
-            row = f"worker {index}, {self._node_of(worker)}"
-            spans.append(Span(row, "load", start, perf_counter()))
-            worker.__dict__["predict"] = _watched(worker.predict, row, spans)
-            return worker
+        def note(index: int, worker: RemoteWorker, stage: str, start: float, end: float) -> None:
+            if worker not in rows:
+                rows[worker] = f"worker {index}, {self._node_of(worker)}"
+            spans.append(Span(rows[worker], stage, start, end))
 
-        pool.__dict__["_hire"] = watched_hire
+        pool.observer = note
         return spans
 
     def _node_of(self, worker: Any) -> str:
@@ -149,13 +150,3 @@ class LocalCluster:
     def _end(self) -> None:
         for name in list(self._nodes):
             self.kill(name)
-
-
-def _watched(predict: Callable[..., Any], row: str, spans: list[Span]) -> Callable[..., Any]:
-    def watched(pixels: NDArray[np.uint8], **settings: Any) -> Any:
-        start = perf_counter()
-        results = predict(pixels, **settings)
-        spans.append(Span(row, "infer", start, perf_counter()))
-        return results
-
-    return watched

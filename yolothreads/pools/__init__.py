@@ -1,21 +1,21 @@
-"""Pools run YOLO concurrently: one file a strategy, all with the same four verbs (open, submit, map, shutdown)."""
+"""Pools run YOLO concurrently. All strategies share the methods of an executor: open, submit, map, close."""
 
-from yolothreads.pools.base import Pool
-from yolothreads.pools.batching_worker import Batch, BatchingWorker, Counters
-from yolothreads.pools.image import Image, read_image
-from yolothreads.pools.locked_model import LockedModel
-from yolothreads.pools.model import Predict, load
-from yolothreads.pools.model_per_process import ModelPerProcess
-from yolothreads.pools.model_per_thread import ModelPerThread
-from yolothreads.pools.models_built_outside import ModelsBuiltOutside
-from yolothreads.pools.onnx_export import onnx_file
-from yolothreads.pools.onnx_session import OnnxSession
-from yolothreads.pools.packing import pack, unpack
+from yolothreads.pools.base import Pool, make_pool
+from yolothreads.pools.batching import Batch, BatchingWorker, Counters
+from yolothreads.pools.models import Image, Predict, load, read_image
+from yolothreads.pools.onnx_session import OnnxSession, onnx_file
+from yolothreads.pools.processes import ModelPerProcess
 from yolothreads.pools.ray_actors import RayActors
-from yolothreads.pools.remote import RemotePool
-from yolothreads.pools.replicas import Replicas
-from yolothreads.pools.sequential import Sequential
-from yolothreads.pools.shared_model import SharedModel
+from yolothreads.pools.ray_connection import RayConnection, environment_kept, new_password, read_environment_again
+from yolothreads.pools.remote import RemotePool, RemoteWorker, pack, unpack
+from yolothreads.pools.thread_pools import (
+    LockedModel,
+    ModelPerThread,
+    ModelsBuiltOutside,
+    Replicas,
+    Sequential,
+    SharedModel,
+)
 
 POOLS: tuple[type[Pool], ...] = (
     Sequential,
@@ -45,13 +45,19 @@ __all__ = [
     "Pool",
     "Predict",
     "RayActors",
+    "RayConnection",
     "RemotePool",
+    "RemoteWorker",
     "Replicas",
     "Sequential",
     "SharedModel",
+    "environment_kept",
     "load",
+    "make_pool",
+    "new_password",
     "onnx_file",
     "pack",
+    "read_environment_again",
     "read_image",
     "unpack",
 ]

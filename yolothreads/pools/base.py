@@ -1,24 +1,26 @@
-"""What every pool shares: the four verbs (open, submit, map, shutdown), and what they promise."""
+"""The base class of all pools: it has the methods of an executor, and strategies fill in three of its steps."""
 
 from __future__ import annotations
 
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, Self
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, overload
 
 from yolothreads import devices
-from yolothreads.arguments import at_least_one
-from yolothreads.errors import ArgumentError, PoolClosedError
-from yolothreads.pools.image import Image
-from yolothreads.pools.settings import check_settings
+from yolothreads.arguments import at_least_one, not_negative
+from yolothreads.errors import ArgumentError, DeadlineError, PoolClosedError
+from yolothreads.pools.models import Image, check_settings
 from yolothreads.weights import check
 
 if TYPE_CHECKING:
     from ultralytics.engine.results import Results
+
+AnyPool = TypeVar("AnyPool", bound="Pool")
 
 
 class Pool(ABC):
@@ -30,19 +32,22 @@ class Pool(ABC):
                 ...
 
     An image is a path or an (H, W, 3) uint8 BGR array. A result is an ultralytics `Results` on the CPU. An error in one
-    image belongs to that image's future; the other images still get their results.
+    image belongs to the future of that image; the other images still get their results.
 
     Args:
-        weights: "bundled", a path, or an official name; checked as `yolothreads.weights.check` says.
-        workers: how many workers, 1 or more.
+        weights: "bundled", a path, or an official name; checked as `yolothreads.weights.check` describes.
+        workers: the number of workers, 1 or more.
         device: "cpu", "cuda", "cuda:N", "mps", or "auto" for the best one here.
-        imgsz: the size in pixels that images are brought to.
-        threads: how many threads torch may use in each worker on the CPU; by default its share of the cores.
-        settings: further settings of `YOLO.predict` that hold for every call, e.g. `conf=0.25`.
+        imgsz: the size in pixels to which images are scaled.
+        threads: the number of threads that torch may use in each worker on the CPU; by default its share of the cores.
+        settings: further settings of `YOLO.predict` that hold for every call, such as `conf=0.25`.
 
     Raises:
         ArgumentError, DeviceError, WeightsError: at once, when the pool is made.
     """
+
+    one_worker: ClassVar[bool] = False
+    """Whether pools of this class always have one worker, so that they refuse any other number."""
 
     def __init__(
         self,
@@ -55,21 +60,25 @@ class Pool(ABC):
         **settings: Any,
     ) -> None:
         self.workers = at_least_one("workers", workers)
+        if self.one_worker and workers != 1:
+            raise ArgumentError(
+                f"workers={workers} makes no sense: {type(self).__name__} has one worker; leave it out."
+            )
         self.imgsz = at_least_one("imgsz", imgsz)
         self.threads = max(1, devices.cores() // self.workers) if threads is None else at_least_one("threads", threads)
         check_settings(settings, of_pool=True)
         self.device = devices.resolve(device)
         self.weights = check(weights, task=None)
         self.settings = settings
-        self.start_up_s = 0.0  # seconds that the last opening took: loading and warming up
+        self.start_up_s = 0.0  # the seconds that the last opening took: loading and warming up
         self._is_open = False
 
     @property
     def at_once(self) -> int:
-        """How many images it works on at the same time; `map` keeps twice as many under way."""
+        """The number of images that the pool works on at the same time."""
         return self.workers
 
-    # What a strategy decides.
+    # --- the steps that a strategy fills in ---
 
     @abstractmethod
     def _start(self) -> None:
@@ -77,22 +86,26 @@ class Pool(ABC):
 
     @abstractmethod
     def _submit(self, image: Image, settings: dict[str, Any]) -> Future[Results]:
-        """Have a worker do one image."""
+        """Hand one image to a worker."""
 
     @abstractmethod
     def _stop(self, *, cancel: bool, wait: bool) -> None:
-        """End the workers, after a failed or interrupted `_start` too; called again, it ends what is left.
+        """End the workers, also after a failed or interrupted `_start`; a second call ends what is left.
 
         cancel: drop the work that has not begun. wait: return only when every worker has ended.
         """
 
-    # The four verbs.
+    # --- the methods of an executor ---
 
-    def __enter__(self) -> Self:
-        """Start the workers; they are loaded and warmed up when this returns."""
+    def open(self) -> Self:
+        """Start the workers; they are loaded and warmed up when this returns. A `with` block does the same.
+
+        Raises:
+            PoolClosedError: the pool is already open.
+        """
         if self._is_open:
-            raise PoolClosedError(f"This {type(self).__name__} is open already; leave its `with` block first.")
-        self._stop(cancel=False, wait=True)  # what `shutdown(wait=False)` has left
+            raise PoolClosedError(f"This {type(self).__name__} is open already; close it first.")
+        self._stop(cancel=False, wait=True)  # what `close(wait=False)` has left
         start = perf_counter()
         try:
             self._start()
@@ -103,58 +116,127 @@ class Pool(ABC):
         self.start_up_s = perf_counter() - start
         return self
 
+    def close(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the pool as `concurrent.futures.Executor.shutdown` does; a second call does no harm.
+
+        Args:
+            wait: return only when the work is done and every worker has ended.
+            cancel_futures: drop the work that has not begun.
+        """
+        self._is_open = False
+        self._stop(cancel=cancel_futures, wait=wait)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the pool; the name that `concurrent.futures.Executor` has for `close`."""
+        self.close(wait, cancel_futures=cancel_futures)
+
+    def __enter__(self) -> Self:
+        """Open the pool."""
+        return self.open()
+
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         """Finish the work and join the workers; after an exception or Ctrl-C, drop the work that has not begun."""
-        self.shutdown(cancel_futures=kind is not None)
+        self.close(cancel_futures=kind is not None)
 
     def submit(self, image: Image, **settings: Any) -> Future[Results]:
-        """Ask for one image to be done; gives a future of its `Results`.
+        """Hand in one image; return a future of its `Results`.
 
         Raises:
-            ArgumentError: a setting that `YOLO.predict` does not know, or one that belongs to the whole pool.
+            ArgumentError: `YOLO.predict` does not know a setting, or a setting belongs to the whole pool.
             PoolClosedError: the pool is not open.
         """
         check_settings(settings)
         self._check_open()
         return self._submit(image, settings)
 
+    @overload
     def map(
-        self, images: Iterable[Image], *, errors: Literal["raise", "return"] = "raise", **settings: Any
-    ) -> Iterator[Results | Exception]:
-        """Do many images; gives their results in the order of the images.
+        self,
+        images: Iterable[Image],
+        *,
+        timeout: float | None = None,
+        buffersize: int | None = None,
+        return_exceptions: Literal[False] = False,
+        errors: None = None,
+        **settings: Any,
+    ) -> Iterator[Results]: ...
 
-        Images are taken from the iterable as they are needed: at most `2 * at_once` are under way. With
-        `errors="return"` an image that fails gives its exception as its result, and the others go on; with "raise"
-        (as `concurrent.futures` does) the first one ends the iteration.
+    @overload
+    def map(
+        self,
+        images: Iterable[Image],
+        *,
+        timeout: float | None = None,
+        buffersize: int | None = None,
+        return_exceptions: bool = False,
+        errors: Literal["raise", "return"] | None = None,
+        **settings: Any,
+    ) -> Iterator[Results | Exception]: ...
+
+    def map(
+        self,
+        images: Iterable[Image],
+        *,
+        timeout: float | None = None,
+        buffersize: int | None = None,
+        return_exceptions: bool = False,
+        errors: Literal["raise", "return"] | None = None,
+        **settings: Any,
+    ) -> Iterator[Results | Exception]:
+        """Return the results of many images, in the order of the images.
+
+        Nothing begins before the first result is asked for.
+
+        Args:
+            images: the images; the pool takes them as it needs them.
+            timeout: the seconds, counted from this call, after which a result that is missing is a `DeadlineError`.
+            buffersize: the largest number of images that are taken before their results; by default `2 * at_once`.
+            return_exceptions: whether the exception of an image takes the place of its result, and the others go on.
+                By default the first exception ends the iteration.
+            errors: deprecated; "return" means `return_exceptions=True`.
+            settings: settings of `YOLO.predict` for these images.
+
+        Raises:
+            ArgumentError: an argument or a setting is not valid.
+            PoolClosedError: the pool is not open.
+            DeadlineError: from the iterator: a result was not there in time. It is a `TimeoutError` too.
         """
-        if errors not in ("raise", "return"):
-            raise ArgumentError(f'errors="{errors}" is not known; use "raise" or "return".')
+        if errors is not None:
+            if errors not in ("raise", "return"):
+                raise ArgumentError(f'errors="{errors}" is not known; use return_exceptions=True or False.')
+            warnings.warn("errors= of map is deprecated; use return_exceptions=.", DeprecationWarning, stacklevel=2)
+            return_exceptions = return_exceptions or errors == "return"
+        ahead = 2 * self.at_once if buffersize is None else at_least_one("buffersize", buffersize)
+        end = None if timeout is None else monotonic() + not_negative("timeout", timeout)
         self._check_open()
         check_settings(settings)
-        return self._in_order(images, errors == "return", settings)
+        return self._in_order(images, settings, ahead, end, return_exceptions)
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the pool as `concurrent.futures.Executor.shutdown` does; calling it twice does no harm."""
-        self._is_open = False
-        self._stop(cancel=cancel_futures, wait=wait)
-
-    # How it is done.
+    # --- the inside ---
 
     def _check_open(self) -> None:
         if not self._is_open:
-            raise PoolClosedError(f"This {type(self).__name__} is not open; use it inside `with ... as pool:`.")
+            raise PoolClosedError(
+                f"This {type(self).__name__} is not open; call open(), or use it inside `with ... as pool:`."
+            )
 
     def _in_order(
-        self, images: Iterable[Image], give_errors: bool, settings: dict[str, Any]
+        self,
+        images: Iterable[Image],
+        settings: dict[str, Any],
+        ahead: int,
+        end: float | None,
+        return_exceptions: bool,
     ) -> Iterator[Results | Exception]:
         under_way: deque[Future[Results]] = deque()
 
         def next_result() -> Results | Exception:
+            _wait_until(under_way[0], end)
             future = under_way.popleft()
             try:
                 return future.result()
             except Exception as error:
-                if give_errors:
+                if return_exceptions:
                     return error
                 raise
 
@@ -162,10 +244,46 @@ class Pool(ABC):
             for image in images:
                 self._check_open()
                 under_way.append(self._submit(image, settings))
-                if len(under_way) >= 2 * self.at_once:
+                if len(under_way) >= ahead:
                     yield next_result()
             while under_way:
                 yield next_result()
         finally:
             for future in under_way:
                 future.cancel()
+
+
+def _wait_until(future: Future[Results], end: float | None) -> None:
+    """Wait until a future is done; after the time `end` (s, `time.monotonic`) raise a DeadlineError."""
+    if end is None:
+        return
+    try:
+        future.exception(max(0.0, end - monotonic()))
+    except TimeoutError:
+        raise DeadlineError(
+            "A result of map was not there before its timeout; give it more time, or fewer images."
+        ) from None
+
+
+def make_pool(
+    kind: Callable[..., AnyPool],
+    weights: str | os.PathLike[str] = "bundled",
+    *,
+    workers: int | None = None,
+    **options: Any,
+) -> AnyPool:
+    """Make a pool of any kind; a kind that always has one worker gets one, whatever `workers` says.
+
+    Args:
+        kind: the class of the pool, or a `functools.partial` of it.
+        weights: as that class takes them.
+        workers: the number of workers; by default that of the class.
+        **options: further arguments of that class.
+
+    Raises:
+        ArgumentError, DeviceError, ExtraError, WeightsError: as making the pool does.
+    """
+    if workers is not None:
+        at_least_one("workers", workers)
+        options["workers"] = 1 if getattr(getattr(kind, "func", kind), "one_worker", False) else workers
+    return kind(weights=weights, **options)

@@ -1,56 +1,73 @@
-"""One ONNX Runtime session that all threads use at once, without a lock."""
+"""One ONNX Runtime session that all threads use at once without a lock, and the export of weights to ONNX files."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
+import subprocess
+import sys
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from yolothreads.arguments import need_extra
-from yolothreads.errors import ArgumentError, DeviceError
-from yolothreads.pools.image import Image
-from yolothreads.pools.model import Predict, load, twin
-from yolothreads.pools.onnx_export import onnx_file
-from yolothreads.pools.threads import ThreadPool
+from yolothreads.errors import ArgumentError, DeviceError, WeightsError, writing
+from yolothreads.pools.models import Image, Predict, load, twin
+from yolothreads.pools.thread_pools import ThreadPool
 
 if TYPE_CHECKING:
     from ultralytics.engine.results import Results
 
-_OF_TORCH = ("augment", "channels_last", "compile", "dnn", "nms", "quantize", "visualize")
+# A size of the image does not fix the graph's, but with dynamic=False wide images would be padded to squares, which a
+# .pt model does not do. simplify=True would need a further package, and makes no difference in speed.
+_RECIPE = {"format": "onnx", "dynamic": True, "simplify": False, "imgsz": 640, "device": "cpu"}
+_EXPORT_S = 900.0  # deadline; yolo11n takes 4 to 8 s on two cores
+_CODE = "import json, sys, ultralytics; ultralytics.YOLO(sys.argv[1]).export(**json.loads(sys.argv[2]))"
+_NEED_TORCH = ("augment", "channels_last", "compile", "dnn", "nms", "quantize", "visualize")
 
 
 class OnnxSession(ThreadPool):
-    """The model as an ONNX file, run by one ONNX Runtime session; each worker prepares images and results by itself.
+    """One ONNX Runtime session for all threads; each worker has a predictor of its own around it.
 
-    A session may be called by several threads at once, by its own contract
-    (github.com/microsoft/onnxruntime/issues/114). The predictor around it may not, so each worker has its own.
+    Several threads may call a session at once, by its own contract
+    (github.com/microsoft/onnxruntime/issues/114). The predictor around it is not safe to share.
 
-    Results are those of `Sequential` but for rounding: box edges within 0.001 pixels, scores within 0.00001. Measured
+    Results equal those of `Sequential` up to rounding: box edges within 0.001 pixels, scores within 0.00001. Measured
     with the bundled model on a CPU, imgsz 160, 320 and 640, on pictures of five shapes with 2,683 boxes: 0.0003 pixels
     and 0.000002 at most. A score that close to `conf` may fall on the other side of it. CUDA has not been tried.
 
-    The first opening exports the weights, which takes some seconds, into a cache: see `onnx_export`.
+    The first opening exports the weights, which takes some seconds, into a cache: see `cache_folder`.
 
     Args:
-        weights, workers, imgsz, threads, settings: as for every pool; `threads` are those of the session, too.
-        device: "cpu", "cuda" or "cuda:N"; "auto" is CUDA only where ONNX Runtime can use it.
+        weights, workers, imgsz, threads, settings: as in every pool; `threads` also limits the threads of the session.
+        device: "cpu", "cuda" or "cuda:N"; "auto" is CUDA only if ONNX Runtime can use it.
 
     Raises:
         ExtraError: onnx or onnxruntime is not installed.
         DeviceError: ONNX Runtime has no provider for the device here.
-        ArgumentError: a setting that only torch's own network can follow, such as augment=True.
+        ArgumentError: a setting that needs the network of torch, such as augment=True.
     """
 
     def __init__(
-        self, weights: str | os.PathLike[str] = "bundled", *, device: str = "auto", **of_every_pool: Any
+        self,
+        weights: str | os.PathLike[str] = "bundled",
+        *,
+        workers: int = 2,
+        device: str = "auto",
+        imgsz: int = 640,
+        threads: int | None = None,
+        **settings: Any,
     ) -> None:
         need_extra("OnnxSession", "onnx", "onnxruntime", install='"yolothreads[onnx]"')
-        super().__init__(weights, device=device, **of_every_pool)
+        super().__init__(weights, workers=workers, device=device, imgsz=imgsz, threads=threads, **settings)
         _refuse_torch_only(self.settings)
         if self.device != "cpu" and not (self.device.startswith("cuda") and _has_cuda()):
             if device != "auto":
@@ -69,7 +86,7 @@ class OnnxSession(ThreadPool):
         with _quiet():
             self._model = load(file, self.imgsz, self.device, self.settings)
         backend = self._model.predictor.model.backend
-        backend.session = None  # ultralytics made it with default options; it goes before the next one comes
+        backend.session = None  # ultralytics made it with default options; free it before the next one is made
         backend.session = self._session = self._make_session(file)
 
     def _make_session(self, file: Path) -> Any:
@@ -108,17 +125,17 @@ def _has_cuda() -> bool:
 
 
 def _refuse_torch_only(settings: dict[str, Any]) -> None:
-    """Refuse what ultralytics would ignore with a warning, or cannot do with an exported model."""
+    """Refuse settings that ultralytics would ignore with a warning, or cannot follow with an exported model."""
     from ultralytics.utils import DEFAULT_CFG_DICT
 
-    for name in _OF_TORCH:
+    for name in _NEED_TORCH:
         if name in settings and settings[name] != DEFAULT_CFG_DICT[name]:
             raise ArgumentError(f'"{name}" needs torch\'s own network; leave it out, or use another pool.')
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep ultralytics from telling what it loads, in this thread only."""
+    """Silence what ultralytics logs while it loads, in this thread only."""
     from ultralytics.utils import LOGGER
 
     here = threading.get_ident()
@@ -131,3 +148,94 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         LOGGER.removeFilter(keep)
+
+
+# --- the export ---
+
+
+def cache_folder() -> Path:
+    """Return the folder of exported files: $YOLOTHREADS_CACHE, or the user's cache folder. It may be deleted."""
+    import platformdirs
+
+    chosen = os.environ.get("YOLOTHREADS_CACHE")
+    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("yolothreads")
+
+
+def onnx_file(weights: Path) -> Path:
+    """Return the ONNX file of these weights, from the cache if it is there and whole, else exported now.
+
+    The graph takes float32 images (1, 3, H, W) of any height and width that are multiples of the model's stride.
+
+    The name of a file holds the digest of its ingredients and its own sha256, so that a damaged file is detected and
+    exported again. Two processes may export at once: a file appears under its name only when it is complete.
+
+    Raises:
+        WeightsError: ultralytics cannot export this model, or the weights can no longer be read.
+        OutputError: the cache cannot be written.
+    """
+    try:
+        data = weights.read_bytes()
+    except OSError as error:
+        raise WeightsError(f'The weights "{weights}" cannot be read ({error.strerror}); check the path.') from error
+    made_of = [_RECIPE, *(version(name) for name in ("ultralytics", "torch", "onnx"))]
+    key = _digest([data, json.dumps(made_of).encode()])
+    folder = cache_folder()
+    problem = f'The cache of ONNX files "{folder}" cannot be used'
+    with writing(problem, "set the environment variable YOLOTHREADS_CACHE to a folder that can be written to"):
+        for found in sorted(folder.glob(f"{key}-*.onnx")):
+            if found.stem.endswith(_digest([found.read_bytes()])):
+                return found
+            found.unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        graph = _export(data, weights)
+        file = folder / f"{key}-{_digest([graph])}.onnx"
+        _write_whole(file, graph)
+    return file
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    """Return 32 hex digits of a sha256, which keeps names short enough for any file system."""
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(part)
+    return sha.hexdigest()[:32]
+
+
+def _write_whole(file: Path, data: bytes) -> None:
+    """Write a file under another name first, so that a half-written file is never taken for a whole one."""
+    part = file.with_name(f"part-{uuid4().hex}")
+    try:
+        part.write_bytes(data)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _export(data: bytes, weights: Path) -> bytes:
+    """Export the weights in a process of its own.
+
+    While it exports, ultralytics replaces `torch.arange` for the whole process, prints, writes to the user's settings,
+    changes torch's thread count, and installs missing packages. In that process this affects nothing else.
+    """
+    with tempfile.TemporaryDirectory(prefix="yolothreads-", ignore_cleanup_errors=True) as folder:
+        copy = Path(folder, "weights.pt")  # ultralytics writes beside it
+        copy.write_bytes(data)
+        settings = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_CONFIG_DIR": folder}
+        command = [sys.executable, "-c", _CODE, str(copy), json.dumps(_RECIPE)]
+        try:
+            subprocess.run(
+                command,
+                capture_output=True,
+                check=True,
+                cwd=folder,
+                env={**os.environ, **settings},
+                stdin=subprocess.DEVNULL,
+                timeout=_EXPORT_S,
+            )
+            return copy.with_suffix(".onnx").read_bytes()
+        except (subprocess.SubprocessError, FileNotFoundError) as error:
+            said = getattr(error, "stderr", None) or b""
+            reason = (said.decode(errors="replace").strip() or str(error)).splitlines()[-1][:300]
+            raise WeightsError(
+                f'"{weights}" could not be exported to ONNX ({reason}); use another pool, such as Replicas.'
+            ) from error

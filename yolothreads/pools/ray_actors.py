@@ -1,4 +1,4 @@
-"""Workers that are Ray actors: processes on this machine, or on the machines of a cluster."""
+"""One YOLO object per Ray actor, which is a process on this machine or on a machine of a cluster."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from numpy.typing import NDArray
 from yolothreads.arguments import need_extra, not_negative
 from yolothreads.devices import devices, memory_errors_named
 from yolothreads.errors import DeadlineError, PoolClosedError, WorkerDiedError
-from yolothreads.pools.model import load
-from yolothreads.pools.packing import pack, unpack
+from yolothreads.pools.models import load
 from yolothreads.pools.ray_connection import RayConnection
-from yolothreads.pools.remote import RemotePool
+from yolothreads.pools.remote import RemotePool, pack, unpack
 
 if TYPE_CHECKING:
     from ultralytics.engine.results import Results
 
-# Deadlines in seconds, all generous: they end what would hang, and time nothing.
+# Deadlines in seconds, all generous: they only keep a call from hanging.
 _LOAD_S = 300.0
 _PREDICT_S = 600.0
 _END_S = 3.0  # an actor that was killed, or is out of reach with its node
@@ -33,39 +32,43 @@ _connection = RayConnection()
 
 
 class RayActors(RemotePool):
-    """Each worker is a Ray actor with a YOLO object of its own; one that dies is replaced, and its image done again.
+    """One YOLO object per Ray actor; an actor that dies is replaced, and its image is done again.
 
     Ray starts on this machine when the pool opens, and ends with it. With `address`, the pool joins a cluster, whose
     machines need the same versions of Python, Ray and yolothreads; weights and images are sent to them. A Ray that this
-    process is connected to already is used as it is, and left running.
+    process is connected to already is used as it is, and keeps running.
 
     Args:
-        weights, workers, device, imgsz, threads, settings: as for every pool.
+        weights, workers, device, imgsz, threads, settings: as in every pool.
         address: "auto", "host:port" or "ray://host:port" of a cluster; None for this machine.
-        cpus_per_worker: how many of Ray's CPUs a worker books; by default 1 on a cluster that `address` names, else 0.
-        gpus_per_worker: how many GPUs a worker books. If above 0, it computes on the GPU that Ray gives it, whatever
-            `device` says. By default a share of those here, or 1 with `address`, if `device` is a CUDA device.
-        placement_s: how many seconds a worker may wait for its place in the cluster.
+        cpus_per_worker: the number of Ray's CPUs that a worker books; by default 1 with `address`, else 0.
+        gpus_per_worker: the number of GPUs that a worker books. If above 0, it computes on the GPU that Ray gives it,
+            whatever `device` says. By default a share of those here, or 1 with `address`, if `device` is a CUDA device.
+        placement_s: the seconds that a worker may wait for its place in the cluster.
 
     Raises:
         ExtraError: Ray is not installed.
-        DeadlineError: when the pool opens, or for an image whose worker died: Ray had no place for a worker.
+        DeadlineError: Ray had no place for a worker, either when the pool opens, or for an image whose worker died.
     """
 
-    _placing: Any = "SPREAD"  # over the nodes, as far as they have room
+    _scheduling: Any = "SPREAD"  # over the nodes, as far as they have room
 
     def __init__(
         self,
         weights: str | os.PathLike[str] = "bundled",
         *,
+        workers: int = 2,
+        device: str = "auto",
+        imgsz: int = 640,
+        threads: int | None = None,
         address: str | None = None,
         cpus_per_worker: float | None = None,
         gpus_per_worker: float | None = None,
         placement_s: float = 60.0,
-        **of_every_pool: Any,
+        **settings: Any,
     ) -> None:
         need_extra("RayActors", "ray", install='"yolothreads[ray]"')
-        super().__init__(weights, **of_every_pool)
+        super().__init__(weights, workers=workers, device=device, imgsz=imgsz, threads=threads, **settings)
         if cpus_per_worker is None:
             cpus_per_worker = 1.0 if address else 0.0
         if gpus_per_worker is None:
@@ -77,7 +80,7 @@ class RayActors(RemotePool):
         self._weights_sent: Any = None
         self._connecting = threading.Lock()
 
-    def _recruit(self, index: int) -> _RayWorker:
+    def _launch_worker(self, index: int) -> _RayWorker:
         with self._connecting:  # by the first worker
             if self._weights_sent is None:
                 self._connect()
@@ -102,13 +105,13 @@ class RayActors(RemotePool):
 
 
 def _gpu_share(workers: int, address: str | None) -> float:
-    """How much of a GPU a worker gets unless told otherwise, in Ray's unit of 1/10,000."""
+    """Return the default share of a GPU per worker, in Ray's unit of 1/10,000."""
     here = sum(name.startswith("cuda") for name in devices())
     return 1.0 if address else min(1.0, math.floor(10_000 * here / workers) / 10_000)
 
 
 class _Actor:
-    """What runs in the worker process, one call at a time. It writes no file but the weights while it loads them."""
+    """The object in the worker process. It does one call at a time, and writes no file but the weights."""
 
     def pid(self) -> int:
         return os.getpid()
@@ -120,7 +123,7 @@ class _Actor:
         import torch
 
         node = ray.get_runtime_context()
-        # In Ray's own folder, so that nothing is left elsewhere if this process is killed meanwhile.
+        # In Ray's own folder, so that no file is left elsewhere if this process is killed.
         with tempfile.TemporaryDirectory(dir=Path(node.get_temp_dir(), node.get_session_name())) as folder:
             file = Path(folder, name)
             file.write_bytes(weights)
@@ -128,7 +131,7 @@ class _Actor:
         torch.set_num_threads(torch_threads)  # last: setting up the model has changed it
 
     def predict(self, pixels: NDArray[np.uint8], settings: dict[str, Any]) -> dict[str, Any]:
-        # A copy: the model keeps its last image, which would keep its place in Ray's object store.
+        # A copy, because the model keeps its last image, which would stay in Ray's object store.
         with memory_errors_named(self._device):
             return pack(self._model.predict(pixels.copy(), **settings)[0])
 
@@ -142,8 +145,8 @@ class _RayWorker:
         if not ray.is_initialized():
             raise PoolClosedError("Ray was shut down while this RayActors was open; open the pool again.")
         self._pool, self._index = pool, index
-        # Ray would restart an actor without saying so, and an image that kills its worker would never be found out.
-        options = {"max_restarts": 0, "max_task_retries": 0, "scheduling_strategy": pool._placing}
+        # Ray would restart an actor silently, and an image that kills its worker would never be found.
+        options = {"max_restarts": 0, "max_task_retries": 0, "scheduling_strategy": pool._scheduling}
         options |= {"num_cpus": pool.cpus_per_worker, "num_gpus": pool.gpus_per_worker}
         options |= {"enable_task_events": False}  # Ray would keep 3.5 KB about each of the last 100,000 images
         self._actor: Any = ray.remote(_Actor).options(**options).remote()
@@ -153,7 +156,7 @@ class _RayWorker:
         self._find_place()
         pool, device = self._pool, "cuda:0" if self._pool.gpus_per_worker else self._pool.device
         given = (pool.weights.name, pool.imgsz, device, pool.settings, pool.threads)
-        self._patiently(self._actor.load.remote(pool._weights_sent, *given), _LOAD_S)
+        self._answer_in_time(self._actor.load.remote(pool._weights_sent, *given), _LOAD_S)
 
     def _find_place(self) -> None:
         """Wait until Ray has started the process on some machine."""
@@ -174,7 +177,7 @@ class _RayWorker:
         return self._alive
 
     def predict(self, pixels: NDArray[np.uint8], **settings: Any) -> list[Results]:
-        return [unpack(self._patiently(self._actor.predict.remote(pixels, settings), _PREDICT_S), pixels)]
+        return [unpack(self._answer_in_time(self._actor.predict.remote(pixels, settings), _PREDICT_S), pixels)]
 
     def end(self) -> None:
         import ray
@@ -183,7 +186,7 @@ class _RayWorker:
         if ray.is_initialized():
             ray.kill(self._actor)
 
-    kill = end  # an actor has nothing to put in order: its files and its images belong to Ray
+    kill = end  # an actor has nothing to clean up: its files and its images belong to Ray
 
     def join(self) -> None:
         import ray
@@ -193,7 +196,7 @@ class _RayWorker:
             with suppress(WorkerDiedError, _LateError):
                 self._answer(self._actor.pid.remote(), _END_S)
 
-    def _patiently(self, reference: Any, deadline_s: float) -> Any:
+    def _answer_in_time(self, reference: Any, deadline_s: float) -> Any:
         try:
             return self._answer(reference, deadline_s)
         except _LateError:
@@ -201,7 +204,7 @@ class _RayWorker:
             raise WorkerDiedError(f"it gave no answer in {deadline_s:g} s") from None
 
     def _answer(self, reference: Any, deadline_s: float) -> Any:
-        """Raises what the actor's own code raised, WorkerDiedError, or _LateError."""
+        """Return an answer; raise what the actor's own code raised, WorkerDiedError, or _LateError."""
         import ray
         from ray import exceptions as of_ray
 
@@ -218,4 +221,4 @@ class _RayWorker:
 
 
 class _LateError(Exception):
-    """No answer yet."""
+    """The answer is not there yet."""

@@ -1,4 +1,8 @@
-"""Ray in this process: started or joined for the pools that are open, and ended with the last of them."""
+"""The connection of this process to Ray: made for the first open pool, and ended with the last.
+
+Ray's private names stand in the last part of this file: tests/pools/test_private_names.py names the Ray version with
+which they were checked.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ _STORE_BYTES = 256 * 2**20  # for images: more than enough, as each worker has o
 
 
 class RayConnection:
-    """One for all pools of a process. A Ray that it finds connected already is used as it is, and left running."""
+    """The connection that all pools of a process share. A Ray that is connected already is used, and keeps running."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -33,7 +37,7 @@ class RayConnection:
         self._ends = ExitStack()
 
     def open(self, address: str | None, workers: int, weights_bytes: int) -> None:
-        """Count one pool more, and connect if nobody has; `address` None starts Ray on this machine.
+        """Count one more pool, and connect if this is the first; `address=None` starts Ray on this machine.
 
         Raises:
             ArgumentError: no cluster answers at `address`, or this process is connected to another one.
@@ -43,15 +47,13 @@ class RayConnection:
             as_found = log.level, log.handlers[:], faulthandler.is_enabled()
             import ray
 
-            printer = import_module("ray._private.worker").stdout_deduplicator
             if ray.is_initialized():
                 _check_is_here(address)
             else:
                 with ExitStack() as ends:
                     ends.callback(_leave_as_found, *as_found)
                     log.setLevel(logging.CRITICAL)
-                    ends.callback(setattr, printer, "skip_re", printer.skip_re)
-                    printer.skip_re = re.compile("")  # else the end of a node is a page of Ray's own log
+                    ends.enter_context(_logs_of_nodes_hidden())
                     self._connect(ends, address, workers, _STORE_BYTES + 2 * weights_bytes)
                     self._ends = ends.pop_all()
             self._pools += 1
@@ -64,7 +66,7 @@ class RayConnection:
                 self._ends.close()
 
     def _connect(self, ends: ExitStack, address: str | None, workers: int, store_bytes: int) -> None:
-        """Connect; `ends` gets what undoes it, also if this fails half-way."""
+        """Connect; `ends` gets the calls that undo it, also if this fails half-way."""
         folder = ""
         if address is None:  # the path of a socket may have 107 bytes, so not in a long $TMPDIR
             place = "/tmp" if os.name == "posix" else None
@@ -93,28 +95,16 @@ def _check_is_here(address: str | None) -> None:
 
 def _join(address: str) -> None:
     import ray
-    from ray._private import services
 
     try:
         if "://" not in address:
-            _ask(str(services.canonicalize_bootstrap_address(address)))
+            _check_answers(address)
         ray.init(address, log_to_driver=False, configure_logging=False)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise ArgumentError(
             f'No Ray cluster could be joined at "{address}" ({" ".join(str(error).split())[:200]}); start one there '
             "with `ray start --head`, or leave the address out."
         ) from error
-
-
-def _ask(address: str) -> None:
-    """Find out in a process of its own whether Ray answers: here, the question could wait for ever."""
-    try:
-        question = "import sys; from ray._raylet import GcsClient; GcsClient(address=sys.argv[1])"
-        subprocess.run([sys.executable, "-c", question, address], timeout=_ANSWER_S, check=True, capture_output=True)
-    except subprocess.TimeoutExpired:
-        raise ConnectionError(f"nothing answered in {_ANSWER_S:g} s") from None
-    except subprocess.CalledProcessError as error:
-        raise ConnectionError(error.stderr.decode(errors="replace").strip().rpartition("\n")[2]) from None
 
 
 def _start(folder: str, workers: int, store_bytes: int) -> None:
@@ -126,7 +116,7 @@ def _start(folder: str, workers: int, store_bytes: int) -> None:
     read_environment_again()
     ray.init(
         "local",
-        num_cpus=workers,  # so many processes are made ready for an actor from the beginning; no actor books one
+        num_cpus=workers,  # Ray prepares this many processes for actors at once; no actor books one
         object_store_memory=store_bytes,
         include_dashboard=False,
         log_to_driver=False,
@@ -143,20 +133,13 @@ def _end() -> None:
 
 
 def new_password() -> dict[str, str]:
-    """The environment variables with which Ray asks whoever connects for a password, made just now."""
+    """Return the environment variables with which Ray asks for a password, with a new password."""
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-
-
-def read_environment_again() -> None:
-    """Have Ray forget the password that it has read: it reads it once in a process."""
-    raylet: Any = import_module("ray._raylet")
-    raylet.Config.initialize("")  # first, as long as there is a password; so does Ray itself
-    raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextmanager
 def environment_kept() -> Iterator[None]:
-    """Put the environment variables back that change meanwhile."""
+    """Restore the environment variables that change in the block."""
     before = dict(os.environ)
     try:
         yield
@@ -172,3 +155,43 @@ def _leave_as_found(level: int, handlers: list[logging.Handler], with_faulthandl
     log.handlers[:] = handlers
     if not with_faulthandler:
         faulthandler.disable()
+
+
+# --- Ray's private names ---
+
+
+def read_environment_again() -> None:
+    """Make Ray read its password again: it reads it once per process, and has no public way to forget it."""
+    raylet: Any = import_module("ray._raylet")
+    raylet.Config.initialize("")  # first, while there is a password, as Ray itself does
+    raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextmanager
+def _logs_of_nodes_hidden() -> Iterator[None]:
+    """Hide the page of Ray's own log that the end of a node would print; `log_to_driver=False` does not hide it.
+
+    The public variable RAY_DEDUP_LOGS_SKIP_REGEX works only before the first `import ray`, and for the whole process.
+    """
+    printer: Any = import_module("ray._private.worker").stdout_deduplicator
+    before, printer.skip_re = printer.skip_re, re.compile("")
+    try:
+        yield
+    finally:
+        printer.skip_re = before
+
+
+def _check_answers(address: str) -> None:
+    """Raise a ConnectionError if no Ray answers at an address.
+
+    A process of its own asks, because the question could wait for ever. `ray.init` has no time limit for it.
+    """
+    services: Any = import_module("ray._private.services")
+    code = "import sys; from ray._raylet import GcsClient; GcsClient(address=sys.argv[1])"
+    command = [sys.executable, "-c", code, str(services.canonicalize_bootstrap_address(address))]
+    try:
+        subprocess.run(command, timeout=_ANSWER_S, check=True, capture_output=True)
+    except subprocess.TimeoutExpired:
+        raise ConnectionError(f"nothing answered in {_ANSWER_S:g} s") from None
+    except subprocess.CalledProcessError as error:
+        raise ConnectionError(error.stderr.decode(errors="replace").strip().rpartition("\n")[2]) from None

@@ -1,8 +1,9 @@
-"""Pools whose workers are processes: one that dies is replaced, and its image is done again."""
+"""Pools whose workers live in other processes: a dead worker is replaced, and its image is done again."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,69 +12,85 @@ from numpy.typing import NDArray
 
 from yolothreads import trace
 from yolothreads.errors import PoolClosedError, WorkerDiedError
-from yolothreads.pools.model import Predict
-from yolothreads.pools.threads import ThreadPool
+from yolothreads.pools.models import Predict
+from yolothreads.pools.thread_pools import ThreadPool
 
 if TYPE_CHECKING:
     from ultralytics.engine.results import Results
 
-_TRIES = 3  # starts of one worker before it is given up
+_TRIES = 3  # the starts of one worker before the pool gives it up
 
 
 class RemoteWorker(Protocol):
-    """A worker process with a model of its own; one thread uses it, another one may kill it."""
+    """A worker process with a model of its own. One thread uses it, and another one may kill it."""
 
     def load(self) -> None:
-        """Wait until it has its model; raises WorkerDiedError, which says how it ended, or what loading raised."""
+        """Wait until the worker has its model.
+
+        Raises:
+            WorkerDiedError: the process ended; the message says how. Any other error is what loading raised.
+        """
 
     def is_alive(self) -> bool:
-        """Whether the process still runs, as far as is known."""
+        """Return whether the process still runs, as far as is known."""
 
     def predict(self, pixels: NDArray[np.uint8], **settings: Any) -> list[Results]:
-        """Do one image; raises what the prediction raised there, or WorkerDiedError, which says how it ended."""
+        """Do one image.
+
+        Raises:
+            WorkerDiedError: the process ended; the message says how. Any other error is what the prediction raised.
+        """
 
     def end(self) -> None:
-        """Ask it to end; does not wait."""
+        """Ask the worker to end; do not wait."""
 
     def kill(self) -> None:
-        """End it at once; does not wait."""
+        """End the worker at once; do not wait."""
 
     def join(self) -> None:
-        """Wait until it has ended, kill it if that takes too long, and give back what belonged to it."""
+        """Wait until the worker has ended, kill it if that takes too long, and release what belonged to it."""
+
+
+Observer = Callable[[int, RemoteWorker, str, float, float], None]
+"""Called as observer(index, worker, stage, start, end), in the thread of that worker; times as in `trace.Span`."""
 
 
 class RemotePool(ThreadPool):
-    """A thread for each worker process: it hands over one image after another, and replaces a process that died.
+    """One thread per worker process: it hands over one image after another, and replaces a process that died.
 
-    So an image is in the hands of one thread from beginning to end: it cannot be lost, nor answered twice.
+    Each image stays with one thread from beginning to end, so it is neither lost nor answered twice.
     """
 
+    observer: Observer | None = None
+    """Called after each worker that has loaded its model ("load"), and after each image that was answered ("infer")."""
+
     @abstractmethod
-    def _recruit(self, index: int) -> RemoteWorker:
-        """Start a worker process; does not wait for it."""
+    def _launch_worker(self, index: int) -> RemoteWorker:
+        """Start a worker process; do not wait for it."""
 
     def _start(self) -> None:
-        self._staff: dict[int, RemoteWorker] = {}
+        self._workers: dict[int, RemoteWorker] = {}
         self._loading: set[RemoteWorker] = set()
-        self._is_abandoned = False
+        self._opening_failed = False
         try:
             super()._start()
         except BaseException:
-            self._abandon()
+            self._kill_loading()
             raise
 
-    def _abandon(self) -> None:
-        """The opening has failed: end the workers that still load, so that nobody waits for them."""
-        self._is_abandoned = True
+    def _kill_loading(self) -> None:
+        """Kill the workers that still load after the opening has failed, so that nobody waits for them."""
+        self._opening_failed = True
         for worker in self._loading.copy():
             worker.kill()
 
-    def _hire(self, index: int) -> RemoteWorker:
-        """Give a worker that has its model; if that fails, nothing is left of it."""
-        worker = self._recruit(index)
+    def _start_worker(self, index: int) -> RemoteWorker:
+        """Return a worker that has its model; after a failure nothing is left of it."""
+        start = perf_counter()
+        worker = self._launch_worker(index)
         self._loading.add(worker)
         try:
-            if self._is_abandoned:
+            if self._opening_failed:
                 raise PoolClosedError(f"The opening of this {type(self).__name__} has failed; open it again.")
             worker.load()
         except BaseException:
@@ -82,56 +99,77 @@ class RemotePool(ThreadPool):
             raise
         finally:
             self._loading.discard(worker)
+        self._notify(index, worker, "load", start)
         return worker
 
     def _predictor(self, index: int) -> Predict:
-        self._worker(index)
+        self._live_worker(index)
 
         def predict(pixels: NDArray[np.uint8], **settings: Any) -> list[Results]:
-            how = ""
+            reason = ""
             for _ in range(2):
-                worker = self._worker(index)
+                worker = self._live_worker(index)
+                start = perf_counter()
                 try:
                     results = worker.predict(pixels, **settings)
-                    _note_stages(results[0])
-                    return results
                 except WorkerDiedError as error:
-                    how = str(error)
-                    self._dismiss(index)
-            raise WorkerDiedError(f"This image ended its worker twice ({how}); look at the image, and at the memory.")
+                    reason = str(error)
+                    self._stop_worker(index)
+                    continue
+                self._notify(index, worker, "infer", start)
+                trace.add_speed(results[0].speed)
+                return results
+            raise WorkerDiedError(f"This image ended its worker twice ({reason}); check the image and the free memory.")
 
         return predict
 
-    def _worker(self, index: int) -> RemoteWorker:
-        """Worker number `index`; a new one where it has died."""
-        if (worker := self._staff.get(index)) is not None:
+    def _live_worker(self, index: int) -> RemoteWorker:
+        """Return worker number `index`; replace it if it has died."""
+        if (worker := self._workers.get(index)) is not None:
             if worker.is_alive():
                 return worker
-            self._dismiss(index)
-        how = ""
+            self._stop_worker(index)
+        reason = ""
         for _ in range(_TRIES):
             try:
-                self._staff[index] = self._hire(index)
-                return self._staff[index]
+                self._workers[index] = self._start_worker(index)
+                return self._workers[index]
             except WorkerDiedError as error:
-                how = str(error)
-        raise WorkerDiedError(f"Worker {index} ended {_TRIES} times before it had loaded its model ({how}).")
+                reason = str(error)
+        raise WorkerDiedError(
+            f"Worker {index} ended {_TRIES} times before it had loaded its model ({reason}); check the free memory."
+        )
 
-    def _dismiss(self, index: int) -> None:
-        self._staff.pop(index).join()
+    def _stop_worker(self, index: int) -> None:
+        self._workers.pop(index).join()
+
+    def _notify(self, index: int, worker: RemoteWorker, stage: str, start: float) -> None:
+        if self.observer is not None:
+            self.observer(index, worker, stage, start, perf_counter())
 
     def _forget(self) -> None:
-        staff = self.__dict__.pop("_staff", {})
-        for worker in staff.values():
+        workers = self.__dict__.pop("_workers", {})
+        for worker in workers.values():
             worker.end()
-        for worker in staff.values():
+        for worker in workers.values():
             worker.join()
 
 
-def _note_stages(result: Results) -> None:
-    """Put on the timeline what the worker did, as long as it took there by its own account, ending now."""
-    end = perf_counter()
-    for stage, name in (("postprocess", "postprocess"), ("infer", "inference"), ("preprocess", "preprocess")):
-        if took_ms := result.speed.get(name):
-            trace.add(stage, end - took_ms / 1000, end)
-            end -= took_ms / 1000
+# --- results on their way between processes: only their numbers travel ---
+
+
+def pack(result: Results) -> dict[str, Any]:
+    """Return the arrays, texts and numbers of a result, without its pixels, from which `unpack` makes it again."""
+    # `_keys` is undocumented: see tests/pools/test_private_names.py.
+    parts = {key: value.data.cpu().numpy() for key in result._keys if (value := getattr(result, key)) is not None}
+    return {"path": result.path, "names": result.names, "speed": result.speed, **parts}
+
+
+def unpack(packed: dict[str, Any], pixels: NDArray[np.uint8]) -> Results:
+    """Return the result around the caller's own `pixels`, (H, W, 3) uint8 BGR. Its tensors are on the CPU."""
+    import torch
+    from ultralytics.engine.results import Results
+
+    # Copied, because arrays that arrive by shared memory may be read-only.
+    parts = {key: torch.from_numpy(v.copy()) if isinstance(v, np.ndarray) else v for key, v in packed.items()}
+    return Results(pixels, **parts)

@@ -12,7 +12,7 @@ from yolothreads.lessons.lesson import Lesson
 from yolothreads.lessons.panels import style
 from yolothreads.lessons.panels.base import BasePanel, Stopped, Tick
 from yolothreads.lessons.panels.drawings import progress_bar
-from yolothreads.lessons.panels.pools import PER_IMAGE_SETTINGS, make_pool
+from yolothreads.lessons.panels.pools import PER_IMAGE_SETTINGS, pool_named
 from yolothreads.lessons.texts import section
 from yolothreads.measure import Comparison, Measurement, compare, pools_here, stamp
 
@@ -82,7 +82,7 @@ class ComparePanel(BasePanel[Comparison]):
         if not chosen["pools"]:
             raise ArgumentError("No pool is chosen; choose one or more from the list.")
         given = {"device": self.lesson.device, "imgsz": chosen["imgsz"], "threads": 1}
-        pools = [make_pool(name, self.lesson, chosen["workers"], **given) for name in chosen["pools"]]
+        pools = [pool_named(name, self.lesson, chosen["workers"], **given) for name in chosen["pools"]]
         images = [self.lesson.images[i % len(self.lesson.images)] for i in range(chosen["images"])]
         self._measured, self._rounds = [], chosen["rounds"]
 

@@ -21,7 +21,7 @@ from yolothreads.lessons.texts import section
 from yolothreads.measure import pools_here
 from yolothreads.memory import used_mb
 from yolothreads.palette import BAD, GOOD, ODD
-from yolothreads.pools import POOLS, BatchingWorker, Pool, RemotePool, Sequential
+from yolothreads.pools import POOLS, Pool, RemotePool, Sequential, make_pool
 from yolothreads.tables import Table
 from yolothreads.trace import Span
 
@@ -32,7 +32,6 @@ PER_IMAGE_SETTINGS: tuple[dict[str, Any], ...] = ({"max_det": 1}, {"max_det": 50
 """Settings of predict for the first image, the second, ..., where each thread asks with different settings."""
 
 _POOL_CLASSES = {pool.__name__: pool for pool in POOLS}
-_ONE_WORKER = (Sequential, BatchingWorker)
 
 _SIZES = (160, 320, 480, 640, 960, 1280)
 _MOST_WORKERS, _MOST_IMAGES = 16, 100_000
@@ -44,12 +43,9 @@ _MEMORY_S = 1.0  # between two readings of the memory
 _TEXTS = section("panels", "pools")
 
 
-def make_pool(name: str, lesson: Lesson, workers: int, **given: Any) -> Pool:
+def pool_named(name: str, lesson: Lesson, workers: int, **given: Any) -> Pool:
     """Return the pool of this name, not open yet; a pool that always has one worker is not given `workers`."""
-    pool_class = _POOL_CLASSES[name]
-    if pool_class not in _ONE_WORKER:
-        given["workers"] = workers
-    return pool_class(lesson.weights, **given)
+    return make_pool(_POOL_CLASSES[name], lesson.weights, workers=workers, **given)
 
 
 @dataclass(frozen=True)
@@ -141,7 +137,7 @@ class PoolRun(Run):
             expected = references.get(settings, tick)
             self.state = State.OPENING
             tick()
-            pool = make_pool(settings.pool, lesson, settings.workers, **settings.of_pool())
+            pool = pool_named(settings.pool, lesson, settings.workers, **settings.of_pool())
             with trace.recording() as self.spans, pool:
                 self._has_children = isinstance(pool, RemotePool)
                 self.state = State.WORKING

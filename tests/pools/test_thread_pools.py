@@ -5,6 +5,7 @@ import threading
 import weakref
 
 import pytest
+from deadlines import scaled
 from fakes import WAIT_S, FakeModel, FakeModels, picture
 
 from yolothreads.pools import (
@@ -16,9 +17,10 @@ from yolothreads.pools import (
     Replicas,
     Sequential,
     SharedModel,
+    make_pool,
 )
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(scaled(120))
 
 
 def meet(parties: int, fakes: FakeModels) -> threading.Barrier:
@@ -74,9 +76,9 @@ def test_locked_model_keeps_a_second_thread_out_while_one_is_in(fakes: FakeModel
 
 
 @pytest.mark.parametrize(("kind", "in_the_worker"), [(ModelPerThread, True), (ModelsBuiltOutside, False)])
-def test_a_model_a_thread_is_never_shared(kind: type[Pool], in_the_worker: bool, fakes: FakeModels) -> None:
+def test_one_model_per_thread_is_never_shared(kind: type[Pool], in_the_worker: bool, fakes: FakeModels) -> None:
     meet(3, fakes)
-    with kind(workers=3, device="cpu") as pool:
+    with make_pool(kind, workers=3, device="cpu") as pool:
         list(pool.map(map(picture, range(1, 10))))
     assert len(fakes.built) == 3
     assert [model.most_at_once for model in fakes.built] == [1, 1, 1]
@@ -101,13 +103,13 @@ def test_replicas_share_the_tensors_of_one_model_and_nothing_else(fakes: FakeMod
 
 def test_shared_and_locked_models_are_built_by_the_caller(fakes: FakeModels) -> None:
     for kind in (SharedModel, LockedModel):
-        with kind(workers=2, device="cpu"):
+        with make_pool(kind, workers=2, device="cpu"):
             assert fakes.built.pop().built_by is threading.current_thread()
         assert fakes.built == []
 
 
-def test_sequential_has_one_worker_whatever_is_asked(fakes: FakeModels) -> None:
-    with Sequential(workers=4, device="cpu") as pool:
+def test_sequential_has_one_worker(fakes: FakeModels) -> None:
+    with Sequential(device="cpu") as pool:
         list(pool.map(map(picture, range(1, 10))))
     assert pool.workers == 1 and fakes.done == list(range(1, 10))
     assert len(fakes.built) == 1 and len(set(fakes.built[0].used_by)) == 1
@@ -115,7 +117,7 @@ def test_sequential_has_one_worker_whatever_is_asked(fakes: FakeModels) -> None:
 
 @pytest.mark.parametrize("kind", [SharedModel, LockedModel, ModelsBuiltOutside, Replicas, BatchingWorker])
 def test_a_closed_pool_lets_go_of_what_it_built(kind: type[Pool], fakes: FakeModels) -> None:
-    pool = kind(workers=2, device="cpu")
+    pool = make_pool(kind, workers=2, device="cpu")
     with pool:
         list(pool.map([picture(1)] * 4))
         models = [weakref.ref(model) for model in fakes.built]

@@ -16,8 +16,7 @@ from yolothreads.errors import (
     PoolClosedError,
     QueueFullError,
 )
-from yolothreads.pools import BatchingWorker, Sequential
-from yolothreads.pools.batching_worker import Counters
+from yolothreads.pools import BatchingWorker, Counters, Sequential
 from yolothreads.scenes import scene
 
 LONG_MS = WAIT_S * 1000  # no batch of these tests starts because of its waiting time

@@ -7,26 +7,26 @@ from time import monotonic
 
 import numpy as np
 import pytest
+from deadlines import scaled
 
 from yolothreads.errors import PoolClosedError
-from yolothreads.pools import call_queue
-from yolothreads.pools.call_queue import Call, CallQueue
+from yolothreads.pools.batching import Call, CallQueue
 from yolothreads.races import explore
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(scaled(120))
 
 
-class Desk:
-    """A queue, two calls, and how often each was in a worker's hands."""
+class Calls:
+    """A queue, two calls, and how often a worker took each."""
 
     def __init__(self, size: int = 2) -> None:
         self.queue = CallQueue(size, lambda: self.work.append("come"))
-        self.work: list[str] = []  # what an executor of one thread would have to do
+        self.work: list[str] = []  # the tasks of an executor with one thread
         self.calls = [Call(np.zeros((1, 1, 3), np.uint8), name, {}, "same", monotonic()) for name in "ab"]
         self.taken: list[str] = []
 
     def ask(self, which: int) -> None:
-        """What a caller's thread does, and then the worker's, if it was called."""
+        """Do the work of a caller's thread, then that of the worker if it was started."""
         try:
             self.queue.put(self.calls[which], block=True)
         except PoolClosedError:
@@ -45,7 +45,7 @@ class Desk:
         self.calls[0].future.cancel()
 
     def outcome(self) -> list[str]:
-        """Of each call, whether its caller is told the truth, once."""
+        """Return for each call whether its caller got the right answer once."""
         return [self._of(call) for call in self.calls]
 
     def _of(self, call: Call) -> str:
@@ -56,27 +56,27 @@ class Desk:
             right = call.future.result(0) == call.name and taken == 1
         except CancelledError:
             right = taken <= 1
-        return "told once" if right else f"wrong, taken {taken} times"
+        return "answered once" if right else f"wrong, taken {taken} times"
 
 
-def settled(desk: Desk) -> list[str]:
-    desk.queue.end()
-    return desk.outcome()
+def settled(calls: Calls) -> list[str]:
+    calls.queue.end()
+    return calls.outcome()
 
 
 @pytest.mark.parametrize(
     ("third", "size"),
     [
         (None, 1),
-        (Desk.cancel, 2),
-        (lambda desk: desk.queue.close(cancel=True), 2),
-        (lambda desk: desk.queue.close(cancel=False), 1),
+        (Calls.cancel, 2),
+        (lambda calls: calls.queue.close(cancel=True), 2),
+        (lambda calls: calls.queue.close(cancel=False), 1),
     ],
     ids=["room for one", "cancelled", "closed and dropped", "closed while one waits for room"],
 )
-def test_under_every_schedule_each_caller_is_told_once(third: Callable[[Desk], None] | None, size: int) -> None:
-    bodies = [lambda desk: desk.ask(0), lambda desk: desk.ask(1), *([third] if third else [])]
-    watch = [call_queue, Desk.cancel]
-    found = explore(*bodies, setup=lambda: Desk(size), watch=watch, observe=settled, preemptions=1, budget_s=60)
+def test_under_every_schedule_each_call_is_answered_once(third: Callable[[Calls], None] | None, size: int) -> None:
+    bodies = [lambda calls: calls.ask(0), lambda calls: calls.ask(1), *([third] if third else [])]
+    watch = [Call, CallQueue, Calls.cancel]
+    found = explore(*bodies, setup=lambda: Calls(size), watch=watch, observe=settled, preemptions=1, budget_s=60)
     assert found.exhausted and not found.forbidden, str(found)
     assert found.schedules > 50

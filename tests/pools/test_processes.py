@@ -21,17 +21,18 @@ import psutil
 import pytest
 import torch
 import ultralytics
+from deadlines import scaled
 from fakes import ctrl_c_on
 from light_models import Light
 
 from yolothreads.errors import ArgumentError, OutOfMemoryError, WorkerDiedError, YoloThreadsError
-from yolothreads.pools import ModelPerProcess, Sequential, model_per_process
-from yolothreads.pools.worker_process import load_predict
+from yolothreads.pools import ModelPerProcess, Sequential, processes
+from yolothreads.pools.processes import load_predict
 from yolothreads.scenes import scene
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(scaled(120))
 HERE = Path(__file__).parent
-WAIT_S = 40.0
+WAIT_S = scaled(40.0)
 SHARED = Path("/dev/shm")
 
 
@@ -84,9 +85,9 @@ def leaves_no_process_file_or_memory() -> Iterator[None]:
 def light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., ModelPerProcess]:
     """Makes a pool whose workers have light models."""
 
-    def make(workers: int = 2, start_method: str = "spawn", **given: Any) -> ModelPerProcess:
+    def make(workers: int = 2, mp_context: Any = "spawn", **given: Any) -> ModelPerProcess:
         monkeypatch.setattr(ModelPerProcess, "_make_predict", Light(tmp_path, **given))
-        return ModelPerProcess(workers=workers, device="cpu", start_method=start_method)
+        return ModelPerProcess(workers=workers, device="cpu", mp_context=mp_context)
 
     return make
 
@@ -103,7 +104,7 @@ def test_a_worker_killed_once_is_replaced_and_no_image_is_lost_or_done_twice(
         results = list(pool.map(map(picture, range(1, 13))))
         assert tags(results) == list(range(1, 13))
         assert all((result.orig_img == tag).all() for tag, result in enumerate(results, 1))
-        assert len(pool._staff) == 2 and all(worker.is_alive() for worker in pool._staff.values())
+        assert len(pool._workers) == 2 and all(worker.is_alive() for worker in pool._workers.values())
     assert (tmp_path / stage).exists()  # it was killed
     died_with = 5 if stage in ("image", "answer") else 0
     assert begun(tmp_path) == {tag: 1 + (tag == died_with) for tag in range(1, 13)}
@@ -117,7 +118,7 @@ def test_an_image_that_ends_its_worker_twice_gets_an_error_that_says_how(
     stage: str, ending: int | str, word: str, light: Callable[..., ModelPerProcess], tmp_path: Path
 ) -> None:
     with light(stage=stage, ending=ending, always=True) as pool:
-        results = list(pool.map(map(picture, range(1, 9)), errors="return"))
+        results = list(pool.map(map(picture, range(1, 9)), return_exceptions=True))
         error = results.pop(4)
         assert tags(results) == [1, 2, 3, 4, 6, 7, 8]
         assert tags([pool.submit(picture(9)).result(WAIT_S)]) == [9]
@@ -127,7 +128,7 @@ def test_an_image_that_ends_its_worker_twice_gets_an_error_that_says_how(
 
 def test_workers_killed_while_idle_are_replaced_at_the_next_image(light: Callable[..., ModelPerProcess]) -> None:
     with light() as pool:
-        processes = [worker.process for worker in pool._staff.values()]
+        processes = [worker.process for worker in pool._workers.values()]
         for process in processes:
             os.kill(process.pid, signal.SIGKILL)
             assert wait([process.sentinel], WAIT_S)
@@ -146,15 +147,15 @@ def test_workers_that_never_load_fail_the_opening(
 
 def test_one_that_fails_to_begin_ends_those_that_still_load(light: Callable[..., ModelPerProcess]) -> None:
     pool = light(3, stage="load", ending="stop")  # the first to load goes on for ever
-    hire = pool._hire
+    start = pool._start_worker
 
     def refuse(index: int) -> Any:
         if index == 0:
-            wait_until(lambda: len(pool._loading) == 1 and len(pool._staff) == 1)
+            wait_until(lambda: len(pool._loading) == 1 and len(pool._workers) == 1)
             raise LookupError
-        return hire(index)
+        return start(index)
 
-    pool._hire = refuse  # type: ignore[method-assign]
+    pool._start_worker = refuse  # type: ignore[method-assign]
     with pytest.raises(LookupError):
         pool.__enter__()
     assert not pool._loading
@@ -184,7 +185,7 @@ def test_an_answer_that_cannot_be_read_is_not_taken_for_the_next_one(
                     raise MemoryError("no room for the answer")
                 return wait(awaited, deadline_s)
 
-            patch.setattr(model_per_process, "wait", fail)
+            patch.setattr(processes, "wait", fail)
             assert isinstance(pool.submit(picture(2)).exception(WAIT_S), OutOfMemoryError)
         third = pool.submit(picture(3)).result(WAIT_S)
     assert third.speed["tag"] == 3 and third.speed["pid"] != first.speed["pid"]
@@ -197,7 +198,7 @@ def test_images_of_every_size_arrive_whole_and_huge_ones_leave_no_memory_taken(
     huge = np.broadcast_to(np.uint8(3), (1200, 20_000, 3))
     images = [picture(1, (1, 1)), noise, picture(2), noise[::2, ::-3], huge, noise, picture(4, (9, 7))]
     with light(1) as pool:
-        (worker,) = pool._staff.values()
+        (worker,) = pool._workers.values()
         for image in images:
             assert pool.submit(image).result(WAIT_S).speed["sum"] == image.sum(dtype=np.int64)
             # A block loses its name as soon as both have it.
@@ -225,31 +226,35 @@ def test_no_room_in_shared_memory_fails_that_image_with_the_remedy(
 def test_many_stopped_workers_are_killed_as_soon_as_one(
     light: Callable[..., ModelPerProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_per_process, "_END_S", 1.5)
+    monkeypatch.setattr(processes, "_END_S", 1.5)
     with light(6) as pool:
-        for worker in pool._staff.values():
+        for worker in pool._workers.values():
             os.kill(worker.process.pid, signal.SIGSTOP)
         start = monotonic()
     assert monotonic() - start < 2 * 1.5
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_start_methods_and_what_a_worker_is(
-    method: str, light: Callable[..., ModelPerProcess], capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("method", ["spawn", "forkserver", multiprocessing.get_context("spawn")], ids=str)
+def test_mp_contexts_and_what_a_worker_is(
+    method: Any, light: Callable[..., ModelPerProcess], capfd: pytest.CaptureFixture[str]
 ) -> None:
     with light(1, method) as pool:
-        (worker,) = pool._staff.values()
+        (worker,) = pool._workers.values()
         status = Path(f"/proc/{worker.process.pid}/status").read_text()
         assert int(re.search(r"SigIgn:\s*(\w+)", status)[1], 16) >> (signal.SIGINT - 1) & 1
         assert pool.submit(picture(1), conf=0.5).result(WAIT_S).speed["settings"] == {"conf": 0.5}
     assert capfd.readouterr() == ("", "")
 
 
-def test_fork_and_unknown_start_methods_are_refused_with_the_reason() -> None:
+def test_fork_and_unknown_mp_contexts_are_refused_with_the_reason() -> None:
     with pytest.raises(ArgumentError, match=r'"fork".*locks.*"spawn"'):
-        ModelPerProcess(device="cpu", start_method="fork")
+        ModelPerProcess(device="cpu", mp_context="fork")
     with pytest.raises(ArgumentError, match=r"'threads'.*spawn"):
-        ModelPerProcess(device="cpu", start_method="threads")
+        ModelPerProcess(device="cpu", mp_context="threads")
+    with pytest.raises(ArgumentError, match=r'"fork".*"spawn"'):
+        ModelPerProcess(device="cpu", mp_context=multiprocessing.get_context("fork"))
+    with pytest.raises(ArgumentError, match=r'"start_method".*mp_context=\'spawn\''):
+        ModelPerProcess(device="cpu", start_method="spawn")
 
 
 def counting_threads(*given: Any) -> Callable[..., list[Any]]:

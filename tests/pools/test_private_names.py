@@ -1,0 +1,47 @@
+"""The undocumented names of other libraries that pools use: they still exist, and this is the version checked last."""
+
+import inspect
+from importlib import import_module
+from importlib.metadata import version
+from multiprocessing.shared_memory import SharedMemory
+
+import pytest
+
+# The versions with which every name below was checked. After an upgrade: run this file, then the tests of all pools,
+# and put the new version here.
+CHECKED = {"ultralytics": "8.4.190", "ray": "2.60.0"}
+
+
+def checked(library: str) -> str:
+    return f"checked with {library} {CHECKED[library]}, now {version(library)}"
+
+
+def test_ultralytics_has_the_names() -> None:
+    from ultralytics.engine import model, predictor, results
+    from ultralytics.nn import tasks
+
+    assert "device" in model.PREDICTOR_SETUP_KEYS, checked("ultralytics")
+    assert "self._lock = " in inspect.getsource(predictor.BasePredictor.__init__), checked("ultralytics")
+    assert "_keys" in inspect.getsource(results.Results.__init__), checked("ultralytics")
+    assert callable(tasks.torch_safe_load), checked("ultralytics")
+
+
+def test_ray_has_the_names() -> None:
+    pytest.importorskip("ray")
+    worker, services, raylet = map(import_module, ("ray._private.worker", "ray._private.services", "ray._raylet"))
+    assert hasattr(worker.stdout_deduplicator, "skip_re"), checked("ray")
+    assert callable(services.canonicalize_bootstrap_address), checked("ray")
+    assert callable(raylet.Config.initialize) and callable(raylet.GcsClient), checked("ray")
+    assert callable(raylet.AuthenticationTokenLoader.instance().reset_cache), checked("ray")
+
+
+def test_python_has_the_names() -> None:
+    from multiprocessing import spawn
+
+    assert "_inheriting = True" in inspect.getsource(spawn._main), "checked with Python 3.11 to 3.14"
+    block = SharedMemory(create=True, size=1)
+    try:
+        assert isinstance(block._fd, int), "checked with Python 3.11 to 3.14"
+    finally:
+        block.close()
+        block.unlink()

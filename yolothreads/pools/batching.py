@@ -1,0 +1,450 @@
+"""A bounded queue, and one worker that gathers images into batches: many callers share one model."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolothreads.arguments import at_least_one, not_negative
+from yolothreads.devices import memory_errors_named
+from yolothreads.errors import ArgumentError, DeadlineError, ImageError, PoolClosedError, QueueFullError
+from yolothreads.pools.models import Image, Predict, check_settings, read_image
+from yolothreads.pools.thread_pools import ThreadPool
+
+if TYPE_CHECKING:
+    import torch
+    from ultralytics import YOLO
+    from ultralytics.engine.results import Results
+
+_KEPT = 10_000  # the batches whose records are kept, so that a pool that runs for weeks does not grow
+_AFTER = frozenset({"conf", "iou", "classes", "agnostic_nms", "max_det"})
+_IN_HEAD = frozenset({"agnostic_nms", "max_det"})  # an end-to-end head uses them inside the network
+
+
+class Batch(NamedTuple):
+    """The record of one batch.
+
+    start, end: seconds of `time.monotonic`. waits_s: the seconds that each of its calls had waited. left_waiting: the
+    number of calls that still waited when it ended.
+    """
+
+    start: float
+    end: float
+    waits_s: tuple[float, ...]
+    left_waiting: int
+
+    @property
+    def size(self) -> int:
+        """The number of its images."""
+        return len(self.waits_s)
+
+
+@dataclass(frozen=True)
+class Counters:
+    """The number of calls by their fate, and the number of those that wait now."""
+
+    waiting: int = 0
+    answered: int = 0
+    failed: int = 0
+    refused: int = 0
+    late: int = 0
+    cancelled: int = 0
+
+
+class BatchingWorker(ThreadPool):
+    """A bounded queue into which many callers put images, and one worker that does several of them in one pass.
+
+    A batch starts when `max_batch` images wait that may share it, or when the oldest has waited for `max_wait_ms`.
+    Images share a batch if they have the same shape and the same settings of the network itself; `conf`, `iou`,
+    `classes`, `max_det` and `agnostic_nms` apply to each image alone. An image that makes a batch fail fails alone.
+    The caller's thread reads the file.
+
+    Args:
+        weights, device, imgsz, threads, settings: as in every pool.
+        workers: 1.
+        max_batch: the largest number of images in one pass.
+        max_wait_ms: the longest time in milliseconds that the oldest image waits for others, 0 or more.
+        queue_size: the number of images that may wait. `map` waits for room.
+        when_full: "block": `submit` waits for room; "refuse": it raises `QueueFullError`.
+        deadline_s: the seconds after which the future of an unanswered call gets a `DeadlineError`.
+    """
+
+    one_worker = True
+
+    def __init__(
+        self,
+        weights: str | os.PathLike[str] = "bundled",
+        *,
+        workers: int = 1,
+        device: str = "auto",
+        imgsz: int = 640,
+        threads: int | None = None,
+        max_batch: int = 8,
+        max_wait_ms: float = 5.0,
+        queue_size: int = 64,
+        when_full: Literal["block", "refuse"] = "block",
+        deadline_s: float | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(weights, workers=workers, device=device, imgsz=imgsz, threads=threads, **settings)
+        self.max_batch = at_least_one("max_batch", max_batch)
+        self.max_wait_ms = not_negative("max_wait_ms", max_wait_ms)
+        self.queue_size = at_least_one("queue_size", queue_size)
+        if when_full not in ("block", "refuse"):
+            raise ArgumentError(f'when_full="{when_full}" is not known; use "block" or "refuse".')
+        self.when_full = when_full
+        self.deadline_s = None if deadline_s is None else not_negative("deadline_s", deadline_s)
+        self.history: deque[Batch] = deque(maxlen=_KEPT)  # the latest batches, oldest first
+        self._counts: Counter[str] = Counter()
+        self._counting = threading.Lock()
+        self._queue = self._empty_queue()
+
+    @property
+    def at_once(self) -> int:
+        """The number of images that it works on at the same time."""
+        return self.max_batch
+
+    @property
+    def counters(self) -> Counters:
+        """The number of calls by their fate since the pool was opened, and of those that wait now."""
+        with self._counting:
+            return Counters(waiting=len(self._queue), **self._counts)
+
+    def submit(self, image: Image, *, deadline_s: float | None = None, **settings: Any) -> Future[Results]:
+        """Hand in one image; return a future of its `Results`.
+
+        Args:
+            image: a path, or an (H, W, 3) uint8 BGR array.
+            deadline_s: the seconds in which it must be answered; the time before a full queue counts too.
+            settings: settings of `YOLO.predict` for this image.
+
+        Raises:
+            ArgumentError, PoolClosedError: as in every pool.
+            QueueFullError: the queue has no room, and the pool was made with `when_full="refuse"`.
+        """
+        check_settings(settings)
+        self._check_open()
+        given_s = self.deadline_s if deadline_s is None else not_negative("deadline_s", deadline_s)
+        return self._enqueue(image, settings, given_s, block=self.when_full == "block")
+
+    def _submit(self, image: Image, settings: dict[str, Any]) -> Future[Results]:
+        return self._enqueue(image, settings, self.deadline_s, block=True)
+
+    def _enqueue(self, image: Image, own: dict[str, Any], deadline_s: float | None, *, block: bool) -> Future[Results]:
+        now = monotonic()
+        future: Future[Results] = Future()
+        future.add_done_callback(self._count_outcome)
+        try:
+            pixels, name = read_image(image)
+            settings = {**self.settings, **own}
+            due = None if deadline_s is None else now + deadline_s
+            call = Call(pixels, name, settings, self._model.batch_key(pixels, settings), now, due, future)
+            self._queue.put(call, block=block)
+        except (ImageError, DeadlineError, TypeError, ValueError) as error:  # the last two: a setting out of range
+            future.set_exception(error)
+            return future
+        except QueueFullError:
+            self._count("refused")
+            raise
+        self._track(future)
+        return future
+
+    def _empty_queue(self) -> CallQueue:
+        return CallQueue(self.queue_size, lambda: self._hand_over(self._serve))
+
+    def _prepare(self) -> None:
+        self._queue = self._empty_queue()
+        self.history.clear()
+        self._counts.clear()
+
+    def _predictor(self, index: int) -> Predict:
+        self._model = BatchModel(self._load())
+        return self._model.predict
+
+    def _forget(self) -> None:
+        self._queue.end()
+        if hasattr(self, "_model"):
+            self._model.release()
+
+    def _serve(self) -> None:
+        while batch := self._queue.gather(self.max_batch, self.max_wait_ms / 1000):
+            start = monotonic()
+            self._answer(batch)
+            waits_s = tuple(start - call.asked for call in batch)
+            self.history.append(Batch(start, monotonic(), waits_s, len(self._queue)))
+
+    def _answer(self, calls: list[Call]) -> None:
+        """Give each call its result. If the batch fails, do its halves, until the image that fails is alone."""
+        try:
+            with memory_errors_named(self.device):
+                results = self._model.predict([call.pixels for call in calls], [call.settings for call in calls])
+                answers = [(call, result.cpu()) for call, result in zip(calls, results, strict=True)]
+        except BaseException as error:  # as an executor does: the error is the call's, and the worker goes on
+            if len(calls) > 1:
+                half = len(calls) // 2
+                self._answer(calls[:half])
+                self._answer(calls[half:])
+            else:
+                self._queue.settle(calls[0], error)
+            return
+        for call, result in answers:
+            result.path = call.name or "image0.jpg"  # as in a single prediction, instead of its place in the batch
+            self._queue.settle(call, result)
+
+    def _count_outcome(self, future: Future[Results]) -> None:
+        if future.cancelled():
+            self._count("cancelled")
+        elif (error := future.exception()) is None:
+            self._count("answered")
+        else:
+            self._count("late" if isinstance(error, DeadlineError) else "failed")
+
+    def _count(self, what: str) -> None:
+        with self._counting:
+            self._counts[what] += 1
+
+    def _drop_waiting(self, executor: ThreadPoolExecutor) -> None:
+        self._queue.close(cancel=True)
+
+    def _stop(self, *, cancel: bool, wait: bool) -> None:
+        self._queue.close(cancel=False)  # wakes the callers that wait for room, and the worker
+        super()._stop(cancel=cancel, wait=wait)
+
+
+# --- the queue ---
+
+
+@dataclass(eq=False)
+class Call:
+    """One image for which a caller waits. Times in seconds of `time.monotonic`.
+
+    pixels: (H, W, 3) uint8, BGR. batch_key: calls with equal keys may share a batch. due: the deadline, or None.
+    """
+
+    pixels: NDArray[np.uint8]
+    name: str
+    settings: dict[str, Any]
+    batch_key: Hashable
+    asked: float
+    due: float | None = None
+    future: Future[Results] = field(default_factory=Future)
+
+    def is_wanted(self, now: float) -> bool:
+        """Return whether a caller still waits: the call was not cancelled, and is not too late."""
+        return not self.future.done() and (self.due is None or self.due > now)
+
+
+class CallQueue:
+    """A queue into which callers put calls, and from which one worker gathers batches.
+
+    A thread of its own enforces the deadlines, from the first call with a deadline on.
+
+    Args:
+        size: the number of calls that may wait.
+        start_worker: called, in the thread that puts, when a call comes and no worker gathers. The worker then gathers
+            until `gather` returns an empty list. It may raise PoolClosedError.
+    """
+
+    def __init__(self, size: int, start_worker: Callable[[], object]) -> None:
+        self.size = size
+        self._start_worker = start_worker
+        self._worker_is_active = False
+        self._waiting: deque[Call] = deque()
+        self._timed: set[Call] = set()  # calls with a deadline that wait or are under way
+        self._changed = threading.Condition()
+        self._closed = False
+        self._deadline_thread: threading.Thread | None = None
+        self._deadlines_end = False
+
+    def __len__(self) -> int:
+        return sum(not call.future.done() for call in self._waiting.copy())
+
+    def put(self, call: Call, *, block: bool) -> None:
+        """Add a call. If there is no room, wait for room until the call is due, or refuse the call.
+
+        Raises:
+            QueueFullError, PoolClosedError, DeadlineError: the call was not added.
+        """
+        with self._changed:
+            if not (block or self._closed or self._has_room()):
+                raise QueueFullError(f"{len(self)} calls wait already; try again later, or make queue_size larger.")
+            wait_s = None if call.due is None else max(0.0, call.due - monotonic())
+            if not self._changed.wait_for(lambda: self._closed or self._has_room(), wait_s):
+                raise _too_late(call)
+            if self._closed:
+                raise PoolClosedError("This BatchingWorker has been shut down; open it again.")
+            if not self._worker_is_active:
+                self._start_worker()
+                self._worker_is_active = True
+            self._waiting.append(call)
+            if call.due is not None:
+                self._timed.add(call)
+                self._start_deadlines()
+            self._changed.notify_all()
+
+    def gather(self, most: int, wait_s: float) -> list[Call]:
+        """Take up to `most` calls that may share a batch with the oldest one; an empty list if no call waits.
+
+        Wait until there are `most`, or until the oldest has waited for `wait_s` seconds or for half of its deadline.
+        If the queue is full or closed, no further call can come, so do not wait. After an empty list the worker has to
+        leave: the next call starts a worker again.
+        """
+        with self._changed:
+            while waiting := [call for call in self._waiting if call.is_wanted(monotonic())]:
+                oldest = waiting[0]
+                batch = [call for call in waiting if call.batch_key == oldest.batch_key][:most]
+                patience_s = wait_s if oldest.due is None else min(wait_s, (oldest.due - oldest.asked) / 2)
+                left_s = oldest.asked + patience_s - monotonic()
+                if len(batch) == most or left_s <= 0 or self._closed or not self._has_room():
+                    if taken := self._take(batch):
+                        return taken
+                else:
+                    self._changed.wait(left_s)
+            self._waiting.clear()
+            self._worker_is_active = False
+            return []
+
+    def settle(self, call: Call, outcome: Results | BaseException) -> None:
+        """Give the caller a result or an error, unless the deadline has passed."""
+        with self._changed:
+            self._timed.discard(call)
+        with suppress(InvalidStateError):
+            if isinstance(outcome, BaseException):
+                call.future.set_exception(outcome)
+            else:
+                call.future.set_result(outcome)
+
+    def close(self, *, cancel: bool) -> None:
+        """Take no more calls; with `cancel`, drop the calls that wait."""
+        with self._changed:
+            self._closed = True
+            dropped = list(self._waiting) if cancel else []
+            self._changed.notify_all()
+        for call in dropped:
+            call.future.cancel()
+
+    def end(self) -> None:
+        """Join the thread of the deadlines; call this when every call has been answered."""
+        with self._changed:
+            self._deadlines_end = True
+            self._changed.notify_all()
+        if self._deadline_thread is not None:
+            self._deadline_thread.join()
+
+    def _start_deadlines(self) -> None:
+        if self._deadline_thread is None:
+            # A daemon, so that it does not keep the interpreter alive.
+            self._deadline_thread = threading.Thread(
+                target=self._enforce_deadlines, name="BatchingWorker deadlines", daemon=True
+            )
+            self._deadline_thread.start()
+
+    def _enforce_deadlines(self) -> None:
+        """Fail each call that has no answer when it is due."""
+        while not self._deadlines_end:
+            with self._changed:
+                now = monotonic()
+                late = [call for call in self._timed if call.due is not None and call.due <= now]
+                # The worker must not take a call that is about to fail.
+                self._waiting = deque(call for call in self._waiting if call not in late)
+                if not late and not self._deadlines_end:
+                    due = min((call.due for call in self._timed if call.due is not None), default=None)
+                    self._changed.wait(None if due is None else due - now)
+            for call in late:  # without the lock, because a callback of the future may put a call
+                self.settle(call, _too_late(call))
+
+    def _has_room(self) -> bool:
+        return len(self) < self.size
+
+    def _take(self, batch: list[Call]) -> list[Call]:
+        """Return the calls of a batch that were not cancelled; from now on they cannot be."""
+        for call in batch:
+            self._waiting.remove(call)
+        self._changed.notify_all()
+        return [call for call in batch if call.future.set_running_or_notify_cancel()]
+
+
+def _too_late(call: Call) -> DeadlineError:
+    given_s = 0.0 if call.due is None else call.due - call.asked
+    return DeadlineError(
+        f"No answer came within the deadline of {given_s:.3g} s; give more time, or send fewer images at a time."
+    )
+
+
+# --- the model ---
+
+
+class BatchModel:
+    """A YOLO object whose batches are split after the network, so that each image has its own settings from there on.
+
+    The images of a batch must have all other settings in common, and their shape: ultralytics pads a batch of one
+    shape to a rectangle and a batch of several shapes to a square, which changes boxes.
+
+    Args:
+        model: a loaded and warmed-up model, which only this object uses from now on.
+    """
+
+    def __init__(self, model: YOLO) -> None:
+        self._model: YOLO | None = model
+        end2end = getattr(model.predictor.model, "end2end", False)
+        self._after = _AFTER - _IN_HEAD if end2end else _AFTER
+        self._asks: Sequence[Mapping[str, Any]] = ()  # the settings of each image for the postprocessing of this batch
+
+    def batch_key(self, pixels: NDArray[np.uint8], settings: Mapping[str, Any]) -> Hashable:
+        """Return a key that is equal for images that may share a batch. A wrong value raises what predict raises."""
+        from ultralytics.cfg import get_cfg
+
+        if settings:  # checked now, because one wrong value would make the whole batch run again
+            get_cfg(overrides=dict(settings))
+        before = sorted((name, repr(value)) for name, value in settings.items() if name not in self._after)
+        return pixels.shape, tuple(before)
+
+    def predict(self, images: Sequence[NDArray[np.uint8]], settings: Sequence[Mapping[str, Any]]) -> list[Results]:
+        """Do images of (H, W, 3) uint8, BGR, each with its own settings; all all have the same `batch_key`."""
+        before = {name: value for name, value in settings[0].items() if name not in self._after}
+        self._asks = [{n: v for n, v in ask.items() if n in self._after} for ask in settings]
+        assert self._model is not None
+        self._model.predictor.postprocess = self._postprocess
+        try:
+            return self._model.predict(list(images), **before)
+        finally:
+            del self._model.predictor.postprocess
+
+    def release(self) -> None:
+        """Drop the model; `batch_key` still works."""
+        self._model = None
+
+    def _postprocess(self, preds: Any, img: torch.Tensor, orig_imgs: list[NDArray[np.uint8]]) -> list[Results]:
+        from ultralytics.cfg import get_cfg
+
+        assert self._model is not None
+        predictor = self._model.predictor
+        common, results = predictor.args, []
+        for place, ask in enumerate(self._asks):
+            predictor.args = get_cfg(common, dict(ask)) if ask else common
+            one = slice(place, place + 1)
+            # Also because NMS has a time limit per call, which would leave out the last images.
+            results += type(predictor).postprocess(
+                predictor, _rows(preds, one, len(orig_imgs)), img[one], orig_imgs[one]
+            )
+        predictor.args = common
+        return results
+
+
+def _rows(preds: Any, part: slice, count: int) -> Any:
+    """Return the network output of some images: tensors of (count, ...), in lists, tuples and dicts."""
+    if isinstance(preds, dict):
+        return {name: _rows(value, part, count) for name, value in preds.items()}
+    if isinstance(preds, list | tuple):
+        return type(preds)(_rows(value, part, count) for value in preds)
+    return preds[part] if getattr(preds, "ndim", 0) and len(preds) == count else preds

@@ -1,0 +1,395 @@
+"""One YOLO object per process: the pool, the code that runs in a worker process, and images in shared memory."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolothreads.devices import memory_errors_named
+from yolothreads.errors import ArgumentError, OutOfMemoryError, WorkerDiedError, YoloThreadsError
+from yolothreads.pools.models import Predict, load
+from yolothreads.pools.remote import RemotePool, pack, unpack
+
+if TYPE_CHECKING:
+    from ultralytics.engine.results import Results
+
+_KEPT_BYTES = 64 * 2**20  # a larger block serves one image only, so that no worker keeps the memory of a huge one
+_START_S = 300.0  # for a process to start and load its model; more than enough even on a busy machine
+_END_S = 5.0  # for a process to end when asked to, before it is killed
+
+
+# --- images in shared memory: one process writes the pixels, another one reads them ---
+
+
+class ImageWriter:
+    """The writing end: it owns a block of shared memory, and makes a larger one when an image needs it.
+
+    A block has a name only until the reader has opened it, so that it disappears with the two processes, however they
+    end.
+    """
+
+    def __init__(self) -> None:
+        self._block: SharedMemory | None = None
+        self._has_name = False
+
+    def write(self, pixels: NDArray[np.uint8]) -> str:
+        """Write an image; return the name of the block that the reader has to open, or "" if it has opened it before.
+
+        Raises:
+            OutOfMemoryError: the machine does not have enough shared memory.
+        """
+        name = ""
+        if self._block is None or self._block.size < pixels.nbytes:
+            self.close()
+            self._block, self._has_name = _new_block(pixels.nbytes), True
+            name = self._block.name
+        np.copyto(np.ndarray(pixels.shape, np.uint8, self._block.buf), pixels)
+        return name
+
+    def was_read(self, *, well: bool) -> None:
+        """Note that the reader has answered; without `well` it may not have opened the block."""
+        if self._block is None or not well or self._block.size > _KEPT_BYTES:
+            self.close()
+        elif self._has_name:
+            self._block.unlink()
+            self._has_name = False
+
+    def close(self) -> None:
+        """Release the memory."""
+        block, self._block = self._block, None
+        if block is not None:
+            block.close()
+            if self._has_name:
+                block.unlink()
+
+
+class ImageReader:
+    """The reading end of an `ImageWriter`."""
+
+    def __init__(self) -> None:
+        self._block: SharedMemory | None = None
+
+    def read(self, name: str, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+        """Return a copy of the image, because a model keeps its last image."""
+        if name:
+            self.close()
+            self._block = SharedMemory(name)
+        assert self._block is not None
+        pixels = np.ndarray(shape, np.uint8, self._block.buf).copy()
+        if self._block.size > _KEPT_BYTES:
+            self.close()
+        return pixels
+
+    def close(self) -> None:
+        """Release the memory."""
+        if self._block is not None:
+            self._block.close()
+            self._block = None
+
+
+def _new_block(size: int) -> SharedMemory:
+    try:
+        block = SharedMemory(create=True, size=size)
+        try:
+            if hasattr(os, "posix_fallocate"):  # else writing beyond the free memory ends the process with SIGBUS
+                # `_fd` is undocumented: see tests/pools/test_private_names.py.
+                os.posix_fallocate(block._fd, 0, size)  # type: ignore[attr-defined]
+        except BaseException:
+            block.close()
+            block.unlink()
+            raise
+    except OSError as error:
+        raise OutOfMemoryError(
+            f"There is no room for an image of {size / 2**20:.0f} MB in shared memory ({error.strerror}); give it more "
+            "(in a container: --shm-size), or use a pool of threads."
+        ) from error
+    return block
+
+
+# --- in the worker process ---
+
+
+def load_predict(weights: Path, imgsz: int, device: str, settings: dict[str, Any], threads: int) -> Predict:
+    """Load a model, limit torch to `threads` threads, and return the predict function of the model."""
+    import torch
+
+    with suppress(ImportError):  # the script may have imported ultralytics before `serve` set YOLO_OFFLINE
+        from ultralytics.utils.events import events
+
+        events.enabled = False
+    model = load(weights, imgsz, device, settings)
+    torch.set_num_threads(threads)  # last: setting up the model has changed it
+    return model.predict
+
+
+def serve(
+    pipe: Connection[bytes, bytes], make_predict: Callable[..., Predict], given: tuple[Any, ...], device: str
+) -> None:
+    """Report the start, then the loaded model, then answer each image, until the caller closes the pipe or dies.
+
+    Each answer is a pickled (value, error), one of them None; `given` are the arguments of `make_predict`.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the caller decides
+    os.environ["YOLO_OFFLINE"] = "true"  # no usage statistics; the weights are here
+    images = ImageReader()
+    predict: Predict
+
+    def load_it() -> None:
+        nonlocal predict
+        predict = make_predict(*given)
+
+    def detect(request: bytes) -> dict[str, Any]:
+        name, shape, settings = pickle.loads(request)
+        pixels = images.read(name, shape)
+        with memory_errors_named(device):
+            return pack(predict(pixels, **settings)[0])
+
+    with suppress(EOFError, OSError):  # the caller has ended
+        pipe.send_bytes(_answer(lambda: None))
+        pipe.send_bytes(_answer(load_it))
+        while True:
+            pipe.send_bytes(_answer(detect, pipe.recv_bytes()))
+    os._exit(0)  # there is nothing to save, and an orderly end of torch takes seconds
+
+
+def _answer(work: Callable[..., Any], *args: Any) -> bytes:
+    try:
+        return pickle.dumps((work(*args), None))
+    except Exception as error:
+        return _portable(error)
+
+
+def _portable(error: Exception) -> bytes:
+    """Pickle an error, with its traceback as a note; one that cannot be pickled becomes a YoloThreadsError."""
+    note = "In the worker process:\n" + "".join(traceback.format_exception(error))
+    try:
+        error.add_note(note)
+        data = pickle.dumps((None, error))
+        pickle.loads(data)  # errors whose __init__ takes other arguments fail only here
+    except Exception:
+        other = YoloThreadsError(f"{type(error).__name__}: {error}")
+        other.add_note(note)
+        data = pickle.dumps((None, other))
+    return data
+
+
+# --- the pool ---
+
+# Starting a process also collects those that have ended, which must not happen in the middle of a join.
+_starting = threading.Lock()
+
+
+class ModelPerProcess(RemotePool):
+    """One YOLO object per process: no shared interpreter lock, and a crash ends one worker only.
+
+    A worker that dies is replaced, and its image is done again. An image that ends its worker twice gets a
+    `WorkerDiedError`. Images travel by shared memory, and only the numbers of a result come back. In a script, the work
+    must stand under `if __name__ == "__main__":`.
+
+    Args:
+        weights, workers, device, imgsz, threads, settings: as in every pool.
+        mp_context: "spawn", "forkserver" where the system has it, or a context of `multiprocessing`.
+    """
+
+    _make_predict = staticmethod(load_predict)  # called in the worker process
+
+    def __init__(
+        self,
+        weights: str | os.PathLike[str] = "bundled",
+        *,
+        workers: int = 2,
+        device: str = "auto",
+        imgsz: int = 640,
+        threads: int | None = None,
+        mp_context: str | BaseContext = "spawn",
+        **settings: Any,
+    ) -> None:
+        if "start_method" in settings:
+            raise ArgumentError(f'"start_method" is not an option; use mp_context={settings["start_method"]!r}.')
+        self.mp_context = _start_method(mp_context)
+        super().__init__(weights, workers=workers, device=device, imgsz=imgsz, threads=threads, **settings)
+
+    def _prepare(self) -> None:
+        import ultralytics.engine.results  # noqa: F401 - now, and not with the first result
+
+    def _start(self) -> None:
+        # This is a worker that runs the caller's script again: see _Worker.load.
+        # `_inheriting` is undocumented: see tests/pools/test_private_names.py.
+        if getattr(multiprocessing.current_process(), "_inheriting", False):
+            raise SystemExit(1)
+        super()._start()
+
+    def _launch_worker(self, index: int) -> _Worker:
+        return _Worker(self, index)
+
+
+def _start_method(context: str | BaseContext) -> str:
+    """Return the name of a start method that is safe and that this system has.
+
+    Raises:
+        ArgumentError: "fork", or a start method that this system does not have.
+    """
+    method = context.get_start_method() if isinstance(context, BaseContext) else context
+    if method == "fork":
+        raise ArgumentError(
+            'mp_context="fork" is refused: a fork inherits locks that nobody will release and threads that do '
+            'not run, and hangs once this process has predicted. Use "spawn".'
+        )
+    known = [name for name in multiprocessing.get_all_start_methods() if name != "fork"]
+    if method not in known:
+        raise ArgumentError(f"mp_context={method!r} is not known here; use one of: {', '.join(known)}.")
+    return str(method)
+
+
+class _Worker:
+    """The caller's end of a worker process."""
+
+    def __init__(self, pool: ModelPerProcess, index: int) -> None:
+        self._index = index
+        self._images = ImageWriter()
+        self._in_step = True  # whether the next answer will belong to the next request
+        self._ending = ""
+        self._kill_at = 0.0  # when it is killed, once it was asked to end
+        context: Any = multiprocessing.get_context(pool.mp_context)
+        self._pipe, theirs = context.Pipe()
+        given = (pool.weights, pool.imgsz, pool.device, pool.settings, pool.threads)
+        self.process = context.Process(
+            target=serve,
+            args=(theirs, pool._make_predict, given, pool.device),
+            name=f"{type(pool).__name__}-{index}",
+            daemon=True,  # so that a script that never closes its pool can end
+        )
+        try:
+            self._start(pool.mp_context)
+        except BaseException:
+            self._pipe.close()
+            raise
+        finally:
+            theirs.close()
+
+    def _start(self, method: str) -> None:
+        with _starting:
+            # These first, because their processes must not inherit the signal mask (and the tracker resets it).
+            resource_tracker.ensure_running()
+            if method == "forkserver":
+                forkserver.ensure_running()
+            # Ctrl-C reaches the new process too, and would end it before its `serve` runs.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                with _without_stdin_script():
+                    self.process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def load(self) -> None:
+        """Wait until the process has its model."""
+        try:
+            self._receive(_START_S)
+        except WorkerDiedError as error:
+            if not self._ending.startswith("exit"):
+                raise
+            raise YoloThreadsError(
+                f"Worker {self._index} could not begin ({error}): a new process runs the caller's script again from "
+                'its start. Put the work of the script under `if __name__ == "__main__":`.'
+            ) from None
+        self._receive(_START_S)
+
+    def is_alive(self) -> bool:
+        return self._in_step and not self._ending and not wait([self.process.sentinel], 0)
+
+    def predict(self, pixels: NDArray[np.uint8], **settings: Any) -> list[Results]:
+        pickle.dumps(settings)  # a setting that cannot travel fails here, before anything is under way
+        name, well = self._images.write(pixels), False
+        try:
+            packed = self._request((name, pixels.shape, settings))
+            well = True
+        finally:
+            self._images.was_read(well=well)
+        return [unpack(packed, pixels)]
+
+    def _request(self, request: tuple[Any, ...]) -> Any:
+        try:
+            self._pipe.send_bytes(pickle.dumps(request))
+        except OSError:
+            raise self._died() from None
+        return self._receive(None)
+
+    def _receive(self, deadline_s: float | None) -> Any:
+        """Return the next answer; raise what the worker's code raised, or WorkerDiedError."""
+        self._in_step = False
+        try:
+            ready = wait([self._pipe, self.process.sentinel], deadline_s)
+            if not ready:
+                self.kill()
+                raise WorkerDiedError(f"it had not loaded its model in {deadline_s:g} s")
+            if self._pipe not in ready:
+                raise EOFError
+            value, error = pickle.loads(self._pipe.recv_bytes())
+        except (EOFError, OSError):  # also after half an answer
+            raise self._died() from None
+        self._in_step = True
+        if error is not None:
+            raise error
+        return value
+
+    def _died(self) -> WorkerDiedError:
+        self.join()
+        return WorkerDiedError(self._ending)
+
+    def end(self) -> None:
+        self._kill_at = self._kill_at or monotonic() + _END_S
+        self._pipe.close()
+
+    def kill(self) -> None:
+        with _starting, suppress(ValueError):  # it has ended and was joined
+            self.process.kill()
+
+    def join(self) -> None:
+        if self._ending:
+            return
+        self.end()
+        if not wait([self.process.sentinel], max(0.0, self._kill_at - monotonic())):
+            self.kill()
+        with _starting:
+            self.process.join(_END_S)
+            self._ending = _describe(self.process.exitcode)
+            with suppress(ValueError):  # it cannot even be killed, because it waits for the system
+                self.process.close()
+        self._images.close()
+
+
+@contextmanager
+def _without_stdin_script() -> Iterator[None]:
+    """Hide the file name "<stdin>" of a program from the standard input, which no new process can find."""
+    main = vars(sys.modules["__main__"])
+    if main.get("__file__") != "<stdin>":
+        yield
+        return
+    file = main.pop("__file__")
+    try:
+        yield
+    finally:
+        main["__file__"] = file
+
+
+def _describe(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    return next((s.name for s in signal.Signals if s == -code), f"signal {-code}")

@@ -1,0 +1,279 @@
+"""Pools of threads: the base class, and the seven strategies that differ in where a model is built and who uses it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from abc import abstractmethod
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any
+
+from yolothreads.devices import memory_errors_named
+from yolothreads.errors import PoolClosedError
+from yolothreads.pools.base import Pool
+from yolothreads.pools.models import Image, Predict, load, read_image, replica
+from yolothreads.trace import TracedLock
+
+if TYPE_CHECKING:
+    from ultralytics import YOLO
+    from ultralytics.engine.results import Results
+
+_START_S = 300.0  # until every worker thread has started; more than enough even on a crowded machine
+
+
+class ThreadPool(Pool):
+    """A pool whose workers are threads. A strategy decides where a model is built and which threads use it."""
+
+    _executor: ThreadPoolExecutor | None = None
+    _torch_threads: int | None = None
+
+    # --- the steps that a strategy fills in ---
+
+    def _prepare(self) -> None:
+        """Build, in the caller's thread, what the workers share. By default nothing."""
+
+    @abstractmethod
+    def _predictor(self, index: int) -> Predict:
+        """Return the predict function of worker number `index`; called once, in the worker's own thread."""
+
+    def _forget(self) -> None:
+        """Drop what `_prepare` and `_predictor` built. By default this is the attribute `_model`."""
+        self.__dict__.pop("_model", None)
+
+    def _worker_context(self) -> AbstractContextManager[Any]:
+        """Return the context of everything that the calling worker does. By default it is empty."""
+        return nullcontext()
+
+    # --- the inside ---
+
+    def _load(self) -> YOLO:
+        return load(self.weights, self.imgsz, self.device, self.settings)
+
+    def _start(self) -> None:
+        import torch
+
+        self._own = threading.local()  # what belongs to one worker thread
+        self._under_way: set[Future[Results]] = set()
+        self._torch_threads = torch.get_num_threads()
+        self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix=type(self).__name__)
+        # The executor starts a thread per task only while none is idle: the barrier keeps each busy until all run.
+        everyone = threading.Barrier(self.workers + 1)
+        try:
+            try:
+                self._prepare()
+            finally:
+                # Setting up a model has changed torch's thread count in this thread, which is the caller's.
+                torch.set_num_threads(self._torch_threads)
+            started = [self._executor.submit(self._start_thread, everyone, i) for i in range(self.workers)]
+            everyone.wait(_START_S)
+            for worker in started:
+                worker.result()
+        except BaseException:
+            everyone.abort()
+            raise
+
+    def _start_thread(self, everyone: threading.Barrier, index: int) -> None:
+        import torch
+
+        everyone.wait(_START_S)
+        with self._worker_context():
+            self._own.predict = self._predictor(index)
+        # Last, because ultralytics sets torch's thread count itself each time it sets up a model on the CPU.
+        torch.set_num_threads(self.threads)
+
+    def _submit(self, image: Image, settings: dict[str, Any]) -> Future[Results]:
+        future = self._hand_over(self._detect, image, settings)
+        self._track(future)
+        return future
+
+    def _hand_over(self, work: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Let a worker call a function."""
+        try:
+            if (executor := self._executor) is None:
+                raise RuntimeError
+            return executor.submit(work, *args)
+        except RuntimeError as error:  # another thread has just closed the pool
+            raise PoolClosedError(f"This {type(self).__name__} has been shut down; open it again.") from error
+
+    def _track(self, future: Future[Results]) -> None:
+        """Make the pool wait for a future before it ends."""
+        self._under_way.add(future)
+        future.add_done_callback(self._under_way.discard)
+
+    def _detect(self, image: Image, settings: dict[str, Any]) -> Results:
+        pixels, name = read_image(image)
+        with self._worker_context(), memory_errors_named(self.device):
+            result = self._own.predict(pixels, **{**self.settings, **settings})[0].cpu()
+        if name:
+            result.path = name
+        return result
+
+    def _stop(self, *, cancel: bool, wait: bool) -> None:
+        import torch
+
+        if (executor := self._executor) is None:
+            return
+        try:
+            if cancel:
+                self._drop_waiting(executor)
+            executor.shutdown(wait=False)
+            if wait:
+                self._join(executor)
+        finally:
+            if wait:
+                self._executor = None
+                self._forget()
+            if self._torch_threads is not None:
+                torch.set_num_threads(self._torch_threads)
+
+    def _join(self, executor: ThreadPoolExecutor) -> None:
+        """Wait for the work, then for the threads; Ctrl-C meanwhile drops the work that has not begun.
+
+        The work comes first because before Python 3.13 a `Thread.join` that Ctrl-C interrupts takes the thread for
+        ended, and could not be repeated.
+        """
+        try:
+            self._wait_for_work()
+        except BaseException:
+            self._drop_waiting(executor)
+            self._wait_for_work()
+            raise
+        finally:
+            executor.shutdown()
+
+    def _drop_waiting(self, executor: ThreadPoolExecutor) -> None:
+        """Cancel the work that has not begun."""
+        executor.shutdown(wait=False, cancel_futures=True)
+
+    def _wait_for_work(self) -> None:
+        for future in self._under_way.copy():
+            with suppress(CancelledError):
+                future.exception()
+
+
+class StreamPool(ThreadPool):
+    """A thread pool whose workers can overlap on a GPU: all threads of a process share one stream by default.
+
+    Args:
+        weights, workers, device, imgsz, threads, settings: as in every pool.
+        streams: whether each worker has a CUDA stream of its own; without effect on other devices.
+    """
+
+    def __init__(
+        self,
+        weights: str | os.PathLike[str] = "bundled",
+        *,
+        workers: int = 2,
+        device: str = "auto",
+        imgsz: int = 640,
+        threads: int | None = None,
+        streams: bool = True,
+        **settings: Any,
+    ) -> None:
+        super().__init__(weights, workers=workers, device=device, imgsz=imgsz, threads=threads, **settings)
+        self.streams = streams
+
+    def _worker_context(self) -> AbstractContextManager[Any]:
+        import torch
+
+        if not (self.streams and self.device.startswith("cuda")):
+            return nullcontext()
+        if not hasattr(self._own, "stream"):
+            torch.cuda.synchronize(self.device)  # what the caller's thread has loaded on its stream must be there
+            self._own.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        return torch.cuda.stream(self._own.stream)
+
+
+# --- the strategies ---
+
+
+class Sequential(ThreadPool):
+    """One YOLO object, used by one thread. Nothing is concurrent, so nothing can race: the reference for all pools.
+
+    Args:
+        weights, device, imgsz, threads, settings: as in every pool.
+        workers: 1.
+    """
+
+    one_worker = True
+
+    def __init__(
+        self,
+        weights: str | os.PathLike[str] = "bundled",
+        *,
+        workers: int = 1,
+        device: str = "auto",
+        imgsz: int = 640,
+        threads: int | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(weights, workers=workers, device=device, imgsz=imgsz, threads=threads, **settings)
+
+    def _predictor(self, index: int) -> Predict:
+        return self._load().predict
+
+
+class SharedModel(ThreadPool):
+    """All threads call `predict` of one YOLO object without a lock, which the guide warns of.
+
+    Calls that ask for different settings get each other's.
+    """
+
+    def _prepare(self) -> None:
+        self._model = self._load()
+
+    def _predictor(self, index: int) -> Predict:
+        return self._model.predict
+
+
+class ModelsBuiltOutside(ThreadPool):
+    """One YOLO object per thread, but the caller's thread loads them all, which the guide still calls unsafe."""
+
+    def _prepare(self) -> None:
+        self._model = [self._load() for _ in range(self.workers)]
+
+    def _predictor(self, index: int) -> Predict:
+        return self._model[index].predict
+
+
+class ModelPerThread(StreamPool):
+    """One YOLO object per thread, built in that thread: the thread-safe example of the guide, with the model kept.
+
+    The threads share nothing. On CUDA each worker has a stream of its own.
+    """
+
+    def _predictor(self, index: int) -> Predict:
+        return self._load().predict
+
+
+class LockedModel(ThreadPool):
+    """One YOLO object behind ultralytics' `ThreadingLocked`: the memory of one model, the speed of one thread."""
+
+    def _prepare(self) -> None:
+        from ultralytics.utils import ThreadingLocked
+
+        locked = ThreadingLocked()
+        locked.lock = TracedLock(locked.lock)  # so that a timeline can show the waits
+        self._model = locked(self._load().predict)
+
+    def _predictor(self, index: int) -> Predict:
+        return self._model
+
+
+class Replicas(StreamPool):
+    """One set of weights, and a private predictor per thread around the same tensors.
+
+    What a prediction writes to (settings, lock, cached anchors, the images under way) belongs to one worker; what it
+    only reads (weights and buffers) exists once. On CUDA each worker has a stream of its own.
+    """
+
+    def _prepare(self) -> None:
+        self._model = self._load()
+        # Setting up has made a second, fused network, and only that one predicts: drop the unfused network, which the
+        # checkpoint still references.
+        self._model.model, self._model.ckpt = self._model.predictor.model.backend.model, None
+
+    def _predictor(self, index: int) -> Predict:
+        return replica(self._model).predict
