@@ -31,6 +31,7 @@ from yolothreads.arguments import at_least_one
 from yolothreads.devices import torch_threads_kept
 from yolothreads.measure import Spread, stamp
 from yolothreads.races import Exploration
+from yolothreads.races.session import Granularity
 from yolothreads.scenes import scene
 from yolothreads.tables import Table
 
@@ -54,7 +55,9 @@ class Search:
     doubt: bool = False
 
 
-def explored(program: Program, granularity: str, seed: int = 0, until: int = 0, reduce: bool = True) -> Exploration:
+def explored(
+    program: Program, granularity: Granularity, seed: int = 0, until: int = 0, reduce: bool = True
+) -> Exploration:
     """Explore a program, to the end or until progress was reported `until` times."""
     steps = count(1)
 
@@ -99,7 +102,7 @@ def search(program: Program, explorer: str, seed: int = 0) -> Search:
             return Search(False, 0, 0.0, done.num_explored, end_ms)
         first, first_ms = _timed(lambda: frontrun_explored(program, stop_on_first=True))
         return Search(True, first.num_explored, first_ms, done.num_explored, end_ms)
-    granularity = explorer.removeprefix("by ")
+    granularity: Granularity = "line" if explorer == LINES else "instruction"
     done, end_ms = _timed(lambda: explored(program, granularity, seed))
     if not done.forbidden:
         return Search(False, 0, 0.0, done.run, end_ms, bool(done.unsplit))

@@ -28,7 +28,7 @@ class Program:
 
     def explore(self, **options: Any) -> Exploration:
         """Explore it; with one preemption if nothing else is said."""
-        return explore(*self.bodies, **{"budget_s": 20.0, **self.options, **options})
+        return explore(*self.bodies, **{"budget_s": 600.0, **self.options, **options})
 
 
 PROGRAMS: dict[str, Program] = {}

@@ -9,21 +9,22 @@ from typing import Any
 import bodies
 import pytest
 from bodies import bump, state
+from deadlines import scaled
 from programs import PROGRAMS
 
 from yolothreads.errors import ExploreError, YoloThreadsError
 from yolothreads.races import explore
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(scaled(120))
 State = Any
 
 
 @pytest.fixture(autouse=True)
 def soon_and_leaving_nothing() -> Iterator[None]:
-    """Whatever is refused is refused within a few seconds, leaves no thread, and the next exploration works."""
+    """Nothing hangs before it is refused or leaves a thread, and the next exploration works."""
     began, threads = time.perf_counter(), set(threading.enumerate())
     yield
-    assert time.perf_counter() - began < 6
+    assert time.perf_counter() - began < scaled(60)
     assert set(threading.enumerate()) == threads
     assert PROGRAMS["counter under a lock"].explore().safe
 

@@ -6,11 +6,12 @@ import time
 import bodies
 import pytest
 from bodies import state
+from deadlines import scaled
 from programs import PROGRAMS, kinds
 
 from yolothreads.races import DEADLOCK, EXCEPTION, RIGHT, WRONG, explore
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(scaled(120))
 
 CASES = [(name, n) for name, program in PROGRAMS.items() for n in range(len(program.bad))]
 
@@ -39,10 +40,9 @@ def test_counter_needs_one_preemption() -> None:
     assert all("1" in trial.detail and trial.where.function == "bump" for trial in one.forbidden)
 
 
-def test_counter_under_a_lock_is_safe_and_exhausted_within_a_second() -> None:
-    began = time.perf_counter()
+def test_counter_under_a_lock_is_safe_and_exhausted_after_a_few_runs() -> None:
     found = PROGRAMS["counter under a lock"].explore()
-    assert found.safe and found.exhausted and time.perf_counter() - began < 1
+    assert found.safe and found.exhausted and found.run < 20
     assert found.verdict.startswith("SAFE within the bound") and "At most 1 preemption, every schedule" in str(found)
 
 
@@ -148,7 +148,7 @@ def test_an_rlock_taken_twice_by_one_thread_is_fine() -> None:
 
 
 def _late(s: bodies.State) -> str:
-    got = s.lock.acquire(timeout=5)
+    got = s.lock.acquire(timeout=3600)
     if not got:
         return "gave up"
     s.lock.release()
@@ -175,7 +175,7 @@ def _hold_over_lines(s: bodies.State) -> None:
 def test_a_time_out_is_over_at_once_where_nobody_can_go_on() -> None:
     began = time.perf_counter()
     found = explore(_late, _never_release, setup=state(lock=threading.Lock), watch=[__name__])
-    assert time.perf_counter() - began < 2
+    assert time.perf_counter() - began < scaled(60)
     assert found.safe and {trial.kind for trial in found.trials} == {RIGHT}
 
 
@@ -246,12 +246,12 @@ def test_a_bug_of_four_preemptions_is_found_with_four_only() -> None:
 
 def test_sleeping_takes_no_time_and_hides_no_race() -> None:
     found = PROGRAMS["race around a sleep"].explore()
-    assert kinds(found) == {WRONG} and found.seconds < 2
+    assert kinds(found) == {WRONG} and found.seconds < scaled(60)
 
 
 def test_a_polling_loop_ends_with_the_usual_limits_too() -> None:
     found = PROGRAMS["polling"].explore(max_steps=100_000)
-    assert found.safe and found.seconds < 10
+    assert found.safe and found.seconds < scaled(60)
 
 
 def test_a_thread_that_a_body_starts_is_named_and_nothing_is_called_safe() -> None:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from deadlines import scaled
 
 from yolothreads.races import DEADLOCK, Exploration, explore
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(scaled(120))
 
 Line = tuple[str, str, int]  # "read", "write", "lock" or "unlock"; the variable or lock; what is added
 Program = tuple[Line, ...]

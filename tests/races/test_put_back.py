@@ -12,11 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from deadlines import scaled
 from programs import PROGRAMS, kinds
 
 from yolothreads.races import WRONG, Exploration, explore
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(scaled(120))
 State = Any
 
 

@@ -1,11 +1,12 @@
 """Schedules that cannot differ are left out, and nothing else: kinds, verdicts and counts stay right."""
 
 import pytest
+from deadlines import scaled
 from programs import PROGRAMS, kinds
 
 from yolothreads.races import RIGHT
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(scaled(120))
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

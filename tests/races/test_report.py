@@ -7,11 +7,12 @@ from itertools import pairwise
 import bodies
 import pytest
 from bodies import state
+from deadlines import scaled
 from programs import PROGRAMS
 
 from yolothreads.races import DEADLOCK, EXCEPTION, RIGHT, WRONG, Exploration, Trial, explore, side_by_side
 
-pytestmark = pytest.mark.timeout(20)
+pytestmark = pytest.mark.timeout(scaled(120))
 
 
 @pytest.fixture(scope="module")
@@ -185,14 +186,14 @@ def test_a_trial_as_text_names_kind_line_and_schedule(racy: Exploration) -> None
     assert f"bodies.py:{trial.where.line} in bump: s.n = value + 1" in str(trial)
 
 
-def test_progress_is_told_and_reaches_the_end() -> None:
-    told: list[tuple[int, int]] = []
-    found = PROGRAMS["two accounts"].explore(progress=lambda done, known: told.append((done, known)))
-    assert told[-1] == (found.schedules, found.total)
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
+def test_progress_is_reported_and_reaches_the_end() -> None:
+    reported: list[tuple[int, int]] = []
+    found = PROGRAMS["two accounts"].explore(progress=lambda done, known: reported.append((done, known)))
+    assert reported[-1] == (found.schedules, found.total)
+    assert [done for done, _ in reported] == sorted(done for done, _ in reported)
 
 
-def test_each_trial_is_told_as_soon_as_it_is_known() -> None:
+def test_each_trial_is_reported_as_soon_as_it_is_known() -> None:
     trials: list[Trial] = []
     known: list[int] = []
     found = PROGRAMS["two accounts"].explore(
@@ -203,7 +204,7 @@ def test_each_trial_is_told_as_soon_as_it_is_known() -> None:
     assert len(trials) == found.schedules
 
 
-def test_random_runs_are_told_too() -> None:
+def test_random_runs_are_reported_too() -> None:
     trials: list[Trial] = []
     found = PROGRAMS["counter"].explore(strategy="random", runs=5, on_trial=trials.append)
     assert tuple(trials) == found.trials

@@ -2,18 +2,20 @@
 
 import sys
 import types
+from typing import Any
 
 import bodies
 import pytest
 from bodies import state
+from deadlines import scaled
 from programs import PROGRAMS
 
 from yolothreads.errors import ExploreError
-from yolothreads.races import WRONG, explore, holder, replay
+from yolothreads.races import WRONG, Trial, explore, holder, replay
 from yolothreads.races.schedule import Schedule, Stop, parse
 from yolothreads.races.tracing import MONITORING
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(scaled(120))
 
 COUNTER = {"setup": state(n=0), "observe": bodies.number}
 VERSION = "py3.11 ultralytics-8.4.190 5f3a91c2"
@@ -45,15 +47,15 @@ def test_replay_shows_who_waits_for_a_lock_and_who_holds_it() -> None:
     schedule = next(t.schedule for t in program.explore().trials if t.where.text == "s.n = value + 1")
     options = {**program.options, "inspect": lambda s: holder(s.lock)}
     steps = replay(schedule, *program.bodies, **options).steps
-    told = [(s.thread, s.where.text, s.waits, s.inspected) for s in steps]
+    reported = [(s.thread, s.where.text, s.waits, s.inspected) for s in steps]
     first, second = schedule[0], "AB".replace(schedule[0], "")
-    assert told[:3] == [
+    assert reported[:3] == [
         (first, "with s.lock:", (), ""),
         (first, "value = s.n", (), first),
         (second, "with s.lock:", (), first),
     ]
-    assert told[3] == (first, "s.n = value + 1", (second,), first)
-    assert told[-1][1:] == ("with s.lock:", (), second), "Python comes back to `with` when it leaves the block"
+    assert reported[3] == (first, "s.n = value + 1", (second,), first)
+    assert reported[-1][1:] == ("with s.lock:", (), second), "Python comes back to `with` when it leaves the block"
 
 
 def test_replay_of_a_deadlock_shows_who_waits_at_its_end() -> None:
@@ -132,9 +134,15 @@ def test_a_schedule_has_fewer_than_120_characters(preemptions: int) -> None:
     assert [(s.line, s.visit, s.next) for s in parse(text, VERSION).stops] == [(s.line, s.visit, s.next) for s in stops]
 
 
+def stop_after(schedules: int) -> dict[str, Any]:
+    """Options that end a search after so many schedules."""
+    trials: list[Trial] = []
+    return {"on_trial": trials.append, "stop": lambda: len(trials) >= schedules}
+
+
 def test_many_stops_at_waits_stay_under_120_characters_and_can_be_replayed() -> None:
     program = PROGRAMS["condition with while"]
-    found = program.explore(preemptions=2, budget_s=1.5)
+    found = program.explore(preemptions=2, **stop_after(400))
     assert max(len(trial.schedule) for trial in found.trials) < 120
     longest = max(found.trials, key=lambda trial: len(trial.schedule))
     assert found.replay(longest.schedule).kind == longest.kind
@@ -162,7 +170,7 @@ def test_cut_names_still_say_which_function_is_meant(monkeypatch: pytest.MonkeyP
         getattr(first, names[0])(s)
         getattr(second, names[1])(s)
 
-    found = explore(both, both, **COUNTER, watch=[first, second], preemptions=3, budget_s=3)
+    found = explore(both, both, **COUNTER, watch=[first, second], preemptions=3, **stop_after(1000))
     assert max(len(trial.schedule) for trial in found.trials) < 120
     for trial in [trial for trial in found.trials if "~" in trial.schedule][::25]:
         assert found.replay(trial.schedule).kind == trial.kind

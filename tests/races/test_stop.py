@@ -8,12 +8,13 @@ from typing import Any
 import bodies
 import pytest
 from bodies import state
+from deadlines import scaled
 from programs import PROGRAMS
 
 from yolothreads.errors import ExploreError
 from yolothreads.races import Trial, explore, is_exploring, replay
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(scaled(120))
 COUNTER = {"setup": state(n=0), "observe": bodies.number}
 
 

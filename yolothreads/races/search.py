@@ -29,7 +29,7 @@ class Search:
         self.notes: list[str] = []
 
     def search(self) -> None:
-        """Search until everything is done, the budget is spent, or somebody stops it."""
+        """Search until everything is done, the budget is spent, or the search is stopped."""
         try:
             self._search()
         except KeyboardInterrupt:
