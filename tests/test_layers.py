@@ -1,9 +1,10 @@
-"""The house: imports run downwards, importing is quick, files stay small, the public names are in order."""
+"""The house: imports run downwards and never in a circle, importing is quick, files stay small."""
 
 import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -59,11 +60,37 @@ def test_imports_run_downwards(file: Path) -> None:
             assert (own, other) not in APART, f"{own} and {other} are kept apart"
 
 
+def name_of(file: Path) -> str:
+    """The full name of the module in a file."""
+    parts = ("yolothreads", *file.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def test_no_two_modules_import_each_other_in_a_circle() -> None:
+    names = {name_of(file): file for file in FILES}
+
+    def module(name: str) -> str:
+        return name if name in names else module(name.rpartition(".")[0])
+
+    graph = {
+        name: {module(other) for other in imported(file) if other.split(".")[0] == "yolothreads"} - {name}
+        for name, file in names.items()
+    }
+    order = list(TopologicalSorter(graph).static_order())  # raises a CycleError that names the circle
+    assert (
+        order.index("yolothreads.errors") < order.index("yolothreads.races.explorer") < order.index("yolothreads.cli")
+    )
+
+
 @pytest.mark.parametrize("file", sorted((ROOT / "races").glob("*.py")), ids=lambda f: f.name)
 def test_races_use_the_standard_library_only(file: Path) -> None:
     for name in imported(file):
         own = name.startswith(("yolothreads.races", "yolothreads.errors", "yolothreads.palette"))
         assert own or name.split(".")[0] in sys.stdlib_module_names, name
+
+
+def test_blocking_knows_nothing_of_the_scheduler() -> None:
+    assert not any(name.startswith("yolothreads.races") for name in imported(ROOT / "races" / "blocking.py"))
 
 
 def test_no_file_is_longer_than_600_lines() -> None:

@@ -234,7 +234,10 @@ def test_many_stopped_workers_are_killed_as_soon_as_one(
     assert monotonic() - start < 2 * 1.5
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver", multiprocessing.get_context("spawn")], ids=str)
+CONTEXT = multiprocessing.get_context("spawn")
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", CONTEXT], ids=["spawn", "forkserver", "a context"])
 def test_mp_contexts_and_what_a_worker_is(
     method: Any, light: Callable[..., ModelPerProcess], capfd: pytest.CaptureFixture[str]
 ) -> None:

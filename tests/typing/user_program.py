@@ -1,0 +1,44 @@
+"""A user's program as a type checker sees it. Each line that ends with `# wrong` must be an error, and no other line."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, assert_type
+
+import yolothreads
+from yolothreads import BatchingWorker, ModelPerProcess, ModelPerThread, Pool, Replicas, Scene, YoloThreadsError
+from yolothreads import explore, rate, replay, scene
+from yolothreads.races import Exploration, Rate, Trial
+
+if TYPE_CHECKING:
+    from ultralytics.engine.results import Results
+
+
+def detect(path: str) -> None:
+    with ModelPerThread(path, workers=4, device="cpu", imgsz=640, conf=0.5) as pool:
+        assert_type(pool, ModelPerThread)
+        assert_type(pool.submit("street.jpg", conf=0.25), "Future[Results]")
+        assert_type(pool.map([path], timeout=5.0, buffersize=2), "Iterator[Results]")
+        assert_type(pool.map([path], return_exceptions=True), "Iterator[Results | Exception]")
+    assert_type(Replicas(workers=2, streams=False).open(), Replicas)
+    pools: list[Pool] = [BatchingWorker(when_full="refuse"), ModelPerProcess(mp_context="spawn")]
+    pools[0].close(cancel_futures=True)
+
+
+def search() -> None:
+    found = explore(lambda s: s.append(1), lambda s: s.append(2), setup=list, granularity="instruction", preemptions=1)
+    assert_type(found, Exploration)
+    assert_type(replay("A | py3.11", lambda: 1, lambda: 2), Trial)
+    assert_type(rate(lambda i: "as sequential", 3), Rate)
+    assert_type(scene(1, shape=(64, 64)), Scene)
+    try:
+        print(found.safe)
+    except YoloThreadsError as error:
+        print(error)
+
+
+def mistakes() -> None:
+    ModelPerThread(device=0)  # wrong
+    BatchingWorker(when_full="sometimes")  # wrong
+    explore(lambda: 1, lambda: 2, preemption=1)  # wrong
+    explore(lambda: 1, lambda: 2, granularity="word")  # wrong
+    yolothreads.ModelPerTread  # wrong
