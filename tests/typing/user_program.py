@@ -1,12 +1,23 @@
-"""A user's program as a type checker sees it. Each line that ends with `# wrong` must be an error, and no other line."""
+"""A user's program as a type checker sees it: the lines that end with `# wrong` must be errors, and no others."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, assert_type
 
 import yolothreads
-from yolothreads import BatchingWorker, ModelPerProcess, ModelPerThread, Pool, Replicas, Scene, YoloThreadsError
-from yolothreads import explore, rate, replay, scene
+from yolothreads import (
+    BatchingWorker,
+    ModelPerProcess,
+    ModelPerThread,
+    Pool,
+    Replicas,
+    Scene,
+    YoloThreadsError,
+    explore,
+    rate,
+    replay,
+    scene,
+)
 from yolothreads.races import Exploration, Rate, Trial
 
 if TYPE_CHECKING:
@@ -16,9 +27,9 @@ if TYPE_CHECKING:
 def detect(path: str) -> None:
     with ModelPerThread(path, workers=4, device="cpu", imgsz=640, conf=0.5) as pool:
         assert_type(pool, ModelPerThread)
-        assert_type(pool.submit("street.jpg", conf=0.25), "Future[Results]")
-        assert_type(pool.map([path], timeout=5.0, buffersize=2), "Iterator[Results]")
-        assert_type(pool.map([path], return_exceptions=True), "Iterator[Results | Exception]")
+        assert_type(pool.submit("street.jpg", conf=0.25), Future[Results])
+        assert_type(pool.map([path], timeout=5.0, buffersize=2), Iterator[Results])
+        assert_type(pool.map([path], return_exceptions=True), Iterator[Results | Exception])
     assert_type(Replicas(workers=2, streams=False).open(), Replicas)
     pools: list[Pool] = [BatchingWorker(when_full="refuse"), ModelPerProcess(mp_context="spawn")]
     pools[0].close(cancel_futures=True)
@@ -41,4 +52,4 @@ def mistakes() -> None:
     BatchingWorker(when_full="sometimes")  # wrong
     explore(lambda: 1, lambda: 2, preemption=1)  # wrong
     explore(lambda: 1, lambda: 2, granularity="word")  # wrong
-    yolothreads.ModelPerTread  # wrong
+    print(yolothreads.ModelPerTread)  # wrong
