@@ -9,7 +9,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from yolothreads.errors import YoloThreadsError, writing
 
 if TYPE_CHECKING:
     from yolothreads.bench import Setting
-    from yolothreads.headless.runner import Run
+    from yolothreads.headless.notebooks import NotebookRun
 
 # The work itself is imported where it is done: `yolothreads --help` must not wait for torch.
 
@@ -133,51 +135,64 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
 
 def _lab(args: argparse.Namespace) -> int:
     from yolothreads import weights
-    from yolothreads.headless import runner
+    from yolothreads.headless import notebooks
 
-    first = runner.find(["0"])[0]
-    # Jupyter refuses a file that is not within the folder it is given.
+    first = notebooks.find(["0"])[0]
+    # Jupyter refuses a file that is not within the folder that it is given.
     given = any(word.startswith("--ServerApp.root_dir") for word in args.extra)
     command = [sys.executable, "-m", "jupyterlab", *([] if given else [str(first)]), "--ServerApp.ip=127.0.0.1"]
-    command += [f"--LabApp.default_url=/lab/tree/{first.name}"]  # for the address that it prints, too
-    # Defaults of ours, in assets/labconfig: no question about news, and no look on the internet for a newer JupyterLab.
+    page = f"/lab/tree/{first.name}"
+    command += [f"--LabApp.default_url={page}", "--Application.log_level=ERROR"]
+    # assets/labconfig has our defaults: no question about news, and no search for a newer JupyterLab on the internet.
     folders = filter(None, [str(weights.ASSETS), os.environ.get("JUPYTER_CONFIG_PATH")])
     environment = os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(folders)}
     child = subprocess.Popen([*command, *args.extra], env=environment)
-    # A terminal sends Ctrl-C to Jupyter, too, which asks whether it is meant: only wait for its answer meanwhile.
+    # A terminal sends Ctrl-C to Jupyter, too, which asks for a confirmation: this process only waits for the answer.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.signal(signal.SIGTERM, lambda *_: child.terminate())
     try:
+        _print_address(child, page)
         return child.wait()
     finally:
         signal.signal(signal.SIGINT, before[0])
         signal.signal(signal.SIGTERM, before[1])
 
 
+def _print_address(lab: subprocess.Popen[bytes], page: str) -> None:
+    """Print the address of a page of JupyterLab once its server has written down where it listens."""
+    from jupyter_core.paths import jupyter_runtime_dir
+
+    file = Path(jupyter_runtime_dir()) / f"jpserver-{lab.pid}.json"
+    while lab.poll() is None:
+        with suppress(OSError, ValueError):  # the file does not exist yet, or half of it is written
+            server = json.loads(file.read_text(encoding="utf-8"))
+            token = f"?token={server['token']}" if server["token"] else ""
+            print(f"JupyterLab: {server['url'].rstrip('/')}{page}{token} (Ctrl-C ends it)", flush=True)
+            return
+        time.sleep(0.1)
+
+
 def _run(args: argparse.Namespace) -> int:
-    from yolothreads.headless import report, runner
+    from yolothreads.headless import notebooks, report
+    from yolothreads.headless.progress import Progress
     from yolothreads.tables import Table
 
     if args.quick:
         os.environ["YOLOTHREADS_QUICK"] = "1"
-    notebooks = runner.find(args.names)
+    sources, out = notebooks.find(args.names), Path(args.out)
     if args.report is not None:
         report.make_folder(Path(args.report))
     parameters = {name: _value(name, text) for name, text in args.p}
-    runs = runner.run(notebooks, parameters, args.out, args.timeout, on_done=_say)
-    rows = [(r.notebook, f"{r.seconds:.1f}", "ok" if r.ok else "failed", _words(r)) for r in runs]
-    where = f"Executed notebooks are in {args.out}."
+    with Progress(sources, out) as progress:
+        runs = notebooks.run(sources, parameters, out, args.timeout, progress.cell, progress.done)
+    rows = [(r.notebook, f"{r.seconds:.1f}", "ok" if r.ok else "failed", _verdicts(r)) for r in runs]
+    where = f"The executed notebooks are in {out}."
     if args.report is not None:
-        where += f" The report is {report.write(runs, Path(args.out), Path(args.report))}."
+        where += f" The report is {report.write(runs, out, Path(args.report))}."
     print(Table(("notebook", "seconds", "ran", "verdicts"), rows, where))
     return 0 if all(r.ok for r in runs) else 1
 
 
-def _say(run: Run) -> None:
-    """A line as each notebook ends: a series takes minutes, and its table comes last."""
-    print(f"{run.notebook}: {run.error or f'{run.seconds:.1f} s'}", file=sys.stderr, flush=True)
-
-
-def _words(run: Run) -> str:
+def _verdicts(run: NotebookRun) -> str:
     return ", ".join(f"{v.get('claim')} {v.get('word')}" for v in run.verdicts)
 
 
