@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from deadlines import scaled
 from playwright.sync_api import expect
 
 from .jupyter import Lab, Notebook
@@ -94,8 +95,8 @@ class OnPage:
         self.notebook.click(self.part("stop"))
         return self.wait_for("Stopped")
 
-    def wait_for(self, pattern: str, timeout_s: float = 60) -> str:
-        return self.notebook.wait_for_text(self.part("status"), pattern, timeout_s)
+    def wait_for(self, pattern: str) -> str:
+        return self.notebook.wait_for_text(self.part("status"), pattern, scaled(60))
 
     def see_it_move(self) -> None:
         """Wait until the live part has changed twice."""

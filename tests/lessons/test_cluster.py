@@ -18,7 +18,6 @@ from yolothreads.pools import RayActors, Sequential
 
 ray = pytest.importorskip("ray")
 
-pytestmark = pytest.mark.timeout(300)
 IMAGES = [scenes.scene(seed, (128, 160)).image for seed in range(6)]
 GIVEN = {"device": "cpu", "imgsz": 160}
 

@@ -1,10 +1,13 @@
 """A lesson checks its settings at once, and finds what is left running."""
 
 import logging
+import subprocess
+import sys
 import threading
 
 import cv2
 import pytest
+from deadlines import scaled
 
 from yolothreads.errors import ArgumentError, DeviceError, ImageError, WeightsError, YoloThreadsError
 from yolothreads.lessons import lesson as module
@@ -85,3 +88,9 @@ def test_a_lesson_keeps_ultralytics_quiet():
     Lesson("cpu")
     assert events.enabled is False
     assert not LOGGER.isEnabledFor(logging.INFO) and LOGGER.isEnabledFor(logging.WARNING)
+
+
+def test_importing_lessons_loads_nothing_heavy():
+    code = "import sys, yolothreads.lessons; print(*{m.partition('.')[0] for m in sys.modules})"
+    modules = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=scaled(100)).split()
+    assert {"torch", "ray", "ultralytics", "matplotlib", "ipywidgets"} & set(modules) == set()

@@ -120,9 +120,10 @@ class LocalCluster:
         return [self._node_of(pool._staff[index]) for index in sorted(pool._staff)]
 
     def watch(self, pool: RayActors) -> list[Span]:
-        """Note from now on which worker does an image, and where: call it before the pool is opened.
+        """Record which worker processes each image, and on which node. Call it before the pool is opened.
 
-        Gives a list that grows: "load" spans of workers that start, "infer" spans of images that were answered.
+        Returns a list that grows: one "load" span per worker that starts, and one "infer" span per image that is
+        answered. The row of a span names the worker and its node.
         """
         spans: list[Span] = []
         hire = pool._hire

@@ -78,7 +78,7 @@ def test_a_redraw_of_a_thousand_spans_a_second_takes_less_than_3_ms():
         start = thread_time()
         lanes.html(now=spans[-1].end)
         took.append(thread_time() - start)
-    assert min(took) < 0.003
+    assert min(took[25:]) < 0.003
 
 
 def test_a_progress_bar_has_a_name():

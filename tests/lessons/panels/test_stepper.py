@@ -188,7 +188,7 @@ def test_of_other_things_plain_values_are_shown_and_nothing_that_may_take_long()
     thing = SimpleNamespace(text="x" * 100, some=[1, 2], deep=[[1]], thing=object(), _own=3)
     names, seen = seen_of(thing)
     assert names == ["text", "some", "deep"]
-    assert seen[0] == {"text": "x" * 59 + "…", "some": "[1, 2]", "deep": "1 items"}
+    assert seen[0] == {"text": "x" * 59 + "…", "some": "[1, 2]", "deep": "items: 1"}
 
 
 # --- how the page shows it

@@ -9,7 +9,7 @@ import numpy as np
 
 from yolothreads.lessons.exercises.exercise import CheckFailed, Function
 
-_MEET_S = 2.0  # time for the threads of a correct answer to meet
+_MEET_S = 3.0  # time for the threads of a correct answer to meet
 
 
 def check_count_objects(count_objects: Function) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from yolothreads.lessons.exercises.exercise import CheckFailed, Function
 
-_ANSWER_S = 1.0  # for what a correct function does at once
+_ANSWER_S = 3.0  # for what a correct function does at once
 _WATCH_S = 0.1  # how long close() is watched where it must not return
 _BAD = 13
 
@@ -54,7 +54,7 @@ class _Call(threading.Thread):
         """Return or raise what the call returned or raised."""
         self.join(_ANSWER_S)
         if self.is_alive():
-            raise CheckFailed(f"{self._text} had not returned after {_ANSWER_S:.0f} s.")
+            raise CheckFailed(f"{self._text} had not returned after {_ANSWER_S:g} s.")
         return self._future.result()
 
 

@@ -93,7 +93,7 @@ def _check_answers(deaths: Mapping[str, int], workers: _Workers, answers: Any) -
         raise CheckFailed(f"{left} workers were still running after your function had returned.")
 
 
-_VAIN_S = 1.5  # a correct answer never waits in vain
+_VAIN_S = 3.0  # a correct answer never waits in vain
 _ENDLESS = 10**9
 
 

@@ -128,7 +128,7 @@ class Run:
 
     @property
     def done(self) -> int:
-        """How many images or frames are done."""
+        """Number of images or frames that are done."""
         return self.progress.done
 
     @contextmanager
@@ -364,7 +364,7 @@ class BasePanel(ABC, Generic[T]):
             self.redraws_ms.append(1000 * (perf_counter() - now))
 
     def _on_button(self, act: Callable[[], None]) -> None:
-        """Do what a button asks for; show a refusal, since an error raised here would be seen by nobody."""
+        """Do what a button asks for; show a refusal, since nobody would see an error raised here."""
         try:
             act()
         except PanelError as error:

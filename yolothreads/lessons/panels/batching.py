@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ipywidgets import Dropdown, Widget
 
 OUTCOMES = ("answered", "refused", "late", "failed", "cancelled")
-"""What may become of a call."""
+"""Possible outcomes of a call."""
 
 _POLL_S = 0.01  # between two looks at what came and what was answered
 _CALIBRATION_BATCHES = 3  # in which the worker shows how fast it is, after a first one
@@ -127,12 +127,12 @@ class Calls:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many calls came to each outcome."""
+        """Number of calls per outcome."""
         return {outcome: len(moments) for outcome, moments in self.moments.items()}
 
     @property
     def pending(self) -> int:
-        """How many calls have no outcome yet."""
+        """Number of calls without an outcome yet."""
         return len(self.made) - sum(self.counts.values())
 
 

@@ -12,7 +12,7 @@ from yolothreads.lessons.lesson import Lesson
 from yolothreads.lessons.panels import style
 from yolothreads.lessons.panels.base import BasePanel, Stopped, Tick
 from yolothreads.lessons.panels.drawings import progress_bar
-from yolothreads.lessons.panels.pools import PER_IMAGE_SETTINGS, POOL_CLASSES
+from yolothreads.lessons.panels.pools import PER_IMAGE_SETTINGS, make_pool
 from yolothreads.lessons.texts import section
 from yolothreads.measure import Comparison, Measurement, compare, pools_here, stamp
 
@@ -81,8 +81,8 @@ class ComparePanel(BasePanel[Comparison]):
         chosen = self._chosen()
         if not chosen["pools"]:
             raise ArgumentError("No pool is chosen; choose one or more from the list.")
-        given = {"workers": chosen["workers"], "device": self.lesson.device, "imgsz": chosen["imgsz"], "threads": 1}
-        pools = [POOL_CLASSES[name](self.lesson.weights, **given) for name in chosen["pools"]]
+        given = {"device": self.lesson.device, "imgsz": chosen["imgsz"], "threads": 1}
+        pools = [make_pool(name, self.lesson, chosen["workers"], **given) for name in chosen["pools"]]
         images = [self.lesson.images[i % len(self.lesson.images)] for i in range(chosen["images"])]
         self._measured, self._rounds = [], chosen["rounds"]
 

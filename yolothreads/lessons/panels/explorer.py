@@ -21,7 +21,7 @@ from yolothreads.races import DEADLOCK, EXCEPTION, KINDS, RIGHT, WRONG, Drawing,
 from yolothreads.tables import Table
 
 MOST_LISTED, MOST_WHILE_RUNNING = 500, 60
-"""How many schedules are listed at the end, and while they run; the rest are only counted."""
+"""Limits of the list of schedules, at the end and while they run; the rest are only counted."""
 
 _CHOICES: dict[str, list[Any]] = {"preemptions": [0, 1, 2, 3], "granularity": ["line", "instruction"]}
 _DEFAULTS: dict[str, Any] = {"preemptions": 1, "granularity": "line", "budget_s": 60.0}

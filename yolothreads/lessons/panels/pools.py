@@ -20,7 +20,7 @@ from yolothreads.lessons.panels.drawings import Lanes, legend, progress_bar
 from yolothreads.lessons.texts import section
 from yolothreads.measure import pools_here
 from yolothreads.palette import BAD, GOOD, ODD
-from yolothreads.pools import POOLS, Pool, RemotePool, Sequential
+from yolothreads.pools import POOLS, BatchingWorker, Pool, RemotePool, Sequential
 from yolothreads.tables import Table
 from yolothreads.trace import Span
 
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 PER_IMAGE_SETTINGS: tuple[dict[str, Any], ...] = ({"max_det": 1}, {"max_det": 50}, {"conf": 0.6}, {"classes": [0]})
 """Settings of predict for the first image, the second, ..., where each thread asks with different settings."""
 
-POOL_CLASSES = {pool.__name__: pool for pool in POOLS}
+_POOL_CLASSES = {pool.__name__: pool for pool in POOLS}
+_ONE_WORKER = (Sequential, BatchingWorker)
 
 _SIZES = (160, 320, 480, 640, 960, 1280)
 _MOST_WORKERS, _MOST_IMAGES = 16, 100_000
@@ -40,6 +41,14 @@ _NEXT_RESULT_S = 0.05  # how long to wait for the next result before looking whe
 _MEMORY_S = 1.0  # between two readings of the memory
 
 _TEXTS = section("panels", "pools")
+
+
+def make_pool(name: str, lesson: Lesson, workers: int, **given: Any) -> Pool:
+    """Return the pool of this name, not open yet; a pool that always has one worker is not given `workers`."""
+    pool_class = _POOL_CLASSES[name]
+    if pool_class not in _ONE_WORKER:
+        given["workers"] = workers
+    return pool_class(lesson.weights, **given)
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,7 @@ class References:
         ]
         missing = {key: number for number, key in enumerate(keys) if key not in self._known}
         if missing:
-            with Sequential(self._lesson.weights, workers=1, **settings.of_pool()) as alone:
+            with Sequential(self._lesson.weights, **settings.of_pool()) as alone:
                 for key, number in missing.items():
                     tick()
                     future = alone.submit(images[number % len(images)], **settings.of_image(number))
@@ -131,7 +140,7 @@ class PoolRun(Run):
             expected = references.get(settings, tick)
             self.state = State.OPENING
             tick()
-            pool = POOL_CLASSES[settings.pool](lesson.weights, workers=settings.workers, **settings.of_pool())
+            pool = make_pool(settings.pool, lesson, settings.workers, **settings.of_pool())
             with trace.recording() as self.spans, pool:
                 self._has_children = isinstance(pool, RemotePool)
                 self.state = State.WORKING
@@ -233,7 +242,7 @@ class Panel(BasePanel[PoolRun]):
         self.lesson, self.runs = lesson, list[PoolRun]()
         self._references = References(lesson)
         names = pools or _pools_here(lesson)
-        if pool not in names or not set(names) <= set(POOL_CLASSES):
+        if pool not in names or not set(names) <= set(_POOL_CLASSES):
             raise ArgumentError(f'There is no pool "{pool}" to choose from; there are: {", ".join(names)}.')
         settings = {
             "pool": Dropdown(options=names, value=pool, description="pool"),

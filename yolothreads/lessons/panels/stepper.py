@@ -46,7 +46,7 @@ _TEXTS = section("panels", "stepper")
 
 
 class SharedState:
-    """What threads share, as texts before each line of a replay; made to be the `inspect` of `replay`.
+    """State that threads share, as texts before each line of a replay; made to be the `inspect` of `replay`.
 
     Args:
         inspect: name -> function of the state, or of nothing where there is none. By default it is chosen from the
