@@ -28,16 +28,14 @@ def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A runner that notes how it is called and gives one good run."""
+    """Replace `notebooks.run` by a function that records its arguments and returns one good run."""
     noted: dict[str, Any] = {}
 
-    def run(
-        notebooks: object, parameters: object, out: object, timeout_s: object, on_done: object
-    ) -> list[NotebookRun]:
-        noted.update(notebooks=notebooks, parameters=parameters, out=out, timeout_s=timeout_s)
+    def run(sources: object, parameters: object, out: object, timeout_s: object, *_: object) -> list[NotebookRun]:
+        noted.update(notebooks=sources, parameters=parameters, out=out, timeout_s=timeout_s)
         return [GOOD]
 
-    monkeypatch.setattr(notebooks, "find", lambda names: list(names))
+    monkeypatch.setattr(notebooks, "find", lambda names: [Path(name) for name in names])
     monkeypatch.setattr(notebooks, "run", run)
     return noted
 
@@ -46,7 +44,7 @@ def test_run_hands_on_names_parameters_folder_and_timeout(called: dict[str, Any]
     words = "run 0 1 -p workers 4 -p conf 0.5 -p quick True -p device cuda:0 --out there --timeout 9"
     assert cli.main(words.split()) == 0
     assert called["parameters"] == {"workers": 4, "conf": 0.5, "quick": True, "device": "cuda:0"}
-    assert (called["notebooks"], called["out"], called["timeout_s"]) == (["0", "1"], "there", 9)
+    assert (called["notebooks"], called["out"], called["timeout_s"]) == ([Path("0"), Path("1")], Path("there"), 9)
 
 
 def test_a_path_is_meant_from_where_it_was_typed(
@@ -67,8 +65,8 @@ def test_quick_is_told_to_the_kernels(called: dict[str, Any]) -> None:
 def test_run_prints_a_table_and_returns_1_where_a_notebook_failed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run(*args: object, on_done: Any) -> list[NotebookRun]:
-        on_done(BAD)
+    def run(*args: Any) -> list[NotebookRun]:
+        args[-1](BAD)
         return [GOOD, BAD]
 
     monkeypatch.setattr(notebooks, "find", lambda names: [])

@@ -6,6 +6,7 @@ import argparse
 import ast
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -21,24 +22,24 @@ if TYPE_CHECKING:
     from yolothreads.bench import Setting
     from yolothreads.headless.notebooks import NotebookRun
 
-# The work itself is imported where it is done: `yolothreads --help` must not wait for torch.
+# Each command imports what it needs, so that `yolothreads --help` does not wait for torch.
 
-_PATHS = {"images": "scenes", "weights": "bundled"}  # parameters that may be paths, and the word that is none
+_PATHS = {"images": "scenes", "weights": "bundled"}  # parameters that may be paths, and their default, which is not
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: the words after `yolothreads`; by default those of the command line.
+        argv: the arguments after `yolothreads`; by default those of the command line.
 
     Returns:
-        0 if all is well, 1 if a notebook failed or the doctor found a problem, 2 if what was asked makes no sense.
+        0 on success, 1 if a notebook failed or the doctor found a problem, 2 if the arguments make no sense.
     """
     words, extra = _split(sys.argv[1:] if argv is None else list(argv))
     args = _parser().parse_args(words)
     args.extra = extra
-    # Else ultralytics installs packages by itself while a lesson runs.
+    # Without this, ultralytics installs packages by itself while a lesson runs.
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     try:
         return int(args.command(args))
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
-    """Cut `lab -- --no-browser` at the dashes; argparse itself would take the rest for arguments of ours."""
+    """Split `lab -- --no-browser` at the dashes; argparse would take what follows for arguments of this command."""
     if words[:1] == ["lab"] and "--" in words:
         at = words.index("--")
         return words[:at], words[at + 1 :]
@@ -66,20 +67,20 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=does)
         return added
 
-    command("lab", _lab, "Open the lessons in JupyterLab; what follows -- is passed on to it.")
+    command("lab", _lab, "Open the lessons in JupyterLab; arguments after -- are passed on to it.")
     run = command("run", _run, "Execute notebooks without a browser.")
     run.add_argument("names", nargs="*", metavar="NAME", help='a number, a name or a path: 2, "02_break_..." (all)')
     run.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter")
     run.add_argument("--out", default="build/run", metavar="DIR", help="where executed notebooks go (build/run)")
-    run.add_argument("--report", metavar="DIR", help="also write a page for each, and an index, that open from disk")
+    run.add_argument("--report", metavar="DIR", help="also write HTML pages, one per notebook, and an index")
     run.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds for each notebook (600)")
     run.add_argument("--quick", action="store_true", help="fewer trials, the same checks")
-    command("doctor", _doctor, "Look whether this machine has what the lessons need.")
+    command("doctor", _doctor, "Check whether this machine has what the lessons need.")
     _add_bench(command("bench", _bench, "Measure every pool on this machine; takes some minutes."))
     hazards = command("hazards", _hazards, "Force each known hazard, and try it against every pool; takes minutes.")
     hazards.add_argument("--budget", type=float, default=4.0, metavar="S", help="seconds for each cell explored (4)")
     hazards.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON, to FILE or instead of text")
-    command("claims", _claims, "List what the guide says, and the notebook that tries it.")
+    command("claims", _claims, "List the claims of the guide and the notebook that tests each one.")
     return parser
 
 
@@ -145,7 +146,9 @@ def _lab(args: argparse.Namespace) -> int:
     command += [f"--LabApp.default_url={page}", "--Application.log_level=ERROR"]
     # assets/labconfig has our defaults: no question about news, and no search for a newer JupyterLab on the internet.
     folders = filter(None, [str(weights.ASSETS), os.environ.get("JUPYTER_CONFIG_PATH")])
-    environment = os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(folders)}
+    # A token that Jupyter makes itself is announced in five lines; ours is in the address that is printed below.
+    token = os.environ.get("JUPYTER_TOKEN") or secrets.token_hex()
+    environment = os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(folders), "JUPYTER_TOKEN": token}
     child = subprocess.Popen([*command, *args.extra], env=environment)
     # A terminal sends Ctrl-C to Jupyter, too, which asks for a confirmation: this process only waits for the answer.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.signal(signal.SIGTERM, lambda *_: child.terminate())
@@ -197,9 +200,9 @@ def _verdicts(run: NotebookRun) -> str:
 
 
 def _value(name: str, text: str) -> Any:
-    """Read a value as Python would (2, 0.5, True, None, [1, 2]), and anything else as text."""
+    """Return a parameter's value: a Python literal (2, 0.5, True, None, [1, 2]) or else the text itself."""
     if name in _PATHS:
-        # A notebook runs in its own folder; a path that somebody typed is meant from theirs.
+        # A notebook runs in its own folder, but the user typed a path relative to the current one.
         path = Path(text).expanduser()
         return str(path.resolve()) if text != _PATHS[name] and path.exists() else text
     try:
@@ -284,7 +287,7 @@ def _claims(args: argparse.Namespace) -> int:
 
     print(
         Table(
-            ("claim", "what is said", "by", "notebook"),
+            ("id", "claim", "made by", "notebook"),
             [(c.id, c.says, c.by, ", ".join(c.notebooks)) for c in CLAIMS.values()],
         )
     )

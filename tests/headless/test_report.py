@@ -51,7 +51,13 @@ def test_there_is_a_page_for_each_notebook_and_an_index_that_leads_to_them(tmp_p
 
 def test_the_index_has_claim_verdict_evidence_duration_and_machine(tmp_path: Path) -> None:
     index = report.write([write(tmp_path / "run", "01_one")], tmp_path / "run", tmp_path).read_text()
-    for said in ("ThreadingLocked lets one thread", "confirmed in part", "seen: a &lt;lock&gt;", "1.2", "cpu, 2 cores"):
+    for said in (
+        "ThreadingLocked lets only one thread",
+        "confirmed in part",
+        "seen: a &lt;lock&gt;",
+        "1.2",
+        "cpu, 2 cores",
+    ):
         assert said in index
 
 

@@ -12,7 +12,7 @@ from time import monotonic, perf_counter
 from typing import IO, Any
 
 from yolothreads.errors import ArgumentError, NotebookError, writing
-from yolothreads.lessons.claims import MIME
+from yolothreads.lessons import VERDICT_MIME
 
 _IN_CLONE = Path(__file__).parents[2] / "notebooks"  # an editable installation finds them there
 _KERNEL = "python3"
@@ -189,7 +189,7 @@ def _kernel_manager(output: IO[bytes]) -> type[Any]:
     from jupyter_client.manager import AsyncKernelManager
 
     class Manager(AsyncKernelManager):
-        async def start_kernel(self, **options: Any) -> None:
+        async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
             await super().start_kernel(**options, stdout=output, stderr=output)
 
     return Manager
@@ -201,7 +201,7 @@ def verdicts_of(executed: Path) -> tuple[dict[str, Any], ...]:
 
     cells = nbformat.read(executed, as_version=4).cells
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    return tuple(dict(output.data[MIME]) for output in outputs if MIME in output.get("data", {}))
+    return tuple(dict(output.data[VERDICT_MIME]) for output in outputs if VERDICT_MIME in output.get("data", {}))
 
 
 def _writing(path: Path) -> AbstractContextManager[None]:
