@@ -13,12 +13,12 @@ import pytest
 
 from yolothreads import bench, cli
 from yolothreads.errors import DeviceError
-from yolothreads.headless import doctor, runner
-from yolothreads.headless.runner import Run
+from yolothreads.headless import doctor, notebooks
+from yolothreads.headless.notebooks import NotebookRun
 from yolothreads.tables import Table
 
-GOOD = Run("00_good", 1.5, True, "", ({"claim": "tiny", "word": "confirmed"},))
-BAD = Run("01_bad", 0.5, False, "Cell [2] raised ValueError: no", ())
+GOOD = NotebookRun("00_good", 1.5, True, "", ({"claim": "tiny", "word": "confirmed"},))
+BAD = NotebookRun("01_bad", 0.5, False, "Cell [2] raised ValueError: no", ())
 
 
 @pytest.fixture(autouse=True)
@@ -28,15 +28,15 @@ def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A runner that notes how it is called and gives one good run."""
+    """Replace `notebooks.run` by a function that records its arguments and returns one good run."""
     noted: dict[str, Any] = {}
 
-    def run(notebooks: object, parameters: object, out: object, timeout_s: object, on_done: object) -> list[Run]:
-        noted.update(notebooks=notebooks, parameters=parameters, out=out, timeout_s=timeout_s)
+    def run(sources: object, parameters: object, out: object, timeout_s: object, *_: object) -> list[NotebookRun]:
+        noted.update(notebooks=sources, parameters=parameters, out=out, timeout_s=timeout_s)
         return [GOOD]
 
-    monkeypatch.setattr(runner, "find", lambda names: list(names))
-    monkeypatch.setattr(runner, "run", run)
+    monkeypatch.setattr(notebooks, "find", lambda names: [Path(name) for name in names])
+    monkeypatch.setattr(notebooks, "run", run)
     return noted
 
 
@@ -44,7 +44,7 @@ def test_run_hands_on_names_parameters_folder_and_timeout(called: dict[str, Any]
     words = "run 0 1 -p workers 4 -p conf 0.5 -p quick True -p device cuda:0 --out there --timeout 9"
     assert cli.main(words.split()) == 0
     assert called["parameters"] == {"workers": 4, "conf": 0.5, "quick": True, "device": "cuda:0"}
-    assert (called["notebooks"], called["out"], called["timeout_s"]) == (["0", "1"], "there", 9)
+    assert (called["notebooks"], called["out"], called["timeout_s"]) == ([Path("0"), Path("1")], Path("there"), 9)
 
 
 def test_a_path_is_meant_from_where_it_was_typed(
@@ -65,12 +65,12 @@ def test_quick_is_told_to_the_kernels(called: dict[str, Any]) -> None:
 def test_run_prints_a_table_and_returns_1_where_a_notebook_failed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run(*args: object, on_done: Any) -> list[Run]:
-        on_done(BAD)
+    def run(*args: Any) -> list[NotebookRun]:
+        args[-1](BAD)
         return [GOOD, BAD]
 
-    monkeypatch.setattr(runner, "find", lambda names: [])
-    monkeypatch.setattr(runner, "run", run)
+    monkeypatch.setattr(notebooks, "find", lambda names: [])
+    monkeypatch.setattr(notebooks, "run", run)
     assert cli.main(["run"]) == 1
     printed = capsys.readouterr()
     assert "00_good" in printed.out
@@ -177,7 +177,7 @@ def lab_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     fake.write_text(f"#!{sys.executable}\nimport os, pathlib, sys\n{noting}\nsys.exit(7)\n")
     fake.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(fake))
-    monkeypatch.setattr(runner, "find", lambda names: [Path("notebooks/00_start_here.ipynb")])
+    monkeypatch.setattr(notebooks, "find", lambda names: [Path("notebooks/00_start_here.ipynb")])
     return noted
 
 

@@ -6,10 +6,13 @@ import argparse
 import ast
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,26 +20,26 @@ from yolothreads.errors import YoloThreadsError, writing
 
 if TYPE_CHECKING:
     from yolothreads.bench import Setting
-    from yolothreads.headless.runner import Run
+    from yolothreads.headless.notebooks import NotebookRun
 
-# The work itself is imported where it is done: `yolothreads --help` must not wait for torch.
+# Each command imports what it needs, so that `yolothreads --help` does not wait for torch.
 
-_PATHS = {"images": "scenes", "weights": "bundled"}  # parameters that may be paths, and the word that is none
+_PATHS = {"images": "scenes", "weights": "bundled"}  # parameters that may be paths, and their default, which is not
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: the words after `yolothreads`; by default those of the command line.
+        argv: the arguments after `yolothreads`; by default those of the command line.
 
     Returns:
-        0 if all is well, 1 if a notebook failed or the doctor found a problem, 2 if what was asked makes no sense.
+        0 on success, 1 if a notebook failed or the doctor found a problem, 2 if the arguments make no sense.
     """
     words, extra = _split(sys.argv[1:] if argv is None else list(argv))
     args = _parser().parse_args(words)
     args.extra = extra
-    # Else ultralytics installs packages by itself while a lesson runs.
+    # Without this, ultralytics installs packages by itself while a lesson runs.
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     try:
         return int(args.command(args))
@@ -48,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
-    """Cut `lab -- --no-browser` at the dashes; argparse itself would take the rest for arguments of ours."""
+    """Split `lab -- --no-browser` at the dashes; argparse would take what follows for arguments of this command."""
     if words[:1] == ["lab"] and "--" in words:
         at = words.index("--")
         return words[:at], words[at + 1 :]
@@ -64,20 +67,20 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=does)
         return added
 
-    command("lab", _lab, "Open the lessons in JupyterLab; what follows -- is passed on to it.")
+    command("lab", _lab, "Open the lessons in JupyterLab; arguments after -- are passed on to it.")
     run = command("run", _run, "Execute notebooks without a browser.")
     run.add_argument("names", nargs="*", metavar="NAME", help='a number, a name or a path: 2, "02_break_..." (all)')
     run.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter")
     run.add_argument("--out", default="build/run", metavar="DIR", help="where executed notebooks go (build/run)")
-    run.add_argument("--report", metavar="DIR", help="also write a page for each, and an index, that open from disk")
+    run.add_argument("--report", metavar="DIR", help="also write HTML pages, one per notebook, and an index")
     run.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds for each notebook (600)")
     run.add_argument("--quick", action="store_true", help="fewer trials, the same checks")
-    command("doctor", _doctor, "Look whether this machine has what the lessons need.")
+    command("doctor", _doctor, "Check whether this machine has what the lessons need.")
     _add_bench(command("bench", _bench, "Measure every pool on this machine; takes some minutes."))
     hazards = command("hazards", _hazards, "Force each known hazard, and try it against every pool; takes minutes.")
     hazards.add_argument("--budget", type=float, default=4.0, metavar="S", help="seconds for each cell explored (4)")
     hazards.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON, to FILE or instead of text")
-    command("claims", _claims, "List what the guide says, and the notebook that tries it.")
+    command("claims", _claims, "List the claims of the guide and the notebook that tests each one.")
     return parser
 
 
@@ -119,58 +122,73 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
 
 def _lab(args: argparse.Namespace) -> int:
     from yolothreads import weights
-    from yolothreads.headless import runner
+    from yolothreads.headless import notebooks
 
-    first = runner.find(["0"])[0]
-    # Jupyter refuses a file that is not within the folder it is given.
+    first = notebooks.find(["0"])[0]
+    # Jupyter refuses a file that is not within the folder that it is given.
     given = any(word.startswith("--ServerApp.root_dir") for word in args.extra)
     command = [sys.executable, "-m", "jupyterlab", *([] if given else [str(first)]), "--ServerApp.ip=127.0.0.1"]
-    command += [f"--LabApp.default_url=/lab/tree/{first.name}"]  # for the address that it prints, too
-    # Defaults of ours, in assets/labconfig: no question about news, and no look on the internet for a newer JupyterLab.
+    page = f"/lab/tree/{first.name}"
+    command += [f"--LabApp.default_url={page}", "--Application.log_level=ERROR"]
+    # assets/labconfig has our defaults: no question about news, and no search for a newer JupyterLab on the internet.
     folders = filter(None, [str(weights.ASSETS), os.environ.get("JUPYTER_CONFIG_PATH")])
-    environment = os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(folders)}
+    # A token that Jupyter makes itself is announced in five lines; ours is in the address that is printed below.
+    token = os.environ.get("JUPYTER_TOKEN") or secrets.token_hex()
+    environment = os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(folders), "JUPYTER_TOKEN": token}
     child = subprocess.Popen([*command, *args.extra], env=environment)
-    # A terminal sends Ctrl-C to Jupyter, too, which asks whether it is meant: only wait for its answer meanwhile.
+    # A terminal sends Ctrl-C to Jupyter, too, which asks for a confirmation: this process only waits for the answer.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.signal(signal.SIGTERM, lambda *_: child.terminate())
     try:
+        _print_address(child, page)
         return child.wait()
     finally:
         signal.signal(signal.SIGINT, before[0])
         signal.signal(signal.SIGTERM, before[1])
 
 
+def _print_address(lab: subprocess.Popen[bytes], page: str) -> None:
+    """Print the address of a page of JupyterLab once its server has written down where it listens."""
+    from jupyter_core.paths import jupyter_runtime_dir
+
+    file = Path(jupyter_runtime_dir()) / f"jpserver-{lab.pid}.json"
+    while lab.poll() is None:
+        with suppress(OSError, ValueError):  # the file does not exist yet, or half of it is written
+            server = json.loads(file.read_text(encoding="utf-8"))
+            token = f"?token={server['token']}" if server["token"] else ""
+            print(f"JupyterLab: {server['url'].rstrip('/')}{page}{token} (Ctrl-C ends it)", flush=True)
+            return
+        time.sleep(0.1)
+
+
 def _run(args: argparse.Namespace) -> int:
-    from yolothreads.headless import report, runner
+    from yolothreads.headless import notebooks, report
+    from yolothreads.headless.progress import Progress
     from yolothreads.tables import Table
 
     if args.quick:
         os.environ["YOLOTHREADS_QUICK"] = "1"
-    notebooks = runner.find(args.names)
+    sources, out = notebooks.find(args.names), Path(args.out)
     if args.report is not None:
         report.make_folder(Path(args.report))
     parameters = {name: _value(name, text) for name, text in args.p}
-    runs = runner.run(notebooks, parameters, args.out, args.timeout, on_done=_say)
-    rows = [(r.notebook, f"{r.seconds:.1f}", "ok" if r.ok else "failed", _words(r)) for r in runs]
-    where = f"Executed notebooks are in {args.out}."
+    with Progress(sources, out) as progress:
+        runs = notebooks.run(sources, parameters, out, args.timeout, progress.cell, progress.done)
+    rows = [(r.notebook, f"{r.seconds:.1f}", "ok" if r.ok else "failed", _verdicts(r)) for r in runs]
+    where = f"The executed notebooks are in {out}."
     if args.report is not None:
-        where += f" The report is {report.write(runs, Path(args.out), Path(args.report))}."
+        where += f" The report is {report.write(runs, out, Path(args.report))}."
     print(Table(("notebook", "seconds", "ran", "verdicts"), rows, where))
     return 0 if all(r.ok for r in runs) else 1
 
 
-def _say(run: Run) -> None:
-    """A line as each notebook ends: a series takes minutes, and its table comes last."""
-    print(f"{run.notebook}: {run.error or f'{run.seconds:.1f} s'}", file=sys.stderr, flush=True)
-
-
-def _words(run: Run) -> str:
+def _verdicts(run: NotebookRun) -> str:
     return ", ".join(f"{v.get('claim')} {v.get('word')}" for v in run.verdicts)
 
 
 def _value(name: str, text: str) -> Any:
-    """Read a value as Python would (2, 0.5, True, None, [1, 2]), and anything else as text."""
+    """Return a parameter's value: a Python literal (2, 0.5, True, None, [1, 2]) or else the text itself."""
     if name in _PATHS:
-        # A notebook runs in its own folder; a path that somebody typed is meant from theirs.
+        # A notebook runs in its own folder, but the user typed a path relative to the current one.
         path = Path(text).expanduser()
         return str(path.resolve()) if text != _PATHS[name] and path.exists() else text
     try:
@@ -243,7 +261,7 @@ def _claims(args: argparse.Namespace) -> int:
 
     print(
         Table(
-            ("claim", "what is said", "by", "notebook"),
+            ("id", "claim", "made by", "notebook"),
             [(c.id, c.says, c.by, ", ".join(c.notebooks)) for c in CLAIMS.values()],
         )
     )

@@ -23,7 +23,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import Browser, Locator, ViewportSize, expect
 from playwright.sync_api import TimeoutError as OutOfTime
 
-from yolothreads.headless import runner
+from yolothreads.headless import notebooks
 
 WIDTH, HEIGHT = 1280, 1024
 # Else cells out of sight are neither drawn nor in a picture.
@@ -42,7 +42,7 @@ class Lab:
         self._token, self._opened = secrets.token_hex(), 0
 
     def __enter__(self) -> "Lab":
-        shutil.copytree(runner.folder(), self.notebooks, ignore=shutil.ignore_patterns(".ipynb_checkpoints", "runs"))
+        shutil.copytree(notebooks.folder(), self.notebooks, ignore=shutil.ignore_patterns(".ipynb_checkpoints", "runs"))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page
 from yolothreads import cli
 from yolothreads.detections import explore
 from yolothreads.headless import report
-from yolothreads.headless.runner import Run
+from yolothreads.headless.notebooks import NotebookRun
 from yolothreads.lessons import exercises, figures, judge
 from yolothreads.tables import Table
 from yolothreads.trace import Span
@@ -58,7 +58,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     cells = [new_markdown_cell(TEXT), new_code_cell(CODE * 2 + "y" * 200, outputs=outputs())]
     nbformat.write(new_notebook(cells=cells), place / "01_one.ipynb")
     verdict = {"claim": "locked-safe", "word": "confirmed", "evidence": ["seen: it held"], "stamp": "cpu"}
-    runs = [Run("01_one", 3.0, True, "", (verdict,)), Run("02_two", 1.0, False, "It failed.", ())]
+    runs = [NotebookRun("01_one", 3.0, True, "", (verdict,)), NotebookRun("02_two", 1.0, False, "It failed.", ())]
     report.write(runs, place, place)
     return sorted(place.glob("*.html"))
 

@@ -10,17 +10,17 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from yolothreads.errors import OutputError
 from yolothreads.headless import report
-from yolothreads.headless.runner import Run
+from yolothreads.headless.notebooks import NotebookRun
 
 VERDICT = {"claim": "locked-safe", "word": "confirmed in part", "evidence": ["seen: a <lock>"], "stamp": "cpu, 2 cores"}
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 
-def write(folder: Path, name: str, *outputs: object, text: str = "# A lesson") -> Run:
+def write(folder: Path, name: str, *outputs: object, text: str = "# A lesson") -> NotebookRun:
     cells = [new_markdown_cell(text), new_code_cell("x = 1  # a remark", outputs=list(outputs))]
     folder.mkdir(exist_ok=True)
     nbformat.write(new_notebook(cells=cells), folder / f"{name}.ipynb")
-    return Run(name, 1.25, True, "", (VERDICT,))
+    return NotebookRun(name, 1.25, True, "", (VERDICT,))
 
 
 def shown(**data: object) -> object:
@@ -31,7 +31,7 @@ def shown(**data: object) -> object:
 def page(tmp_path: Path):
     """Makes the page of a notebook with one cell of such outputs."""
 
-    def made(*outputs: object, text: str = "# A lesson", others: tuple[Run, ...] = ()) -> BeautifulSoup:
+    def made(*outputs: object, text: str = "# A lesson", others: tuple[NotebookRun, ...] = ()) -> BeautifulSoup:
         run = write(tmp_path / "run", "01_one", *outputs, text=text)
         report.write([run, *others], tmp_path / "run", tmp_path / "out")
         return BeautifulSoup((tmp_path / "out" / "01_one.html").read_text(encoding="utf-8"), "html.parser")
@@ -51,14 +51,20 @@ def test_there_is_a_page_for_each_notebook_and_an_index_that_leads_to_them(tmp_p
 
 def test_the_index_has_claim_verdict_evidence_duration_and_machine(tmp_path: Path) -> None:
     index = report.write([write(tmp_path / "run", "01_one")], tmp_path / "run", tmp_path).read_text()
-    for said in ("ThreadingLocked lets one thread", "confirmed in part", "seen: a &lt;lock&gt;", "1.2", "cpu, 2 cores"):
+    for said in (
+        "ThreadingLocked lets only one thread",
+        "confirmed in part",
+        "seen: a &lt;lock&gt;",
+        "1.2",
+        "cpu, 2 cores",
+    ):
         assert said in index
 
 
 def test_a_notebook_that_failed_is_said_to_and_shows_how_far_it_came(tmp_path: Path) -> None:
     error = new_output("error", ename="ValueError", evalue="no", traceback=["\x1b[31mValueError\x1b[0m: <no>"])
     write(tmp_path / "run", "01_one", error)
-    failed = Run("01_one", 1.0, False, "Cell [2] raised ValueError: <no>", ())
+    failed = NotebookRun("01_one", 1.0, False, "Cell [2] raised ValueError: <no>", ())
     index = report.write([failed], tmp_path / "run", tmp_path).read_text()
     page = (tmp_path / "01_one.html").read_text()
     assert "failed: Cell [2] raised ValueError: &lt;no&gt;" in index
@@ -67,7 +73,7 @@ def test_a_notebook_that_failed_is_said_to_and_shows_how_far_it_came(tmp_path: P
 
 
 def test_a_notebook_whose_kernel_never_started_has_a_page_that_says_so(tmp_path: Path) -> None:
-    failed = Run("01_one", 1.0, False, "DeadKernelError: it died", ())
+    failed = NotebookRun("01_one", 1.0, False, "DeadKernelError: it died", ())
     report.write([failed], tmp_path / "nothing", tmp_path)
     assert "DeadKernelError: it died" in (tmp_path / "01_one.html").read_text()
 
@@ -129,7 +135,7 @@ def test_papermills_own_note_of_an_error_is_left_out(tmp_path: Path) -> None:
     note = new_markdown_cell("An Exception was encountered", metadata={"tags": ["papermill-error-cell-tag"]})
     notebook.cells.insert(0, note)
     nbformat.write(notebook, file)
-    report.write([Run("01_one", 1.0, False, "it failed", ())], tmp_path / "run", tmp_path)
+    report.write([NotebookRun("01_one", 1.0, False, "it failed", ())], tmp_path / "run", tmp_path)
     assert "An Exception was encountered" not in (tmp_path / "01_one.html").read_text()
 
 

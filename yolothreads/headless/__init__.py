@@ -1,4 +1,5 @@
-"""Run the lessons without a person in front of them.
+"""Runs the notebooks without a browser, and checks the machine.
 
-`runner` executes notebooks, `report` makes pages of them, `doctor` looks at the machine.
+`notebooks` finds and executes them, `progress` shows how far they are, `report` makes pages of them.
+`doctor` checks the machine.
 """

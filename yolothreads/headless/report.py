@@ -1,7 +1,7 @@
-"""A run as pages that open from disk: one for each notebook, and an index with the verdict of each claim.
+"""HTML report of executed notebooks: one page per notebook, and an index with the verdict on each claim.
 
-Nothing in them needs a network: styles and pictures are inside, and what only lives in a notebook, a panel say, stands
-there as the sentence, table and figure that it leaves.
+The pages open from disk and need no network: they contain their styles and pictures. In place of a live panel they
+show the sentence, table and figure that the panel leaves behind.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolothreads.errors import writing
-from yolothreads.headless.runner import Run
+from yolothreads.headless.notebooks import NotebookRun
 from yolothreads.lessons import CLAIMS
 from yolothreads.measure import stamp
 
@@ -25,34 +25,30 @@ if TYPE_CHECKING:
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _SHOWN = ["text/html", "image/png", "text/plain"]  # the first of these that an output has
-_LIVE = {
-    "application/vnd.jupyter.widget-view+json",
-    "application/javascript",
-}  # what needs a kernel or a page of its own
-_OF_PAPERMILL = "papermill-error-cell-tag"
+_LIVE = {"application/vnd.jupyter.widget-view+json", "application/javascript"}  # shown only by a live notebook
+_PAPERMILL_NOTE = "papermill-error-cell-tag"
 _LIGHT, _DARK = "xcode", "github-dark"  # styles of pygments
 
 
 def make_folder(out: Path) -> None:
-    """Make the folder for the pages, if need be; to be called before a run of minutes, too.
+    """Make the folder for the pages. Call this before a run of several minutes too, to fail early.
 
     Raises:
-        OutputError: it cannot be made.
+        OutputError: the folder cannot be made.
     """
     with _writing_to(out):
         out.mkdir(parents=True, exist_ok=True)
 
 
-def write(runs: Sequence[Run], executed: Path, out: Path) -> Path:
-    """Write a page for each notebook that was run, and `index.html`; gives the path of the index.
+def write(runs: Sequence[NotebookRun], executed: Path, out: Path) -> Path:
+    """Write one page per notebook and `index.html`, and return the path of the index.
 
-    Pages of the same names are overwritten; pages of other notebooks, from a run before, stay, and the index does not
-    speak of them.
+    Pages with the same names are overwritten. Pages of other notebooks stay, but the index does not list them.
 
     Args:
-        runs: how they came out.
-        executed: the folder that has them as they were executed.
-        out: the folder for the pages; made if need be.
+        runs: the results.
+        executed: the folder of the executed notebooks.
+        out: the folder for the pages; it is made if necessary.
 
     Raises:
         OutputError: a page could not be written.
@@ -64,30 +60,34 @@ def write(runs: Sequence[Run], executed: Path, out: Path) -> Path:
     make_folder(out)
     with _writing_to(out):
         for name, page in pages.items():
-            half = out / f"{name}.html.part"  # so that nobody sees half a page
+            half = out / f"{name}.html.part"  # so that a browser never loads half a page
             half.write_text(page, encoding="utf-8")
             half.replace(out / f"{name}.html")
     return out / "index.html"
 
 
-def _index(runs: Sequence[Run]) -> str:
+def _index(runs: Sequence[NotebookRun]) -> str:
     stamps = list(dict.fromkeys(str(v["stamp"]) for run in runs for v in run.verdicts if "stamp" in v)) or [stamp()]
-    body = _environment().get_template("index.html.j2").render(runs=runs, says=_says, stamps=stamps)
-    return _whole("yolothreads: what this run says", body, "", is_index=True)
+    body = _environment().get_template("index.html.j2").render(runs=runs, claim_text=_claim_text, stamps=stamps)
+    return _whole("yolothreads: the results of this run", body, "", is_index=True)
 
 
-def _says(verdict: Mapping[str, Any]) -> str:
+def _claim_text(verdict: Mapping[str, Any]) -> str:
     claim = CLAIMS.get(str(verdict.get("claim")))
     return claim.says if claim else str(verdict.get("claim"))
 
 
-def _page(run: Run, executed: Path, names: Sequence[str], neighbours: Mapping[str, str | None]) -> str:
+def _page(run: NotebookRun, executed: Path, names: Sequence[str], neighbours: Mapping[str, str | None]) -> str:
     file = executed / f"{run.notebook}.ipynb"
-    problem = "" if run.ok else f'<p class="failed"><strong>It did not reach its end.</strong> {escape(run.error)}</p>'
+    problem = (
+        ""
+        if run.ok
+        else f'<p class="failed"><strong>This notebook did not run to its end.</strong> {escape(run.error)}</p>'
+    )
     body = _inside(file, names) if file.is_file() else f"<h1>{escape(run.notebook)}</h1>"
-    there = [(word, name) for word, name in neighbours.items() if name]
+    links = [(label, name) for label, name in neighbours.items() if name]
     about = f"{run.seconds:.1f} s. " + next((str(v["stamp"]) for v in run.verdicts if "stamp" in v), "")
-    return _whole(run.notebook.replace("_", " "), problem + body, about, neighbours=there)
+    return _whole(run.notebook.replace("_", " "), problem + body, about, neighbours=links)
 
 
 def _whole(title: str, body: str, stamped: str, **more: Any) -> str:
@@ -99,7 +99,7 @@ def _whole(title: str, body: str, stamped: str, **more: Any) -> str:
 
 
 def _inside(file: Path, names: Sequence[str]) -> str:
-    """The cells of an executed notebook as HTML."""
+    """Return the cells of an executed notebook as HTML."""
     import nbformat
     from bs4 import BeautifulSoup
     from nbconvert import HTMLExporter
@@ -109,16 +109,16 @@ def _inside(file: Path, names: Sequence[str]) -> str:
     folders = [str(_TEMPLATES)]
     exporter = HTMLExporter(config=config, template_name="report", extra_template_basedirs=folders)  # type: ignore[no-untyped-call]
     exporter.exclude_anchor_links = True
-    body, _ = exporter.from_notebook_node(_without_live(nbformat.read(file, as_version=4)))
+    body, _ = exporter.from_notebook_node(_without_live_outputs(nbformat.read(file, as_version=4)))
     soup = BeautifulSoup(body, "html.parser")
-    _lead_links(soup, names)
-    _open_to_keyboard(soup)
+    _relink(soup, names)
+    _make_accessible(soup)
     return str(soup)
 
 
-def _without_live(notebook: NotebookNode) -> NotebookNode:
-    """Leave out outputs that only a live notebook can show, and the notes that papermill puts into one that failed."""
-    notebook.cells = [c for c in notebook.cells if _OF_PAPERMILL not in c.metadata.get("tags", [])]
+def _without_live_outputs(notebook: NotebookNode) -> NotebookNode:
+    """Remove outputs that only a live notebook can show, and the cells in which papermill notes an error."""
+    notebook.cells = [c for c in notebook.cells if _PAPERMILL_NOTE not in c.metadata.get("tags", [])]
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if _can_be_shown(output.get("data"))]
@@ -126,12 +126,12 @@ def _without_live(notebook: NotebookNode) -> NotebookNode:
 
 
 def _can_be_shown(data: Mapping[str, Any] | None) -> bool:
-    # Where it lives, its text only names a Python object.
+    # The text of a live output only names a Python object.
     return data is None or not _LIVE & set(data) or bool({"text/html", "image/png"} & set(data))
 
 
-def _lead_links(soup: BeautifulSoup, names: Sequence[str]) -> None:
-    """Links to notebooks lead to their pages; those to what is not here become plain text."""
+def _relink(soup: BeautifulSoup, names: Sequence[str]) -> None:
+    """Make links to notebooks lead to their pages, and turn other relative links into plain text."""
     for link in soup.find_all("a", href=True):
         target = str(link["href"]).partition("#")[0]
         if target.endswith(".ipynb") and Path(target).stem in names:
@@ -140,8 +140,8 @@ def _lead_links(soup: BeautifulSoup, names: Sequence[str]) -> None:
             link.unwrap()
 
 
-def _open_to_keyboard(soup: BeautifulSoup) -> None:
-    """What may be wider than the page can be scrolled without a mouse; a header cell says what it heads."""
+def _make_accessible(soup: BeautifulSoup) -> None:
+    """Let the keyboard scroll wide parts, and say for each header cell of a table that it heads a column."""
     for part in soup.select("figcaption pre, .scrolls pre"):
         part["tabindex"] = "0"
     for part in soup.select(".scrolls:has(table)"):

@@ -1,4 +1,4 @@
-"""The runner on tiny notebooks: what it finds, what it refuses, and what it leaves behind."""
+"""Finding and executing notebooks, tried on tiny ones."""
 
 import errno
 import json
@@ -17,7 +17,7 @@ import pytest
 from fakes import ctrl_c_on
 
 from yolothreads.errors import ArgumentError, NotebookError, OutputError
-from yolothreads.headless import runner
+from yolothreads.headless import notebooks
 from yolothreads.lessons import VERDICT_MIME
 
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -43,39 +43,41 @@ def lessons(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["1", "01", "01_go_on", "01_go_on.ipynb", "notebooks/01_go_on.ipynb"])
 def test_a_notebook_is_found_by_number_name_and_file(lessons: Path, name: str) -> None:
-    assert [p.stem for p in runner.find([name], lessons)] == ["01_go_on"]
+    assert [p.stem for p in notebooks.find([name], lessons)] == ["01_go_on"]
 
 
 def test_without_names_all_lessons_are_found_in_order(lessons: Path) -> None:
     (lessons / "scratch.ipynb").write_text("{}")
-    assert [p.stem for p in runner.find((), lessons)] == ["00_start", "01_go_on"]
+    assert [p.stem for p in notebooks.find((), lessons)] == ["00_start", "01_go_on"]
 
 
 def test_a_name_given_twice_runs_once(lessons: Path) -> None:
-    assert len(runner.find(["0", "00_start"], lessons)) == 1
+    assert len(notebooks.find(["0", "00_start"], lessons)) == 1
 
 
 def test_any_notebook_can_be_named_by_its_path(lessons: Path, tmp_path: Path) -> None:
     mine = write(tmp_path, "mine")
-    assert runner.find([str(mine)], lessons) == [mine]
+    assert notebooks.find([str(mine)], lessons) == [mine]
 
 
 def test_an_unknown_notebook_is_an_error_that_names_those_there_are(lessons: Path) -> None:
-    with pytest.raises(NotebookError, match='"7"; those there are: 00_start, 01_go_on'):
-        runner.find(["7"], lessons)
+    with pytest.raises(NotebookError, match='"7"; choose one of these: 00_start, 01_go_on'):
+        notebooks.find(["7"], lessons)
 
 
 def test_no_notebooks_at_all_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(NotebookError, match="no notebooks"):
-        runner.find((), tmp_path)
-    with pytest.raises(NotebookError, match="No notebooks"):
-        runner.run([], out=tmp_path)
+        notebooks.find((), tmp_path)
+    with pytest.raises(NotebookError, match="no notebooks to run"):
+        notebooks.run([], out=tmp_path)
 
 
 def test_an_unknown_parameter_is_an_error_before_anything_runs(lessons: Path, tmp_path: Path) -> None:
-    notebooks = [*runner.find((), lessons), write(lessons, "02_more", parameters="workers = 2\nspeed = 3")]
-    with pytest.raises(NotebookError, match=r'"00_start\.ipynb" has no parameter "speed"; those it has: workers'):
-        runner.run(notebooks, {"speed": 1}, tmp_path / "out")
+    sources = [*notebooks.find((), lessons), write(lessons, "02_more", parameters="workers = 2\nspeed = 3")]
+    with pytest.raises(
+        NotebookError, match=r'"00_start\.ipynb" has no parameter "speed"; choose one of these: workers'
+    ):
+        notebooks.run(sources, {"speed": 1}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -83,45 +85,64 @@ def test_a_file_that_is_no_notebook_is_an_error(tmp_path: Path) -> None:
     broken = tmp_path / "00_broken.ipynb"
     broken.write_text("this is no JSON")
     with pytest.raises(NotebookError, match="cannot be read"):
-        runner.run([broken], out=tmp_path / "out")
+        notebooks.run([broken], out=tmp_path / "out")
 
 
 def test_two_notebooks_of_one_name_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(NotebookError, match="same name"):
-        runner.run([write(tmp_path / "a", "00_x"), write(tmp_path / "b", "00_x")], out=tmp_path / "out")
+        notebooks.run([write(tmp_path / "a", "00_x"), write(tmp_path / "b", "00_x")], out=tmp_path / "out")
 
 
 def test_a_timeout_of_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="timeout_s=0"):
-        runner.run([write(tmp_path, "00_x")], timeout_s=0)
+        notebooks.run([write(tmp_path, "00_x")], timeout_s=0)
 
 
-def test_a_failure_is_told_in_one_sentence_and_the_others_run(tmp_path: Path) -> None:
+def test_a_failure_is_one_sentence_and_the_others_run(tmp_path: Path) -> None:
     bad = write(tmp_path / "in {braces}", "00_bad", "raise ValueError('no such thing\\nand more')")
     good = write(tmp_path / "in {braces}", "01_good", SHOW_VERDICT, "assert workers == 5", "import os; os.getcwd()")
-    told: list[str] = []
-    runs = runner.run([bad, good], {"workers": 5}, tmp_path / "out", on_done=lambda r: told.append(r.notebook))
+    ended: list[str] = []
+    runs = notebooks.run([bad, good], {"workers": 5}, tmp_path / "out", on_done=lambda r: ended.append(r.notebook))
     assert [r.ok for r in runs] == [False, True]
     assert runs[0].error == "Cell [3] raised ValueError: no such thing"
     assert runs[1].error == ""
     assert runs[1].verdicts == (VERDICT,)
-    assert told == ["00_bad", "01_good"]
+    assert ended == ["00_bad", "01_good"]
     executed = nbformat.read(tmp_path / "out" / "01_good.ipynb", as_version=4)
     assert executed.cells[-1].outputs[0].data["text/plain"] == repr(str(good.parent))
 
 
 def test_a_notebook_that_takes_too_long_has_failed(tmp_path: Path) -> None:
     slow = write(tmp_path, "00_slow", "import threading; threading.Event().wait(60)")
-    (run,) = runner.run([slow], out=tmp_path / "out", timeout_s=3)
+    (run,) = notebooks.run([slow], out=tmp_path / "out", timeout_s=3)
     assert not run.ok
     assert "longer than 3 s" in run.error
     assert run.seconds < 30
 
 
 def test_a_kernel_that_dies_is_a_failure(tmp_path: Path) -> None:
-    (run,) = runner.run([write(tmp_path, "00_dies", "import os; os._exit(3)")], out=tmp_path / "out")
+    (run,) = notebooks.run([write(tmp_path, "00_dies", "import os; os._exit(3)")], out=tmp_path / "out")
     assert not run.ok
     assert "DeadKernelError" in run.error
+    assert run.error.endswith(f"is in {tmp_path / 'out' / '00_dies.log'})")
+
+
+def test_each_cell_is_announced_when_it_starts(tmp_path: Path) -> None:
+    source = write(tmp_path, "00_x", "1", "2")
+    cells: list[tuple[str, int]] = []
+    notebooks.run([source], out=tmp_path / "out", on_cell=lambda path, index: cells.append((path.stem, index)))
+    assert cells == [("00_x", 0), ("00_x", 1), ("00_x", 2)]
+
+
+def test_a_child_process_of_a_kernel_does_not_print_on_the_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # with it a kernel does not copy what its children print
+    child = "import subprocess, sys; subprocess.run([sys.executable, '-c', '1 / 0'])"
+    (run,) = notebooks.run([write(tmp_path, "00_x", child)], out=tmp_path / "out")
+    assert run.ok
+    assert "ZeroDivisionError" not in "".join(capfd.readouterr())
+    assert not (tmp_path / "out" / "00_x.log").exists()
 
 
 def test_a_full_disk_is_an_error_that_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,14 +152,14 @@ def test_a_full_disk_is_an_error_that_names_the_file(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(papermill, "execute_notebook", full)
     with pytest.raises(OutputError, match=r'out/00_x.ipynb" could not be written \(No space left on device\)'):
-        runner.run([write(tmp_path, "00_x")], out=tmp_path / "out")
+        notebooks.run([write(tmp_path, "00_x")], out=tmp_path / "out")
     assert not (tmp_path / "out" / "00_x.ipynb").exists()
 
 
 def test_an_output_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="could not be written"):
-        runner.run([write(tmp_path, "00_x")], out=tmp_path / "file" / "out")
+        notebooks.run([write(tmp_path, "00_x")], out=tmp_path / "file" / "out")
 
 
 def test_two_runs_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
