@@ -186,6 +186,10 @@ class Notebook:
         assert self.finished(timeout_s), f"Run All took more than {timeout_s} s"
         return self.answer()
 
+    def save(self) -> None:
+        """Have JupyterLab save the notebook, and wait until it has."""
+        self.page.evaluate("() => jupyterapp.commands.execute('docmanager:save')")
+
     def cell_errors(self) -> list[str]:
         """A line for every error output of any cell."""
         outputs = f"Array.from({_PANEL}.content.model.cells).flatMap(c => c.toJSON().outputs ?? [])"

@@ -63,6 +63,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(place.glob("*.html"))
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(240)
 def test_a_lesson_that_papermill_ran_with_other_settings_is_as_clean(chromium: Browser, tmp_path: Path) -> None:
     words = ["run", "00", "--quick", "-p", "workers", "3", "--out", str(tmp_path), "--report", str(tmp_path / "report")]
