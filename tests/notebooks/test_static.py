@@ -1,7 +1,9 @@
 """What can be said of the notebooks without running them: shape, tags, links, alt text, stored outputs."""
 
 import ast
+import io
 import re
+import tokenize
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -100,6 +102,28 @@ def test_outputs_are_stored_where_they_are_compared_and_stripped_elsewhere(noteb
     others = [cell for cell in cells(notebook, "code") if COMPARED not in tags(cell)]
     assert all(not cell.outputs and cell.execution_count is None for cell in others)
     assert "widgets" not in notebook.metadata
+
+
+def test_it_imports_the_kit_from_its_public_modules_only(notebook):
+    names = {
+        node.module if isinstance(node, ast.ImportFrom) else alias.name
+        for cell in cells(notebook, "code")
+        for node in ast.walk(ast.parse(cell.source))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    kit = {name for name in names if name.split(".")[0] == "yolothreads"}
+    assert kit <= {"yolothreads", "yolothreads.lessons", "yolothreads.races"}
+
+
+def test_its_code_cells_hold_no_sentence_for_the_reader(notebook):
+    for cell in cells(notebook, "code"):
+        texts = [n.value for n in ast.walk(ast.parse(cell.source)) if isinstance(n, ast.Constant)]
+        sentences = [text for text in texts if isinstance(text, str) and len(text.split()) > 2]
+        comments = [
+            t.string for t in tokenize.generate_tokens(io.StringIO(cell.source).readline) if t.type == tokenize.COMMENT
+        ]
+        assert [*sentences, *comments] == []
 
 
 def test_its_code_cells_are_short(notebook):
