@@ -74,7 +74,7 @@ def timeline(spans: Iterable[Span], title: str = "What each thread does, and whe
     axes.set_xlim(0, end - zero)
     axes.set_xlabel("time (s)")
     _explain_stages(axes, stages)
-    alt = f"{title}: timeline of {len(threads)} threads over {end - zero:.2f} s with the stages {', '.join(stages)}."
+    alt = f"{title}: timeline over {end - zero:.2f} s; rows: {len(threads)}; stages: {', '.join(stages)}."
     return Figure(_png(canvas), alt, _timeline_text(spans))
 
 
@@ -211,7 +211,7 @@ def detections(results: Sequence[Results], titles: Sequence[str], title: str = "
 
 def _counts(result: Results) -> str:
     names = [result.names[int(c)] for c in result.boxes.cls]
-    return ", ".join(f"{names.count(n)} {n}" for n in dict.fromkeys(names)) or "nothing"
+    return ", ".join(f"{n} {names.count(n)}" for n in dict.fromkeys(names)) or "nothing"
 
 
 def gallery(images: Sequence[NDArray[Any]], titles: Sequence[str], title: str, text: str) -> Figure:

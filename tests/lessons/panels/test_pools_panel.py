@@ -138,7 +138,7 @@ def test_without_a_front_end_it_shows_a_sentence_a_table_and_pictures(panel: Pan
     assert "LockedModel, workers: 2, different settings in each thread: 6 of 6 images" in sentence
     assert len(table.rows) == 1
     assert timeline.alt.startswith("No thread was seen at work")
-    assert "returned: 1 disc" in wrong.text
+    assert "returned: disc 1" in wrong.text
 
 
 def test_with_a_front_end_figures_are_folded_below_the_panel(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
