@@ -13,7 +13,7 @@ PIP_ARGS ?=
 ARGS ?=
 INSTALLED := .venv/.installed
 RUN := .venv/bin/python -m
-PYTEST := $(RUN) pytest -n 2 --dist loadgroup --no-loadscope-reorder
+PYTEST := $(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Without this, ultralytics installs packages by itself while a lesson runs.
 export YOLO_AUTOINSTALL ?= false

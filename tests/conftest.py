@@ -6,6 +6,7 @@ os.environ["YOLO_OFFLINE"] = "true"
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ import ultralytics
 from cpu_seconds import CpuSeconds
 from deadlines import scaled
 from fakes import REMOTE, FakeModels, launch_here
+from xdist.scheduler import LoadFileScheduling
 
 LONG = ("browser", "pools", "test_hazards.py")  # these start first, so that no worker has to wait for the other
 
@@ -21,19 +23,30 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(CpuSeconds())
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Scale every time limit, and keep the tests of one file, or of the browser, in one worker of pytest-xdist.
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Scale the time limit of a test."""
+    marker = item.get_closest_marker("timeout")
+    limit = float(marker.args[0] if marker else item.config.getini("timeout"))
+    item.add_marker(pytest.mark.timeout(scaled(limit)), append=False)
 
-    Other tests that must not run at the same time, in whatever file, carry the mark `xdist_group` with one name.
+
+class ByFile(LoadFileScheduling):
+    """Keeps the tests of one file in one worker, and all tests in the browser: they share one JupyterLab.
+
+    (The marks of `--dist loadgroup` have no effect in pytest-xdist 3.8 with pytest 9.2.)
     """
-    for item in items:
-        marker = item.get_closest_marker("timeout")
-        limit = float(marker.args[0] if marker else item.config.getini("timeout"))
-        item.add_marker(pytest.mark.timeout(scaled(limit)), append=False)
-        if not item.get_closest_marker("xdist_group"):
-            own = "browser" if "browser" in item.path.parts else item.path.stem
-            item.add_marker(pytest.mark.xdist_group(own))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "browser" if "/browser/" in nodeid else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long files, so that at the end no worker waits for the other."""
     items.sort(key=lambda item: not any(part in LONG for part in item.path.parts))
 
 
