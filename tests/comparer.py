@@ -2,7 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from pathlib import Path
 
+import nbformat
 from nbformat import NotebookNode
 
 COMPARED = "nbval-check-output"
@@ -11,6 +13,15 @@ PASSED_OVER = {
     "metadata", "traceback", "prompt_number", "output_type", "name", "execution_count", "data",
     "application/vnd.jupyter.widget-view+json", "image/png", "image/jpeg",
 }  # fmt: skip
+
+
+def strip_outputs(file: Path) -> None:
+    """Remove the outputs from a notebook's file, so that those it has later come from its execution."""
+    notebook = nbformat.read(file, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    nbformat.write(notebook, file)
 
 
 def differences(executed: NotebookNode, stored: NotebookNode) -> list[str]:

@@ -8,6 +8,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from deadlines import scaled
 
 import yolothreads
 
@@ -100,16 +101,18 @@ def test_no_file_is_longer_than_600_lines() -> None:
 
 def test_importing_is_quick_and_loads_nothing_heavy() -> None:
     code = (
-        "import sys, time; t = time.perf_counter(); import yolothreads; print(time.perf_counter() - t); "
+        "import sys, time; t = time.process_time(); import yolothreads; print(time.process_time() - t); "
         "print(*{m.split('.')[0] for m in sys.modules})"
     )
     times = []
-    for _ in range(3):  # the quickest counts: another program may have had the processor
-        took, modules = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=50).splitlines()
+    for _ in range(3):  # the quickest counts; CPU seconds, because other programs may use the processor as well
+        took, modules = subprocess.check_output(
+            [sys.executable, "-c", code], text=True, timeout=scaled(100)
+        ).splitlines()
         times.append(float(took))
     heavy = {"torch", "torchvision", "ultralytics", "numpy", "cv2", "matplotlib", "pandas", "IPython", "papermill"}
     assert heavy & set(modules.split()) == set()
-    assert min(times) < 0.2
+    assert min(times) < scaled(0.2)
 
 
 def test_importing_starts_no_thread_and_changes_no_environment() -> None:
@@ -117,7 +120,10 @@ def test_importing_starts_no_thread_and_changes_no_environment() -> None:
         "import os, threading; was = dict(os.environ); import yolothreads; "
         "print(threading.active_count(), dict(os.environ) == was)"
     )
-    assert subprocess.check_output([sys.executable, "-c", code], text=True, timeout=50).split() == ["1", "True"]
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, timeout=scaled(100)).split() == [
+        "1",
+        "True",
+    ]
 
 
 def test_each_public_name_can_be_had() -> None:

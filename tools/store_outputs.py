@@ -1,9 +1,9 @@
-"""Run lessons and keep the outputs of the cells that are compared; strip all other outputs.
+"""Executes lessons and stores the outputs of the cells that tests compare; strips all other outputs.
 
     python tools/store_outputs.py [NOTEBOOK...]     # all of notebooks/ by default
 
-A cell is compared by `pytest --nbval-lax` if it is tagged `nbval-check-output` and has a stored output. Look at the
-difference before you commit it: a stored verdict is what every later run is held to.
+The tests compare the cells that are tagged `nbval-check-output`. Read the difference before you commit it, because
+every later run is compared with the stored outputs.
 """
 
 import argparse
@@ -17,7 +17,7 @@ COMPARED = "nbval-check-output"
 
 
 def store(path: Path) -> None:
-    """Execute one notebook in its folder and write it back with the compared outputs alone."""
+    """Execute one notebook in its folder and write it back with the outputs of the compared cells only."""
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": path.parent}}).execute()
     for cell in notebook.cells:

@@ -1,4 +1,4 @@
-"""A browser that is installed already, and a JupyterLab for it."""
+"""An installed browser, and a JupyterLab for it."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ WINDOWS = ("Google/Chrome/Application/chrome.exe", "Chromium/Application/chrome.
 
 
 def installed() -> str | None:
-    """The path of a Chromium or Chrome; nothing is downloaded."""
+    """Return the path of an installed Chromium or Chrome, or None; nothing is downloaded."""
     roots = [os.environ[v] for v in ("PROGRAMFILES", "PROGRAMFILES(X86)", "LOCALAPPDATA") if v in os.environ]
     places = [Path(home, "Applications", app) for home in ("/", Path.home()) for app in MAC]
     places += [Path(root, app) for root in roots for app in WINDOWS]
@@ -25,7 +25,7 @@ def installed() -> str | None:
 
 
 def browser_needed() -> bool:
-    """Whether the tests must fail, instead of being skipped, where there is no browser."""
+    """Return whether the tests fail where there is no browser, instead of being skipped."""
     return os.environ.get("YOLOTHREADS_NEED_BROWSER", "0") not in ("", "0")
 
 

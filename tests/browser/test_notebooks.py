@@ -17,7 +17,7 @@ import cv2
 import nbformat
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from comparer import differences
+from comparer import differences, strip_outputs
 from deadlines import scaled
 from nbclient import NotebookClient
 from nbformat import NotebookNode
@@ -35,7 +35,6 @@ BUILD = Path(__file__).parents[2] / "build"
 PATHS = {path.stem: path for path in notebooks.find()}
 AT_ONCE = 2
 LIMIT_S = scaled(400)  # for one notebook, from Run All to its end
-RUNS = "test_it_runs_to_its_end_without_an_error_or_a_request_to_outside"
 every_notebook = pytest.mark.parametrize("name", PATHS)
 
 
@@ -78,6 +77,7 @@ class InJupyterLab:
 
     def _start(self, name: str) -> None:
         try:
+            strip_outputs(self._lab.notebooks / f"{name}.ipynb")  # a cell that does not run must not look as if it had
             self._running[name] = self._lab.open(name), monotonic()
             self._running[name][0].start_all()
         except Exception as error:  # it belongs to the tests of this notebook, and another one may be waiting here
@@ -124,10 +124,13 @@ class ByNbclient:
         return self._done[name]
 
 
-def chosen(request: pytest.FixtureRequest, test: str) -> list[str]:
-    """The notebooks for which a test of this module runs in this session, in their order."""
+def chosen(request: pytest.FixtureRequest) -> list[str]:
+    """Return the notebooks that the tests of this session need from the fixture that asks, in their order."""
     mine = [item for item in request.session.items if item.getparent(pytest.Module) is request.node]
-    return [item.callspec.params["name"] for item in mine if getattr(item, "originalname", "") == test]
+    mine = [item for item in mine if request.fixturename in item.fixturenames]
+    if any(not hasattr(item, "callspec") for item in mine):  # such a test needs all of them
+        return list(PATHS)
+    return list(dict.fromkeys(item.callspec.params["name"] for item in mine))
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +138,7 @@ def series(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if installed() is None and not browser_needed():
         yield ByNbclient(tmp_path_factory.mktemp("executed"))
         return
-    running = InJupyterLab(request.getfixturevalue("lab"), chosen(request, RUNS))
+    running = InJupyterLab(request.getfixturevalue("lab"), chosen(request))
     yield running
     running.end()
 
@@ -175,9 +178,6 @@ def test_the_report_of_these_runs_opens_from_disk_and_names_every_verdict(series
     assert all(url.startswith(("file:", "data:")) for url in asked)
 
 
-OTHER = "test_it_also_runs_with_other_settings"
-
-
 @pytest.fixture(scope="module")
 def other_settings(
     lab: Lab, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
@@ -194,7 +194,7 @@ def other_settings(
         "images": str(own),
         "quick": True,
     }
-    names = chosen(request, OTHER)
+    names = chosen(request)
     for name in names:
         notebook = nbformat.read(PATHS[name], as_version=4)
         (cell,) = (c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))

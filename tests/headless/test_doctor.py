@@ -1,4 +1,4 @@
-"""The check-up of a machine: a row a thing, and a remedy where something is wrong."""
+"""The check-up of a machine: one row per item, and a remedy for each problem."""
 
 import importlib
 import shutil

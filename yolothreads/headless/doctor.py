@@ -1,4 +1,4 @@
-"""What this machine has, what is wrong with it, and what to do about that."""
+"""Checks whether a machine has what the lessons need, and says what to do where it does not."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from yolothreads.tables import Table
 
 OK = "ok"
 _REINSTALL = 'run `make install`, or `python -m pip install -c constraints.txt -e ".[test]"`'
-_MEMORY_GB = 2.0  # a rough guess: two models, torch and a kernel take about half of it
-_DISK_GB = 1.0  # unmeasured: executed notebooks and downloaded weights take far less
+_MEMORY_GB = 2.0  # an estimate: two models, torch and a kernel need about half of this
+_DISK_GB = 1.0  # an estimate: executed notebooks and downloaded weights need far less
 
 Finding = tuple[str, str]
 
 
 def checkup() -> Table:
-    """Look at everything that the lessons need.
+    """Check everything that the lessons need.
 
     Returns:
-        A table with a row a thing: what it is, what was found, and "ok" or "problem: " with what to do.
+        A table with one row per item: its name, what was found, and "ok" or "problem: " with a remedy.
     """
-    looks: list[tuple[str, Callable[[], Finding]]] = [
+    checks: list[tuple[str, Callable[[], Finding]]] = [
         ("Python", _python),
         *((name, lambda name=name: _package(name)) for name in ("torch", "torchvision", "ultralytics")),
         ("devices", lambda: (", ".join(devices.devices()), OK)),
@@ -37,18 +37,18 @@ def checkup() -> Table:
         ("JupyterLab", lambda: _package("jupyterlab")),
         ("free disk", _disk),
     ]
-    return Table(("thing", "found", "state"), [(thing, *_safely(look)) for thing, look in looks])
+    return Table(("thing", "found", "state"), [(thing, *_finding_of(check)) for thing, check in checks])
 
 
 def problems(table: Table) -> int:
-    """How many rows of a `checkup` are not "ok"."""
+    """Return the number of rows of a `checkup` that are not "ok"."""
     return sum(row["state"] != OK for row in table.to_dicts())
 
 
-def _safely(look: Callable[[], Finding]) -> Finding:
-    """A look that breaks down is a finding of its own: the rest of the table must still be seen."""
+def _finding_of(check: Callable[[], Finding]) -> Finding:
+    """Run one check. If it raises an error, that error is the finding, and the other checks still run."""
     try:
-        return look()
+        return check()
     except YoloThreadsError as error:
         return "not usable", f"problem: {error}"
     except Exception as error:
@@ -61,7 +61,7 @@ def _python() -> Finding:
 
 
 def _package(name: str) -> Finding:
-    """A version alone says little: a torchvision made for another torch is there, and fails to import."""
+    """Import a package and return its version: a torchvision built for another torch is present but fails to import."""
     importlib.import_module(name)
     return metadata.version(name), OK
 
@@ -72,7 +72,7 @@ def _memory() -> Finding:
     memory = psutil.virtual_memory()
     found = f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free"
     enough = memory.available >= _MEMORY_GB * 1e9
-    return found, OK if enough else f"problem: close something; lessons want {_MEMORY_GB:g} GB"
+    return found, OK if enough else f"problem: close other programs; the lessons need {_MEMORY_GB:g} GB of free memory"
 
 
 def _bundled() -> Finding:
@@ -83,4 +83,7 @@ def _bundled() -> Finding:
 
 def _disk() -> Finding:
     free = shutil.disk_usage(".").free
-    return f"{free / 1e9:.1f} GB", OK if free >= _DISK_GB * 1e9 else f"problem: make room, {_DISK_GB:g} GB or more"
+    return (
+        f"{free / 1e9:.1f} GB",
+        OK if free >= _DISK_GB * 1e9 else f"problem: make room on this disk; the lessons need {_DISK_GB:g} GB",
+    )
