@@ -30,14 +30,18 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     item.add_marker(pytest.mark.timeout(scaled(limit)), append=False)
 
 
+TOGETHER = {"/browser/": "JupyterLab", "/test_cluster.py": "Ray", "/test_ray_actors.py": "Ray"}
+
+
 class ByFile(LoadFileScheduling):
-    """Keeps the tests of one file in one worker, and all tests in the browser: they share one JupyterLab.
+    """Keeps the tests of one file in one worker, and also all tests that share one JupyterLab or one Ray cluster.
 
     (The marks of `--dist loadgroup` have no effect in pytest-xdist 3.8 with pytest 9.2.)
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "browser" if "/browser/" in nodeid else super()._split_scope(nodeid)
+        file = super()._split_scope(nodeid)
+        return next((name for part, name in TOGETHER.items() if part in file), file)
 
 
 @pytest.hookimpl(optionalhook=True)

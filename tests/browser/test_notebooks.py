@@ -172,7 +172,7 @@ def test_the_report_of_these_runs_opens_from_disk_and_names_every_verdict(series
     text = page.inner_text("main")
     assert all(f"{v['word']}" in text for run in runs for v in run.verdicts)
     page.goto((index.parent / "00_start_here.html").as_uri())
-    assert page.get_by_role("img").count() >= 2  # the detected objects, and what the panel leaves
+    assert page.get_by_role("img").count() >= 1  # the detected objects; a live panel leaves nothing behind
     assert [v["id"] for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")] == []
     page.close()
     assert all(url.startswith(("file:", "data:")) for url in asked)
