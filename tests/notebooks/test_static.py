@@ -10,6 +10,7 @@ from statistics import median
 
 import nbformat
 import pytest
+from comparer import COMPARED
 
 from yolothreads.lessons import CLAIMS
 from yolothreads.lessons.exercises import NOT_STARTED, get
@@ -17,7 +18,6 @@ from yolothreads.lessons.exercises import NOT_STARTED, get
 FOLDER = Path(__file__).parents[2] / "notebooks"
 PATHS = sorted(FOLDER.glob("*.ipynb"))
 PARAMETERS = ["device", "weights", "workers", "images", "quick"]
-COMPARED = "nbval-check-output"
 
 
 def test_there_are_notebooks_and_each_is_numbered():

@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
-from yolothreads.devices import memory_errors_named
+from yolothreads.devices import memory_errors_named, torch_threads_kept
 from yolothreads.errors import PoolClosedError
 from yolothreads.pools.base import Pool
 from yolothreads.pools.models import Image, Predict, load, read_image, replica
@@ -61,11 +61,8 @@ class ThreadPool(Pool):
         # The executor starts a thread per task only while none is idle: the barrier keeps each busy until all run.
         everyone = threading.Barrier(self.workers + 1)
         try:
-            try:
+            with torch_threads_kept():  # setting up a model changes the count in this thread, which is the caller's
                 self._prepare()
-            finally:
-                # Setting up a model has changed torch's thread count in this thread, which is the caller's.
-                torch.set_num_threads(self._torch_threads)
             started = [self._executor.submit(self._start_thread, everyone, i) for i in range(self.workers)]
             everyone.wait(_START_S)
             for worker in started:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from yolothreads.races.scheduler import Execution
 from yolothreads.races.session import Session
 
 
-class Search:
+class Search(ABC):
     """Base class of the strategies: keeps the trials, and the reason why the search ended early."""
 
     def __init__(self, session: Session):
@@ -36,12 +37,13 @@ class Search:
             self.ended_by = "interrupted"
         self._report()
 
+    @abstractmethod
     def _search(self) -> None:
-        raise NotImplementedError
+        """Run schedules until nothing is left to run, or the search is out of time."""
 
+    @abstractmethod
     def _report(self) -> None:
         """Set `bound` and the other fields about the whole search."""
-        raise NotImplementedError
 
     def _is_out_of_time(self) -> bool:
         if time.perf_counter() > self.until:
