@@ -2,27 +2,9 @@
 
 from yolothreads.errors import ArgumentError
 from yolothreads.lessons.exercises import basics, queues, remote, sharing
-from yolothreads.lessons.exercises.exercise import (
-    CORRECT,
-    NOT_STARTED,
-    NOT_YET,
-    Answer,
-    CheckFailed,
-    Exercise,
-    Folded,
-)
+from yolothreads.lessons.exercises.exercise import CORRECT, NOT_STARTED, NOT_YET, Answer, CheckFailed, Exercise, Folded
 
-__all__ = [
-    "CORRECT",
-    "EXERCISES",
-    "NOT_STARTED",
-    "NOT_YET",
-    "Answer",
-    "CheckFailed",
-    "Exercise",
-    "Folded",
-    "get",
-]
+__all__ = ["CORRECT", "EXERCISES", "NOT_STARTED", "NOT_YET", "Answer", "CheckFailed", "Exercise", "Folded", "get"]
 
 _CHECKERS = (
     basics.check_count_objects,
