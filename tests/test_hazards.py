@@ -26,7 +26,7 @@ from yolothreads.hazards import (
     Hazard,
     Matrix,
     Try,
-    fixtures,
+    attempts,
     sharing,
     surroundings,
 )
@@ -82,6 +82,10 @@ def test_every_entry_is_complete(hazard: Hazard) -> None:
     assert hazard.status in ("seen", "seen in part", "read")
 
 
+def test_no_pool_follows_objects_so_no_tracker_can_be_mixed_in_one() -> None:
+    assert not any(hasattr(pool, "track") for pool in POOLS)
+
+
 @pytest.mark.parametrize("name", QUICK)
 def test_forced_it_comes_on_this_version(name: str) -> None:
     evidence = CATALOGUE[name].forced()
@@ -93,8 +97,8 @@ def test_a_schedule_that_leaked_arguments_leaks_them_again() -> None:
     evidence = CATALOGUE["argument-leak"].forced()
     assert evidence.reproduced, evidence
     bodies = [lambda m, ask=ask: m.predict(ask[0], **ask[1])[0] for ask in sharing._asks()]
-    with fixtures.quiet_ultralytics():
-        model = fixtures.warm_model()
+    with attempts.quiet_ultralytics():
+        model = attempts.warm_model()
         again = replay(evidence.schedule, *bodies, setup=lambda: model, watch=[Model.predict])
     assert again.kind == WRONG
 
