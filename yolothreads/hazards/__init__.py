@@ -36,7 +36,7 @@ __all__ = [
 ]  # fmt: skip
 
 _WIDTH = 14  # of a cell, as text: "not reproduced" fits
-_ALL = tuple(pool.__name__ for pool in POOLS)
+_SHARED, _ALL = ("SharedModel",), tuple(pool.__name__ for pool in POOLS)
 _TEXTS = tomllib.loads(Path(__file__).with_name("catalogue.toml").read_text(encoding="utf-8"))
 
 
@@ -101,36 +101,35 @@ class Hazard:
         return nullcontext() if self.in_child else quiet_ultralytics()
 
 
-def _hazard(
-    name: str,
-    force: Callable[[], Evidence] | None = None,
-    meet: Callable[[type[Pool], float], Try] | None = None,
-    chance: Callable[[int], Rate] | None = None,
-    **more: Any,
-) -> Hazard:
-    return Hazard(name, force=force, meet=meet, chance=chance, **_TEXTS[name], **more)
+def _hazard(name: str, **more: Any) -> Hazard:
+    return Hazard(name, **_TEXTS[name], **more)
 
 
 _ENTRIES = (
-    _hazard("argument-leak", sharing.force_leak, sharing.leak_in, sharing.natural_leak, touches=("SharedModel",)),
-    _hazard("first-call", sharing.force_first, sharing.first_in, sharing.natural_first),
-    _hazard("setup-keys", sharing.force_setup, sharing.setup_in),
-    _hazard("anchor-cache", sharing.force_anchors, sharing.anchors_in, sharing.natural_anchors),
-    _hazard("stream-holds-lock", sharing.force_stream, sharing.stream_in),
-    _hazard("lock-scope", sharing.force_scope, sharing.scope_in),
-    _hazard("tracker-mix", sharing.force_trackers, sharing.trackers_in),
     _hazard(
-        "run-directory", surroundings.force_directory, surroundings.directory_in, surroundings.natural_directory,
+        "argument-leak", force=sharing.force_leak, meet=sharing.leak_in, chance=sharing.natural_leak, touches=_SHARED
+    ),
+    _hazard("first-call", force=sharing.force_first, meet=sharing.first_in, chance=sharing.natural_first),
+    _hazard("setup-keys", force=sharing.force_setup, meet=sharing.setup_in),
+    _hazard("anchor-cache", force=sharing.force_anchors, meet=sharing.anchors_in, chance=sharing.natural_anchors),
+    _hazard("stream-holds-lock", force=sharing.force_stream, meet=sharing.stream_in),
+    _hazard("lock-scope", force=sharing.force_scope, meet=sharing.scope_in),
+    _hazard("tracker-mix", force=sharing.force_trackers, meet=sharing.trackers_in),
+    _hazard(
+        "run-directory",
+        force=surroundings.force_directory,
+        meet=surroundings.directory_in,
+        chance=surroundings.natural_directory,
         touches=_ALL,
     ),
-    _hazard("fork", surroundings.force_fork, surroundings.fork_in, touches=_ALL, in_child=True),
-    _hazard("thread-count", surroundings.force_threads, surroundings.threads_in),
-    _hazard("nms-clock", surroundings.force_clock, surroundings.clock_in),
-    _hazard("aliasing", sharing.force_aliases, sharing.aliases_in),
-    _hazard("shutdown", surroundings.force_shutdown, surroundings.shutdown_in, in_child=True),
-    _hazard("prompts", touches=("SharedModel",)),
-    _hazard("cuda-default-stream", touches=("SharedModel", "ModelsBuiltOutside")),
-)  # fmt: skip
+    _hazard("fork", force=surroundings.force_fork, meet=surroundings.fork_in, touches=_ALL, in_child=True),
+    _hazard("thread-count", force=surroundings.force_threads, meet=surroundings.threads_in),
+    _hazard("nms-clock", force=surroundings.force_clock, meet=surroundings.clock_in),
+    _hazard("aliasing", force=sharing.force_aliases, meet=sharing.aliases_in),
+    _hazard("shutdown", force=surroundings.force_shutdown, meet=surroundings.shutdown_in, in_child=True),
+    _hazard("prompts", touches=_SHARED),
+    _hazard("cuda-default-stream", touches=(*_SHARED, "ModelsBuiltOutside")),
+)
 CATALOGUE: Mapping[str, Hazard] = MappingProxyType({hazard.id: hazard for hazard in _ENTRIES})
 """Every hazard known, by id, in the order in which people meet them."""
 

@@ -226,7 +226,6 @@ def shutdown_in(pool: type[Pool], budget_s: float) -> Try:
 # --- in the child process ---
 
 ANSWER_S = 5.0  # a prediction takes 15 ms; a child that hangs never answers
-_HANGS = 3
 
 
 @quiet_ultralytics()
@@ -279,9 +278,8 @@ def _hangs_in_child(work: Callable[[], Any]) -> bool:
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
         thread.join(ANSWER_S)
-        os._exit(_HANGS if thread.is_alive() else 0)
-    _, status = os.waitpid(forked, 0)
-    return os.waitstatus_to_exitcode(status) != 0
+        os._exit(thread.is_alive())
+    return os.waitpid(forked, 0)[1] != 0
 
 
 @quiet_ultralytics()
