@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from yolothreads.arguments import not_negative
-from yolothreads.errors import DeadlineError, QueueFullError
+from yolothreads.errors import DeadlineError, QueueFullError, not_negative
 from yolothreads.lessons import figures
 from yolothreads.lessons.lesson import Lesson
 from yolothreads.lessons.panels import style

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolothreads.arguments import at_least_one
-from yolothreads.errors import ArgumentError
+from yolothreads.errors import ArgumentError, at_least_one
 from yolothreads.lessons.figures import Figure
 from yolothreads.lessons.texts import section
 from yolothreads.palette import BAD, BLUE, GOOD, GREY, ODD, ORANGE, WHITE
