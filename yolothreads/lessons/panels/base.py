@@ -11,17 +11,22 @@ from contextlib import contextmanager
 from enum import StrEnum, auto
 from html import escape
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
-from yolothreads.errors import PanelError
-from yolothreads.lessons.panels import style
+from IPython import get_ipython
+from IPython.display import Javascript, display
+from ipywidgets import HTML, BoundedIntText, Button, Checkbox, Dropdown, HBox, VBox, Widget
+
+from yolothreads.arguments import at_least_one
+from yolothreads.errors import ArgumentError, PanelError
+from yolothreads.lessons.figures import Figure
+from yolothreads.lessons.panels.drawings import SHEET
 from yolothreads.lessons.texts import section
+from yolothreads.palette import BAD
 from yolothreads.tables import Table
 
-if TYPE_CHECKING:
-    from ipywidgets import Widget
-
 T = TypeVar("T")
+W = TypeVar("W", bound=Widget)
 Tick = Callable[[], None]
 
 _REDRAW_S = 0.1  # between two redraws
@@ -164,26 +169,22 @@ class BasePanel(ABC, Generic[T]):
     Args:
         title: the purpose of the panel, in a few words.
         settings: the widgets that a run takes its settings from, in the order of the page.
-        pictures: the widgets that move, below the buttons.
+        pictures: further widgets, below the buttons and `live`, the HTML that moves.
     """
 
-    def __init__(self, title: str, settings: Mapping[str, Widget], pictures: Iterable[Widget]) -> None:
-        from ipywidgets import HTML, Button, HBox, VBox
-
+    def __init__(self, title: str, settings: Mapping[str, Widget], pictures: Iterable[Widget] = ()) -> None:
         self.title, self.settings = title, dict(settings)
         self.run_button = Button(description=_TEXTS["run"], button_style="primary", tooltip=_TEXTS["run_tooltip"])
         self.stop_button = Button(description=_TEXTS["stop"], tooltip=_TEXTS["stop_tooltip"])
-        self.run_button.on_click(lambda _: self._on_button(self.run))
-        self.stop_button.on_click(lambda _: self._on_button(self.stop))
-        self.status = style.html_widget("status")
-        for name, widget in {"run": self.run_button, "stop": self.stop_button, **self.settings}.items():
-            widget.add_class(f"yolothreads-{name.replace('_', '-')}")
-        rows = [HBox(list(self.settings.values())), HBox([self.run_button, self.stop_button, self.status])]
-        for row in rows:
-            row.add_class("yolothreads-row")
-        self.widget = VBox([HTML(style.SHEET), HTML(f"<strong>{escape(title)}</strong>"), *rows, *pictures])
-        self.widget.add_class("yolothreads-panel")
-        self.widget.add_class(f"yolothreads-panel-{type(self).__name__.lower()}")
+        self.run_button.on_click(lambda _: self._on_run())
+        self.stop_button.on_click(lambda _: self.stop())
+        self.status, self.live = named(HTML(), "status"), named(HTML(), "live")
+        fields = [named(widget, name) for name, widget in self.settings.items()]
+        buttons = [named(self.run_button, "run"), named(self.stop_button, "stop"), self.status]
+        head = [HTML(SHEET), HTML(f"<strong>{escape(title)}</strong>")]
+        rows = [named(HBox(row), "row") for row in (fields, buttons)]
+        kind = type(self).__name__.lower()
+        self.widget = named(VBox([*head, *rows, self.live, *pictures]), "panel", f"panel-{kind}")
         self.redraws_ms: deque[float] = deque(maxlen=_REDRAWS_KEPT)  # how long each of the last redraws took
         self.redraws_every_s = _REDRAW_S
         self._thread: threading.Thread | None = None
@@ -221,10 +222,8 @@ class BasePanel(ABC, Generic[T]):
         Raises:
             Exception: whatever the run raises, without a front end only; with one, the panel shows the error.
         """
-        from IPython.display import HTML, Javascript, display
-
         if not has_front_end():
-            display(style.RunOutput(self._outputs(self._run_here())))  # type: ignore[no-untyped-call]
+            display(RunOutput(self._outputs(self._run_here())))  # type: ignore[no-untyped-call]
             return
         _show_in_cell(self.close)
         display(self.widget)  # type: ignore[no-untyped-call]
@@ -239,11 +238,7 @@ class BasePanel(ABC, Generic[T]):
         """
         self._begin()
         self._thread = threading.Thread(target=self._run_in_background, name="panel")
-        try:
-            self._thread.start()
-        except BaseException:
-            self._end()
-            raise
+        self._thread.start()
 
     def stop(self, wait_s: float = 0.0) -> None:
         """End the run. It ends within half a second, unless it is opening a pool: that is closed as soon as it is open.
@@ -303,7 +298,8 @@ class BasePanel(ABC, Generic[T]):
         return {name: widget.value for name, widget in self.settings.items()}
 
     def _say(self, text: str, *, is_error: bool = False) -> None:
-        self.status.value = style.status(text, is_error=is_error)
+        mark = f'<span style="border-left:6px solid {BAD};padding-left:6px">' if is_error else "<span>"
+        self.status.value = f'{mark}<span role="status">{escape(text)}</span></span>'
 
     # How it works.
 
@@ -349,7 +345,7 @@ class BasePanel(ABC, Generic[T]):
             self.run_button.description = _TEXTS["run_again"]
             self._say(said, is_error=self._error is not None)
             if self._output_below is not None and self._outcome is not None:
-                self._output_below.update(style.RunOutput(self._outputs(self._outcome), fold_figures=True))
+                self._output_below.update(RunOutput(self._outputs(self._outcome), fold_figures=True))
         finally:
             self._end()
 
@@ -363,17 +359,87 @@ class BasePanel(ABC, Generic[T]):
             self._draw()
             self.redraws_ms.append(1000 * (perf_counter() - now))
 
-    def _on_button(self, act: Callable[[], None]) -> None:
-        """Do what a button asks for; show a refusal, since nobody would see an error raised here."""
+    def _on_run(self) -> None:
+        """Run, or show a refusal: nobody would see an error raised here."""
         try:
-            act()
+            self.run()
         except PanelError as error:
             self._say(str(error))
+
+
+class RunOutput:
+    """Output of a run in the notebook: things with `_repr_html_` and `str`, one below another, shown as one output.
+
+    Args:
+        parts: the things, in order; a string is a paragraph.
+        fold_figures: hide the figures until a reader opens them, because the panel above shows them already.
+    """
+
+    def __init__(self, parts: Iterable[Any], *, fold_figures: bool = False) -> None:
+        self.parts, self.fold_figures = list(parts), fold_figures
+
+    def _repr_html_(self) -> str:
+        plain, figures = "", ""
+        for part in self.parts:
+            if isinstance(part, Figure):
+                figures += part._repr_html_()
+            else:
+                plain += f"<p>{escape(part)}</p>" if isinstance(part, str) else part._repr_html_()
+        if self.fold_figures and figures:
+            figures = f"<details><summary>{_TEXTS['summary']}</summary>{figures}</details>"
+        return plain + figures
+
+    def __repr__(self) -> str:
+        return "\n".join(map(str, self.parts))
 
 
 def runs_table(headers: Sequence[str], rows: Sequence[Sequence[Any]], stamp: str) -> Table:
     """Return the table of a panel's runs, one row per run; without runs, its caption says so."""
     return Table(headers, rows, stamp if rows else _TEXTS["no_runs"])
+
+
+# Widgets.
+
+
+def named(widget: W, *names: str) -> W:
+    """Return the widget, which the style sheet and the tests find by the classes yolothreads-`name`."""
+    for name in names:
+        widget.add_class(f"yolothreads-{name.replace('_', '-')}")
+    return widget
+
+
+def number_field(name: str, value: int, most: int, label: str = "", least: int = 1) -> BoundedIntText:
+    """Return a field for a whole number.
+
+    Args:
+        name: the argument's name, for the error message.
+        value: what the field shows at first.
+        most: the largest number that can be entered.
+        label: the text beside the field; by default the name.
+        least: the smallest number that can be entered, 1 or more.
+
+    Raises:
+        ArgumentError: `value` is not a whole number from `least` to `most`.
+    """
+    if not least <= at_least_one(name, value) <= most:
+        raise ArgumentError(f"{name}={value!r} is out of range; give a whole number from {least} to {most}.")
+    return BoundedIntText(value=value, min=least, max=most, description=label or name)
+
+
+def choice(name: str, value: Any, known: Sequence[Any], label: str = "") -> Dropdown:
+    """Return a list to choose one of the known values from; the arguments are as for `number_field`.
+
+    Raises:
+        ArgumentError: `value` is none of them.
+    """
+    if value not in known:
+        raise ArgumentError(f"{name}={value!r} cannot be chosen; give one of: {', '.join(map(str, known))}.")
+    return Dropdown(options=known, value=value, description=label or name)
+
+
+def checkbox(value: bool, label: str) -> Checkbox:
+    """Return a box to tick."""
+    return Checkbox(value=value, description=label, indent=False)
 
 
 def _close(widget: Widget) -> None:
@@ -397,8 +463,6 @@ def has_front_end() -> bool:
 
 def _show_in_cell(close: Callable[[], None]) -> None:
     """Remember how to close what the running cell shows, and close what the same cell showed in its last run."""
-    from IPython import get_ipython
-
     request = _request()
     # The cell's id; or its source, where the front end does not send one.
     cell = str(request.get("metadata", {}).get("cellId") or request.get("content", {}).get("code", ""))
@@ -418,7 +482,5 @@ def _close_deleted(*_: object) -> None:
 
 def _request() -> dict[str, Any]:
     """Return the message that made this cell run; empty outside of Jupyter."""
-    from IPython import get_ipython
-
     get = getattr(get_ipython(), "get_parent", None)
     return dict(get() or {}) if get is not None else {}
