@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from yolothreads.arguments import at_least_one
 from yolothreads.bench import goals, plots
 from yolothreads.bench.contenders import (
     BareForward,
@@ -19,7 +18,7 @@ from yolothreads.bench.contenders import (
     ProcessExecutor,
     Setting,
 )
-from yolothreads.errors import ArgumentError, DeviceError, ExtraError
+from yolothreads.errors import ArgumentError, DeviceError, ExtraError, at_least_one
 from yolothreads.measure import Comparison, Contender, Spread, compare, stamp
 from yolothreads.memory import Memory, growth_while_mapping, memory_of
 from yolothreads.pools import (

@@ -11,22 +11,19 @@ from contextlib import contextmanager
 from enum import StrEnum, auto
 from html import escape
 from time import perf_counter
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from IPython import get_ipython
-from IPython.display import Javascript, display
-from ipywidgets import HTML, BoundedIntText, Button, Checkbox, Dropdown, HBox, VBox, Widget
-
-from yolothreads.arguments import at_least_one
-from yolothreads.errors import ArgumentError, PanelError
+from yolothreads.errors import ArgumentError, PanelError, at_least_one
 from yolothreads.lessons.figures import Figure
 from yolothreads.lessons.panels.drawings import SHEET
 from yolothreads.lessons.texts import section
 from yolothreads.palette import BAD
 from yolothreads.tables import Table
 
+if TYPE_CHECKING:
+    from ipywidgets import Widget
+
 T = TypeVar("T")
-W = TypeVar("W", bound=Widget)
 Tick = Callable[[], None]
 
 _REDRAW_S = 0.1  # between two redraws
@@ -174,17 +171,19 @@ class BasePanel(ABC, Generic[T]):
 
     def __init__(self, title: str, settings: Mapping[str, Widget], pictures: Iterable[Widget] = ()) -> None:
         self.title, self.settings = title, dict(settings)
-        self.run_button = Button(description=_TEXTS["run"], button_style="primary", tooltip=_TEXTS["run_tooltip"])
-        self.stop_button = Button(description=_TEXTS["stop"], tooltip=_TEXTS["stop_tooltip"])
+        self.run_button = make_widget("Button", "run", description=_TEXTS["run"], tooltip=_TEXTS["run_tooltip"])
+        self.run_button.button_style = "primary"
+        self.stop_button = make_widget("Button", "stop", description=_TEXTS["stop"], tooltip=_TEXTS["stop_tooltip"])
         self.run_button.on_click(lambda _: self._on_run())
         self.stop_button.on_click(lambda _: self.stop())
-        self.status, self.live = named(HTML(), "status"), named(HTML(), "live")
-        fields = [named(widget, name) for name, widget in self.settings.items()]
-        buttons = [named(self.run_button, "run"), named(self.stop_button, "stop"), self.status]
-        head = [HTML(SHEET), HTML(f"<strong>{escape(title)}</strong>")]
-        rows = [named(HBox(row), "row") for row in (fields, buttons)]
-        kind = type(self).__name__.lower()
-        self.widget = named(VBox([*head, *rows, self.live, *pictures]), "panel", f"panel-{kind}")
+        self.status, self.live = make_widget("HTML", "status"), make_widget("HTML", "live")
+        for name, widget in self.settings.items():
+            widget.add_class(_css_class(name))
+        head = make_widget("HTML", "head", value=f"{SHEET}<strong>{escape(title)}</strong>")
+        fields = make_widget("HBox", "row", children=list(self.settings.values()))
+        buttons = make_widget("HBox", "row", children=[self.run_button, self.stop_button, self.status])
+        self.widget = make_widget("VBox", "panel", children=[head, fields, buttons, self.live, *pictures])
+        self.widget.add_class(_css_class(f"panel-{type(self).__name__.lower()}"))
         self.redraws_ms: deque[float] = deque(maxlen=_REDRAWS_KEPT)  # how long each of the last redraws took
         self.redraws_every_s = _REDRAW_S
         self._thread: threading.Thread | None = None
@@ -222,6 +221,8 @@ class BasePanel(ABC, Generic[T]):
         Raises:
             Exception: whatever the run raises, without a front end only; with one, the panel shows the error.
         """
+        from IPython.display import HTML, Javascript, display
+
         if not has_front_end():
             display(RunOutput(self._outputs(self._run_here())))  # type: ignore[no-untyped-call]
             return
@@ -401,14 +402,27 @@ def runs_table(headers: Sequence[str], rows: Sequence[Sequence[Any]], stamp: str
 # Widgets.
 
 
-def named(widget: W, *names: str) -> W:
-    """Return the widget, which the style sheet and the tests find by the classes yolothreads-`name`."""
-    for name in names:
-        widget.add_class(f"yolothreads-{name.replace('_', '-')}")
+def _css_class(name: str) -> str:
+    return f"yolothreads-{name.replace('_', '-')}"
+
+
+def make_widget(kind: str, name: str = "", /, **traits: Any) -> Any:
+    """Return a widget; ipywidgets is imported when the first one is made.
+
+    Args:
+        kind: its class in ipywidgets.
+        name: the style sheet and the tests find it by the class yolothreads-`name`.
+        **traits: what its class takes.
+    """
+    import ipywidgets
+
+    widget = getattr(ipywidgets, kind)(**traits)
+    if name:
+        widget.add_class(_css_class(name))
     return widget
 
 
-def number_field(name: str, value: int, most: int, label: str = "", least: int = 1) -> BoundedIntText:
+def number_field(name: str, value: int, most: int, label: str = "", least: int = 1) -> Widget:
     """Return a field for a whole number.
 
     Args:
@@ -423,10 +437,10 @@ def number_field(name: str, value: int, most: int, label: str = "", least: int =
     """
     if not least <= at_least_one(name, value) <= most:
         raise ArgumentError(f"{name}={value!r} is out of range; give a whole number from {least} to {most}.")
-    return BoundedIntText(value=value, min=least, max=most, description=label or name)
+    return make_widget("BoundedIntText", value=value, min=least, max=most, description=label or name)
 
 
-def choice(name: str, value: Any, known: Sequence[Any], label: str = "") -> Dropdown:
+def choice(name: str, value: Any, known: Sequence[Any], label: str = "") -> Widget:
     """Return a list to choose one of the known values from; the arguments are as for `number_field`.
 
     Raises:
@@ -434,12 +448,12 @@ def choice(name: str, value: Any, known: Sequence[Any], label: str = "") -> Drop
     """
     if value not in known:
         raise ArgumentError(f"{name}={value!r} cannot be chosen; give one of: {', '.join(map(str, known))}.")
-    return Dropdown(options=known, value=value, description=label or name)
+    return make_widget("Dropdown", options=known, value=value, description=label or name)
 
 
-def checkbox(value: bool, label: str) -> Checkbox:
+def checkbox(value: bool, label: str) -> Widget:
     """Return a box to tick."""
-    return Checkbox(value=value, description=label, indent=False)
+    return make_widget("Checkbox", value=value, description=label, indent=False)
 
 
 def _close(widget: Widget) -> None:
@@ -463,6 +477,8 @@ def has_front_end() -> bool:
 
 def _show_in_cell(close: Callable[[], None]) -> None:
     """Remember how to close what the running cell shows, and close what the same cell showed in its last run."""
+    from IPython import get_ipython
+
     request = _request()
     # The cell's id; or its source, where the front end does not send one.
     cell = str(request.get("metadata", {}).get("cellId") or request.get("content", {}).get("code", ""))
@@ -482,5 +498,7 @@ def _close_deleted(*_: object) -> None:
 
 def _request() -> dict[str, Any]:
     """Return the message that made this cell run; empty outside of Jupyter."""
+    from IPython import get_ipython
+
     get = getattr(get_ipython(), "get_parent", None)
     return dict(get() or {}) if get is not None else {}

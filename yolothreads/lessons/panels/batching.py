@@ -11,11 +11,8 @@ from itertools import cycle, islice
 from typing import Any, NamedTuple
 
 import numpy as np
-from ipywidgets import Dropdown, FloatLogSlider, Widget
-from traitlets import link
 
-from yolothreads.arguments import not_negative
-from yolothreads.errors import DeadlineError, QueueFullError
+from yolothreads.errors import DeadlineError, QueueFullError, not_negative
 from yolothreads.lessons import figures
 from yolothreads.lessons.lesson import Lesson
 from yolothreads.lessons.panels import base, drawings
@@ -407,18 +404,21 @@ class BatchingPanel(BasePanel[BatchingRun]):
             yield figures.queue(run.batches, run.lengths, _TEXTS["figure"], size=size, refused=refused)
 
 
-def _rate_widgets(rate: int) -> dict[str, Widget]:
+def _rate_widgets(rate: int) -> dict[str, Any]:
     """Return a slider and a number field that show the same rate: one is quick, the other can be read and typed."""
+    from traitlets import link
+
+    scale = {"min": 0, "max": 3, "step": 0.005, "readout": False}
+    slider = base.make_widget("FloatLogSlider", value=rate, description=_TEXTS["rate"], **scale)
     number = base.number_field("rate", rate, _MOST_PER_S, _TEXTS["rate_number"])
-    slider = FloatLogSlider(value=rate, min=0, max=3, step=0.005, readout=False, description=_TEXTS["rate"])
     link((slider, "value"), (number, "value"), transform=(round, float))
     return {"rate": slider, "rate_number": number}
 
 
-def _time_list(name: str, known: Collection[float], value: float, ms: int, zero: str) -> Dropdown:
+def _time_list(name: str, known: Collection[float], value: float, ms: int, zero: str) -> Any:
     """Return a list of times to choose from, in units of `ms` milliseconds; `zero` is shown for 0."""
     options = [(f"{ms * time:g} ms" if time else zero, time) for time in sorted({*known, not_negative(name, value)})]
-    return Dropdown(options=options, value=value, description=name.removesuffix("_s"))
+    return base.make_widget("Dropdown", options=options, value=value, description=name.removesuffix("_s"))
 
 
 def _row(run: BatchingRun) -> tuple[str | int, ...]:

@@ -8,8 +8,6 @@ from dataclasses import replace
 from threading import Lock
 from typing import Any
 
-from ipywidgets import BoundedFloatText, Select, Widget
-
 from yolothreads import detections
 from yolothreads.errors import ArgumentError, PanelError
 from yolothreads.lessons import figures
@@ -44,7 +42,7 @@ class ScheduleList:
     """
 
     def __init__(self, on_choice: Callable[[str], None]) -> None:
-        self.rows = base.named(Select(options=[], rows=8), "rows")
+        self.rows = base.make_widget("Select", "rows", options=[], rows=8)
         self.rows.observe(lambda change: self._on_value(change.new), "value")
         self._on_choice, self._is_user = on_choice, True
         self.clear()
@@ -260,12 +258,13 @@ class ExplorerPanel(BasePanel[Exploration]):
                 yield steps.table()
 
 
-def _settings(options: dict[str, Any]) -> dict[str, Widget]:
+def _settings(options: dict[str, Any]) -> dict[str, Any]:
     """Return the widgets of what can be changed, set to the given options."""
     given = _DEFAULTS | options
     budget_s = given["budget_s"]
     if not isinstance(budget_s, int | float) or budget_s <= 0:
         raise ArgumentError(f"budget_s={budget_s!r} is out of range; give a number of seconds above 0.")
     lists = {name: base.choice(name, given[name], known) for name, known in _CHOICES.items()}
-    budget = BoundedFloatText(value=budget_s, min=0.0, max=max(3600.0, budget_s), description=_TEXTS["budget_s"])
+    limits = {"min": 0.0, "max": max(3600.0, budget_s)}
+    budget = base.make_widget("BoundedFloatText", value=budget_s, description=_TEXTS["budget_s"], **limits)
     return lists | {"budget_s": budget}

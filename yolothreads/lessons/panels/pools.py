@@ -10,8 +10,6 @@ from itertools import cycle, islice
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from ipywidgets import HTML, SelectMultiple
-
 from yolothreads import devices, trace
 from yolothreads.detections import same
 from yolothreads.errors import ArgumentError
@@ -221,11 +219,8 @@ class Panel(BasePanel[PoolRun]):
         imgsz: int = 320, images: int = 64, differ: bool = True,
     ) -> None:  # fmt: skip
         self.lesson, self.runs = lesson, list[PoolRun]()
-        self._references, self._lanes, self._wrong = (
-            References(lesson),
-            drawings.Lanes([]),
-            base.named(HTML(), "first-wrong"),
-        )
+        self._references, self._lanes = References(lesson), drawings.Lanes([])
+        self._wrong = base.make_widget("HTML", "first-wrong")
         names = pools or tuple(_usable(lesson)[0])
         if not set(names) <= set(_POOL_CLASSES):
             raise ArgumentError(f"Some of {', '.join(names)} are no pools; there are: {', '.join(_POOL_CLASSES)}.")
@@ -237,7 +232,7 @@ class Panel(BasePanel[PoolRun]):
             "images": base.number_field("images", images, _MOST_IMAGES),
             "differ": base.checkbox(differ, _TEXTS["differ"]),
         }
-        super().__init__(_TEXTS["title"], settings, [HTML(drawings.legend()), self._wrong])
+        super().__init__(_TEXTS["title"], settings, [base.make_widget("HTML", value=drawings.legend()), self._wrong])
         self.current = PoolRun(PoolRunSettings(**self._chosen()))
         self._draw()
 
@@ -339,7 +334,9 @@ class ComparePanel(BasePanel[Comparison]):
         if not set(pools) <= set(names):
             raise ArgumentError(f"Some of {', '.join(pools)} cannot be used here; there are: {', '.join(names)}.")
         settings = {
-            "pools": SelectMultiple(options=names, value=list(pools) or names, rows=len(names), description="pools"),
+            "pools": base.make_widget(
+                "SelectMultiple", options=names, value=list(pools) or names, rows=len(names), description="pools"
+            ),
             "workers": base.number_field("workers", lesson.workers if workers is None else workers, _MOST_WORKERS),
             "imgsz": base.choice("imgsz", imgsz, sorted({*_SIZES, imgsz}), _TEXTS["image_size"]),
             "images": base.number_field("images", images, _MOST_COMPARED_IMAGES, _COMPARE_TEXTS["images"]),

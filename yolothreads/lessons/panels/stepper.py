@@ -17,9 +17,7 @@ from pathlib import Path
 from threading import Lock, RLock
 from typing import Any, NamedTuple
 
-from ipywidgets import HTML, Button, HBox, IntSlider, VBox
-
-from yolothreads.lessons.panels.base import named
+from yolothreads.lessons.panels.base import make_widget
 from yolothreads.lessons.texts import section
 from yolothreads.palette import THREADS
 from yolothreads.races import Trial, Where, holder, label
@@ -335,14 +333,15 @@ class Stepper:
 
     def __init__(self) -> None:
         self.steps: Steps | None = None
-        self.slider = named(IntSlider(description=_TEXTS["step"], min=1, max=1), "step")
+        self.slider = make_widget("IntSlider", "step", description=_TEXTS["step"], min=1, max=1)
         self.slider.observe(lambda change: self._draw(), "value")
-        self.buttons = {name: named(Button(description=_TEXTS[name]), name) for name in _MOVES}
+        self.buttons = {name: make_widget("Button", name, description=_TEXTS[name]) for name in _MOVES}
         for name, button in self.buttons.items():
             button.on_click(lambda _, move=_MOVES[name]: self._move(move))
-        self.threads, self.state, self.source = (named(HTML(), name) for name in ("threads", "state", "source"))
-        controls = named(HBox([*self.buttons.values(), self.slider]), "row")
-        self.widget = named(VBox([controls, self.threads, self.state, self.source]), "stepper")
+        shown = [make_widget("HTML", name) for name in ("threads", "state", "source")]
+        self.threads, self.state, self.source = shown
+        controls = make_widget("HBox", "row", children=[*self.buttons.values(), self.slider])
+        self.widget = make_widget("VBox", "stepper", children=[controls, *shown])
         self.show(None)
 
     @property
