@@ -17,8 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from yolothreads.arguments import at_least_one
-from yolothreads.errors import ArgumentError, YoloThreadsError
+from yolothreads.errors import ArgumentError, YoloThreadsError, at_least_one
 from yolothreads.measure import Spread, stamp, turns
 from yolothreads.tables import Table
 

@@ -11,8 +11,8 @@ import torch
 from deadlines import scaled
 from fakes import FakeModels
 
-from yolothreads import arguments, charts
 from yolothreads import bench as module
+from yolothreads import charts, errors
 from yolothreads.bench import (
     BARE,
     PLAIN,
@@ -177,9 +177,9 @@ def test_a_device_that_is_not_here_is_an_error() -> None:
 
 
 def test_what_is_not_installed_is_left_out_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    find = arguments.find_spec
+    find = errors.find_spec
     gone = ("onnxruntime", "openvino", "ray")
-    monkeypatch.setattr(arguments, "find_spec", lambda name, *more: None if name in gone else find(name, *more))
+    monkeypatch.setattr(errors, "find_spec", lambda name, *more: None if name in gone else find(name, *more))
     found, remarks = module._contenders(Setting(imgsz=64))
     names = {type(one).__name__ for one in found}
     assert {"Replicas", "EveryTask", "BareForward"} <= names

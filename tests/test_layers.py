@@ -17,7 +17,7 @@ ROOT = Path(yolothreads.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 # From the ground up. Within one floor modules may import one another, but pools and races are kept apart.
 FLOORS = (
-    {"arguments", "child", "errors", "palette", "tables", "trace"},
+    {"child", "errors", "palette", "tables", "trace"},
     {"devices", "scenes", "weights"},
     {"pools", "races"},
     {"detections", "memory", "tracking"},

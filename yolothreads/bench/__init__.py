@@ -12,10 +12,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from yolothreads import charts
-from yolothreads.arguments import at_least_one
 from yolothreads.bench import contenders
 from yolothreads.bench.contenders import BareForward, BareOnnx, EveryTask, PlainThreads, Setting
-from yolothreads.errors import ArgumentError, DeviceError, ExtraError
+from yolothreads.errors import ArgumentError, DeviceError, ExtraError, at_least_one
 from yolothreads.measure import Comparison, Contender, Spread, compare, stamp
 from yolothreads.memory import Memory, growth_while_mapping, memory_of
 from yolothreads.pools import POOLS, ModelPerThread, Pool, RayActors, Replicas

@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolothreads.arguments import at_least_one, need_extra
-from yolothreads.errors import ArgumentError, DeviceError
+from yolothreads.errors import ArgumentError, DeviceError, at_least_one, need_extra
 from yolothreads.measure import Contender, pools_here
 from yolothreads.pools import POOLS, BatchingWorker, Image, ModelPerThread, OnnxSession, Pool, Predict, load, onnx_file
 from yolothreads.scenes import scene

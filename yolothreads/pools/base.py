@@ -12,8 +12,7 @@ from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, overload
 
 from yolothreads import devices
-from yolothreads.arguments import at_least_one, not_negative
-from yolothreads.errors import ArgumentError, DeadlineError, PoolClosedError
+from yolothreads.errors import ArgumentError, DeadlineError, PoolClosedError, at_least_one, not_negative
 from yolothreads.pools.models import Image, check_settings
 from yolothreads.weights import check
 

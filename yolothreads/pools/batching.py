@@ -15,9 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from yolothreads.arguments import at_least_one, not_negative
 from yolothreads.devices import memory_errors_named
-from yolothreads.errors import ArgumentError, DeadlineError, ImageError, PoolClosedError, QueueFullError
+from yolothreads.errors import (
+    ArgumentError,
+    DeadlineError,
+    ImageError,
+    PoolClosedError,
+    QueueFullError,
+    at_least_one,
+    not_negative,
+)
 from yolothreads.pools.models import Image, Predict, check_settings, read_image
 from yolothreads.pools.thread_pools import ThreadPool
 

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from yolothreads.arguments import need_extra
-from yolothreads.errors import ArgumentError, DeviceError, WeightsError, writing
+from yolothreads.errors import ArgumentError, DeviceError, WeightsError, need_extra, writing
 from yolothreads.pools.models import Image, Predict, load, twin
 from yolothreads.pools.thread_pools import ThreadPool
 

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolothreads.arguments import need_extra, not_negative
 from yolothreads.devices import devices, memory_errors_named
-from yolothreads.errors import DeadlineError, PoolClosedError, WorkerDiedError
+from yolothreads.errors import DeadlineError, PoolClosedError, WorkerDiedError, need_extra, not_negative
 from yolothreads.pools.models import load
 from yolothreads.pools.ray_connection import RayConnection
 from yolothreads.pools.remote import RemotePool, pack, unpack
