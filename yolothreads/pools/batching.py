@@ -25,7 +25,7 @@ from yolothreads.errors import (
     at_least_one,
     not_negative,
 )
-from yolothreads.pools.models import Image, Predict, check_settings, read_image
+from yolothreads.pools.base import Image, Predict, read_image
 from yolothreads.pools.thread_pools import ThreadPool
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class BatchingWorker(ThreadPool):
             ArgumentError, PoolClosedError: as in every pool.
             QueueFullError: the queue has no room, and the pool was made with `when_full="refuse"`.
         """
-        check_settings(settings)
+        self._check_settings(settings)
         self._check_open()
         given_s = self.deadline_s if deadline_s is None else not_negative("deadline_s", deadline_s)
         return self._enqueue(image, settings, given_s, block=self.when_full == "block")

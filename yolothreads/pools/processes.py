@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from yolothreads.devices import memory_errors_named
 from yolothreads.errors import ArgumentError, OutOfMemoryError, WorkerDiedError, YoloThreadsError
-from yolothreads.pools.models import Predict, load
+from yolothreads.pools.base import Predict, load
 from yolothreads.pools.remote import RemotePool, pack, unpack
 
 if TYPE_CHECKING:

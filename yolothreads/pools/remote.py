@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from yolothreads import trace
 from yolothreads.errors import PoolClosedError, WorkerDiedError
-from yolothreads.pools.models import Predict
+from yolothreads.pools.base import Predict
 from yolothreads.pools.thread_pools import ThreadPool
 
 if TYPE_CHECKING:
