@@ -85,13 +85,11 @@ def ray_cluster() -> Iterator[Any]:
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    from yolothreads.pools import new_password, read_environment_again
-
     folders = tempfile.TemporaryDirectory(dir="/tmp", prefix="ray-", ignore_cleanup_errors=True)
     with folders as folder, pytest.MonkeyPatch.context() as patch:
-        for name, value in {"RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0", **new_password()}.items():
+        for name, value in {"RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0", **ray_actors.new_password()}.items():
             patch.setenv(name, value)
-        read_environment_again()
+        ray_actors.read_environment_again()
         cluster = Cluster()
         try:
             add_node(cluster)
@@ -100,7 +98,7 @@ def ray_cluster() -> Iterator[Any]:
         finally:
             for node in [*cluster.worker_nodes, cluster.head_node]:
                 cluster.remove_node(node, allow_graceful=False)
-    read_environment_again()
+    ray_actors.read_environment_again()
 
 
 @pytest.fixture(scope="module")

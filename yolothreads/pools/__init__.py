@@ -4,13 +4,7 @@ from yolothreads.pools.base import Image, Pool, Predict, load, make_pool, read_i
 from yolothreads.pools.batching import Batch, BatchingWorker, Counters
 from yolothreads.pools.onnx_session import OnnxSession, onnx_file
 from yolothreads.pools.processes import ModelPerProcess
-from yolothreads.pools.ray_actors import (
-    RayActors,
-    RayConnection,
-    environment_kept,
-    new_password,
-    read_environment_again,
-)
+from yolothreads.pools.ray_actors import RayActors
 from yolothreads.pools.remote import RemotePool, RemoteWorker, pack, unpack
 from yolothreads.pools.thread_pools import (
     LockedModel,
@@ -49,19 +43,15 @@ __all__ = [
     "Pool",
     "Predict",
     "RayActors",
-    "RayConnection",
     "RemotePool",
     "RemoteWorker",
     "Replicas",
     "Sequential",
     "SharedModel",
-    "environment_kept",
     "load",
     "make_pool",
-    "new_password",
     "onnx_file",
     "pack",
-    "read_environment_again",
     "read_image",
     "unpack",
 ]

@@ -17,16 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, overloa
 import numpy as np
 from numpy.typing import NDArray
 
-from yolothreads import devices, trace
-from yolothreads.errors import (
-    ArgumentError,
-    DeadlineError,
-    ImageError,
-    PoolClosedError,
-    at_least_one,
-    need_extra,
-    not_negative,
-)
+from yolothreads import devices, errors, trace
+from yolothreads.errors import ArgumentError, DeadlineError, ImageError, PoolClosedError
 from yolothreads.weights import check
 
 if TYPE_CHECKING:
@@ -82,12 +74,14 @@ class Pool(ABC):
     ) -> None:
         name = type(self).__name__
         if self.libraries:
-            need_extra(name, *self.libraries, install=f'"yolothreads[{self.libraries[0]}]"')
-        self.workers = at_least_one("workers", workers)
+            errors.need_extra(name, *self.libraries, install=f'"yolothreads[{self.libraries[0]}]"')
+        self.workers = errors.at_least_one("workers", workers)
         if self.one_worker and workers != 1:
             raise ArgumentError(f"workers={workers} makes no sense: {name} has one worker; leave it out.")
-        self.imgsz = at_least_one("imgsz", imgsz)
-        self.threads = max(1, devices.cores() // self.workers) if threads is None else at_least_one("threads", threads)
+        self.imgsz = errors.at_least_one("imgsz", imgsz)
+        self.threads = (
+            max(1, devices.cores() // self.workers) if threads is None else errors.at_least_one("threads", threads)
+        )
         self._check_settings(settings, of_pool=True)
         self.device = self._resolve(device)
         self.weights = check(weights, task=None)
@@ -219,8 +213,8 @@ class Pool(ABC):
             PoolClosedError: the pool is not open.
             DeadlineError: from the iterator: a result was not there in time. It is a `TimeoutError` too.
         """
-        ahead = 2 * self.at_once if buffersize is None else at_least_one("buffersize", buffersize)
-        end = None if timeout is None else monotonic() + not_negative("timeout", timeout)
+        ahead = 2 * self.at_once if buffersize is None else errors.at_least_one("buffersize", buffersize)
+        end = None if timeout is None else monotonic() + errors.not_negative("timeout", timeout)
         self._check_open()
         self._check_settings(settings)
         return self._in_order(images, settings, ahead, end, return_exceptions)
@@ -229,9 +223,7 @@ class Pool(ABC):
 
     def _check_open(self) -> None:
         if not self._is_open:
-            raise PoolClosedError(
-                f"This {type(self).__name__} is not open; call open(), or use it inside `with ... as pool:`."
-            )
+            raise PoolClosedError(f"This {type(self).__name__} is not open; call open(), or use `with ... as pool:`.")
 
     def _resolve(self, device: str) -> str:
         """Return the name of the device that the pool uses for `device`."""
@@ -311,7 +303,7 @@ def make_pool(
         ArgumentError, DeviceError, ExtraError, WeightsError: as making the pool does.
     """
     if workers is not None:
-        at_least_one("workers", workers)
+        errors.at_least_one("workers", workers)
         options["workers"] = 1 if getattr(getattr(kind, "func", kind), "one_worker", False) else workers
     return kind(weights=weights, **options)
 

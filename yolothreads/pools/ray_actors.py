@@ -319,8 +319,8 @@ def _start(folder: str, workers: int, store_bytes: int) -> None:
         os.environ |= new_password()
     read_environment_again()
     # Ray prepares as many processes for actors as there are CPUs; no actor books one.
-    own = {"num_cpus": workers, "object_store_memory": store_bytes, "include_dashboard": False, "_temp_dir": folder}
-    ray.init("local", **own, **_QUIET)
+    room: Any = {"num_cpus": workers, "object_store_memory": store_bytes, "_temp_dir": folder}
+    ray.init("local", include_dashboard=False, **room, **_QUIET)
 
 
 def _end() -> None:
