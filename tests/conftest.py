@@ -17,6 +17,7 @@ from deadlines import scaled
 from fakes import REMOTE, FakeModels, add_node, launch_here
 from xdist.scheduler import LoadFileScheduling
 
+from yolothreads.devices import torch_threads_kept
 from yolothreads.pools import ray_actors
 
 LONG = ("browser", "pools", "test_hazards.py")  # these start first, so that no worker has to wait for the other
@@ -67,13 +68,13 @@ def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(autouse=True)
 def leaves_nothing_behind() -> Iterator[None]:
     """Every test joins the threads that it starts, and gives torch its thread count back."""
-    threads, count = set(threading.enumerate()), torch.get_num_threads()
-    yield
-    left = [t for t in threading.enumerate() if t not in threads and not t.daemon]
-    assert not left, f"threads left behind: {left}"
-    now = torch.get_num_threads()
-    torch.set_num_threads(count)
-    assert now == count, f"torch may use {now} threads, {count} before the test"
+    with torch_threads_kept():
+        threads, count = set(threading.enumerate()), torch.get_num_threads()
+        yield
+        left = [t for t in threading.enumerate() if t not in threads and not t.daemon]
+        assert not left, f"threads left behind: {left}"
+        now = torch.get_num_threads()
+        assert now == count, f"torch may use {now} threads, {count} before the test"
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,9 @@ import pytest
 from deadlines import scaled
 from ultralytics.utils.metrics import bbox_ioa
 
+from yolothreads import scenes
 from yolothreads.errors import ArgumentError
-from yolothreads.scenes import CLASSES, Scene, clip, clips, scene
+from yolothreads.scenes import CLASSES, Scene, clip, scene
 
 pytestmark = pytest.mark.timeout(scaled(120))
 SHAPE = (120, 160)
@@ -102,31 +103,31 @@ def test_the_background_stands_still(many: list[list[Scene]]) -> None:
 
 
 @pytest.fixture
-def mover() -> clips._Mover:
-    return clips._mover(np.random.RandomState(5), np.full((*SHAPE, 3), 90, np.int64), identity=8)
+def mover() -> scenes._Mover:
+    return scenes._mover(np.random.RandomState(5), np.full((*SHAPE, 3), 90, np.int64), identity=8)
 
 
-def test_a_box_holds_what_is_drawn(mover: clips._Mover) -> None:
+def test_a_box_holds_what_is_drawn(mover: scenes._Mover) -> None:
     blank = np.full((*SHAPE, 3), 90, np.int64)
-    frame = clips._frame(blank, [mover])
+    frame = scenes._frame(blank, [mover])
     ys, xs = np.nonzero((frame.image != 90).any(axis=2))
     x1, y1, x2, y2 = frame.boxes[0]
     assert abs(xs.min() - x1) <= 1 and abs(ys.min() - y1) <= 1
     assert 0 <= xs.max() + 1 - x2 <= 4 and 0 <= ys.max() + 1 - y2 <= 4  # the shadow falls to this side
 
 
-def test_an_object_that_is_covered_or_outside_has_no_box(mover: clips._Mover) -> None:
+def test_an_object_that_is_covered_or_outside_has_no_box(mover: scenes._Mover) -> None:
     blank = np.full((*SHAPE, 3), 90, np.int64)
-    above = clips._mover(np.random.RandomState(5), blank, identity=9)
-    assert clips._frame(blank, [mover, above]).ids.tolist() == [9]
-    above.y += (len(above.solid) // 2) * clips.ONE
-    assert clips._frame(blank, [mover, above]).ids.tolist() == [8, 9]
+    above = scenes._mover(np.random.RandomState(5), blank, identity=9)
+    assert scenes._frame(blank, [mover, above]).ids.tolist() == [9]
+    above.y += (len(above.solid) // 2) * scenes._ONE
+    assert scenes._frame(blank, [mover, above]).ids.tolist() == [8, 9]
     radius = len(mover.solid) // 2
-    mover.x = radius // 2 * clips.ONE  # a quarter of its width is outside
-    frame = clips._frame(blank, [mover])
+    mover.x = radius // 2 * scenes._ONE  # a quarter of its width is outside
+    frame = scenes._frame(blank, [mover])
     assert frame.ids.tolist() == [8] and frame.boxes[0, 0] == 0
-    mover.x = -(radius // 2) * clips.ONE
-    assert clips._frame(blank, [mover]).boxes.shape == (0, 4)
+    mover.x = -(radius // 2) * scenes._ONE
+    assert scenes._frame(blank, [mover]).boxes.shape == (0, 4)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 1.5, None])

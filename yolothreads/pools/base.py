@@ -79,9 +79,8 @@ class Pool(ABC):
         if self.one_worker and workers != 1:
             raise ArgumentError(f"workers={workers} makes no sense: {name} has one worker; leave it out.")
         self.imgsz = errors.at_least_one("imgsz", imgsz)
-        self.threads = (
-            max(1, devices.cores() // self.workers) if threads is None else errors.at_least_one("threads", threads)
-        )
+        share = max(1, devices.cores() // self.workers)
+        self.threads = share if threads is None else errors.at_least_one("threads", threads)
         self._check_settings(settings, of_pool=True)
         self.device = self._resolve(device)
         self.weights = check(weights, task=None)

@@ -185,8 +185,8 @@ def test_both_ways_can_be_tried_in_one_run(panel: CamerasPanel) -> None:
 
 def test_pictures_have_alternative_texts(panel: CamerasPanel) -> None:
     panel.result(WAIT_S)
-    assert panel._live.value.count('<img alt="camera ') == 2
-    assert "transfers" in panel._live.value
+    assert panel.live.value.count('<img alt="camera ') == 2
+    assert "transfers" in panel.live.value
     assert "Identities of cameras are mixed." in panel.status.value
 
 

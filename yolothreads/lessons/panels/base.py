@@ -13,9 +13,11 @@ from html import escape
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from yolothreads.errors import PanelError
-from yolothreads.lessons.panels import style
+from yolothreads.errors import ArgumentError, PanelError, at_least_one
+from yolothreads.lessons.figures import Figure
+from yolothreads.lessons.panels.drawings import SHEET
 from yolothreads.lessons.texts import section
+from yolothreads.palette import BAD
 from yolothreads.tables import Table
 
 if TYPE_CHECKING:
@@ -164,26 +166,24 @@ class BasePanel(ABC, Generic[T]):
     Args:
         title: the purpose of the panel, in a few words.
         settings: the widgets that a run takes its settings from, in the order of the page.
-        pictures: the widgets that move, below the buttons.
+        pictures: further widgets, below the buttons and `live`, the HTML that moves.
     """
 
-    def __init__(self, title: str, settings: Mapping[str, Widget], pictures: Iterable[Widget]) -> None:
-        from ipywidgets import HTML, Button, HBox, VBox
-
+    def __init__(self, title: str, settings: Mapping[str, Widget], pictures: Iterable[Widget] = ()) -> None:
         self.title, self.settings = title, dict(settings)
-        self.run_button = Button(description=_TEXTS["run"], button_style="primary", tooltip=_TEXTS["run_tooltip"])
-        self.stop_button = Button(description=_TEXTS["stop"], tooltip=_TEXTS["stop_tooltip"])
-        self.run_button.on_click(lambda _: self._on_button(self.run))
-        self.stop_button.on_click(lambda _: self._on_button(self.stop))
-        self.status = style.html_widget("status")
-        for name, widget in {"run": self.run_button, "stop": self.stop_button, **self.settings}.items():
-            widget.add_class(f"yolothreads-{name.replace('_', '-')}")
-        rows = [HBox(list(self.settings.values())), HBox([self.run_button, self.stop_button, self.status])]
-        for row in rows:
-            row.add_class("yolothreads-row")
-        self.widget = VBox([HTML(style.SHEET), HTML(f"<strong>{escape(title)}</strong>"), *rows, *pictures])
-        self.widget.add_class("yolothreads-panel")
-        self.widget.add_class(f"yolothreads-panel-{type(self).__name__.lower()}")
+        self.run_button = make_widget("Button", "run", description=_TEXTS["run"], tooltip=_TEXTS["run_tooltip"])
+        self.run_button.button_style = "primary"
+        self.stop_button = make_widget("Button", "stop", description=_TEXTS["stop"], tooltip=_TEXTS["stop_tooltip"])
+        self.run_button.on_click(lambda _: self._on_run())
+        self.stop_button.on_click(lambda _: self.stop())
+        self.status, self.live = make_widget("HTML", "status"), make_widget("HTML", "live")
+        for name, widget in self.settings.items():
+            widget.add_class(_css_class(name))
+        head = make_widget("HTML", "head", value=f"{SHEET}<strong>{escape(title)}</strong>")
+        fields = make_widget("HBox", "row", children=list(self.settings.values()))
+        buttons = make_widget("HBox", "row", children=[self.run_button, self.stop_button, self.status])
+        self.widget = make_widget("VBox", "panel", children=[head, fields, buttons, self.live, *pictures])
+        self.widget.add_class(_css_class(f"panel-{type(self).__name__.lower()}"))
         self.redraws_ms: deque[float] = deque(maxlen=_REDRAWS_KEPT)  # how long each of the last redraws took
         self.redraws_every_s = _REDRAW_S
         self._thread: threading.Thread | None = None
@@ -224,7 +224,7 @@ class BasePanel(ABC, Generic[T]):
         from IPython.display import HTML, Javascript, display
 
         if not has_front_end():
-            display(style.RunOutput(self._outputs(self._run_here())))  # type: ignore[no-untyped-call]
+            display(RunOutput(self._outputs(self._run_here())))  # type: ignore[no-untyped-call]
             return
         _show_in_cell(self.close)
         display(self.widget)  # type: ignore[no-untyped-call]
@@ -239,11 +239,7 @@ class BasePanel(ABC, Generic[T]):
         """
         self._begin()
         self._thread = threading.Thread(target=self._run_in_background, name="panel")
-        try:
-            self._thread.start()
-        except BaseException:
-            self._end()
-            raise
+        self._thread.start()
 
     def stop(self, wait_s: float = 0.0) -> None:
         """End the run. It ends within half a second, unless it is opening a pool: that is closed as soon as it is open.
@@ -303,7 +299,8 @@ class BasePanel(ABC, Generic[T]):
         return {name: widget.value for name, widget in self.settings.items()}
 
     def _say(self, text: str, *, is_error: bool = False) -> None:
-        self.status.value = style.status(text, is_error=is_error)
+        mark = f'<span style="border-left:6px solid {BAD};padding-left:6px">' if is_error else "<span>"
+        self.status.value = f'{mark}<span role="status">{escape(text)}</span></span>'
 
     # How it works.
 
@@ -349,7 +346,7 @@ class BasePanel(ABC, Generic[T]):
             self.run_button.description = _TEXTS["run_again"]
             self._say(said, is_error=self._error is not None)
             if self._output_below is not None and self._outcome is not None:
-                self._output_below.update(style.RunOutput(self._outputs(self._outcome), fold_figures=True))
+                self._output_below.update(RunOutput(self._outputs(self._outcome), fold_figures=True))
         finally:
             self._end()
 
@@ -363,17 +360,100 @@ class BasePanel(ABC, Generic[T]):
             self._draw()
             self.redraws_ms.append(1000 * (perf_counter() - now))
 
-    def _on_button(self, act: Callable[[], None]) -> None:
-        """Do what a button asks for; show a refusal, since nobody would see an error raised here."""
+    def _on_run(self) -> None:
+        """Run, or show a refusal: nobody would see an error raised here."""
         try:
-            act()
+            self.run()
         except PanelError as error:
             self._say(str(error))
+
+
+class RunOutput:
+    """Output of a run in the notebook: things with `_repr_html_` and `str`, one below another, shown as one output.
+
+    Args:
+        parts: the things, in order; a string is a paragraph.
+        fold_figures: hide the figures until a reader opens them, because the panel above shows them already.
+    """
+
+    def __init__(self, parts: Iterable[Any], *, fold_figures: bool = False) -> None:
+        self.parts, self.fold_figures = list(parts), fold_figures
+
+    def _repr_html_(self) -> str:
+        plain, figures = "", ""
+        for part in self.parts:
+            if isinstance(part, Figure):
+                figures += part._repr_html_()
+            else:
+                plain += f"<p>{escape(part)}</p>" if isinstance(part, str) else part._repr_html_()
+        if self.fold_figures and figures:
+            figures = f"<details><summary>{_TEXTS['summary']}</summary>{figures}</details>"
+        return plain + figures
+
+    def __repr__(self) -> str:
+        return "\n".join(map(str, self.parts))
 
 
 def runs_table(headers: Sequence[str], rows: Sequence[Sequence[Any]], stamp: str) -> Table:
     """Return the table of a panel's runs, one row per run; without runs, its caption says so."""
     return Table(headers, rows, stamp if rows else _TEXTS["no_runs"])
+
+
+# Widgets.
+
+
+def _css_class(name: str) -> str:
+    return f"yolothreads-{name.replace('_', '-')}"
+
+
+def make_widget(kind: str, name: str = "", /, **traits: Any) -> Any:
+    """Return a widget; ipywidgets is imported when the first one is made.
+
+    Args:
+        kind: its class in ipywidgets.
+        name: the style sheet and the tests find it by the class yolothreads-`name`.
+        **traits: what its class takes.
+    """
+    import ipywidgets
+
+    widget = getattr(ipywidgets, kind)(**traits)
+    if name:
+        widget.add_class(_css_class(name))
+    return widget
+
+
+def number_field(name: str, value: int, most: int, label: str = "", least: int = 1) -> Widget:
+    """Return a field for a whole number.
+
+    Args:
+        name: the argument's name, for the error message.
+        value: what the field shows at first.
+        most: the largest number that can be entered.
+        label: the text beside the field; by default the name.
+        least: the smallest number that can be entered, 1 or more.
+
+    Raises:
+        ArgumentError: `value` is not a whole number from `least` to `most`.
+    """
+    if not least <= at_least_one(name, value) <= most:
+        raise ArgumentError(f"{name}={value!r} is out of range; give a whole number from {least} to {most}.")
+    return make_widget("BoundedIntText", value=value, min=least, max=most, description=label or name)
+
+
+def choice(name: str, value: Any, known: Sequence[Any], label: str = "") -> Widget:
+    """Return a list to choose one of the known values from; the arguments are as for `number_field`.
+
+    Raises:
+        ArgumentError: `value` is none of them.
+    """
+    if value not in known:
+        raise ArgumentError(f"{name}={value!r} cannot be chosen; give one of: {', '.join(map(str, known))}.")
+    return make_widget("Dropdown", options=known, value=value, description=label or name)
+
+
+def checkbox(value: bool, label: str) -> Widget:
+    """Return a box to tick."""
+    return make_widget("Checkbox", value=value, description=label, indent=False)
 
 
 def _close(widget: Widget) -> None:

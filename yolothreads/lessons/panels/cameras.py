@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, tee
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yolothreads.errors import ArgumentError
 from yolothreads.lessons import figures
 from yolothreads.lessons.lesson import Lesson
-from yolothreads.lessons.panels import style
-from yolothreads.lessons.panels.base import BasePanel, Progress, Run, State, Stopped, Tick, has_front_end, runs_table
-from yolothreads.lessons.panels.drawings import progress_bar
+from yolothreads.lessons.panels import base, drawings
+from yolothreads.lessons.panels.base import BasePanel, Progress, Run, State, Stopped, Tick
 from yolothreads.lessons.texts import section
 from yolothreads.palette import BAD, BLUE, GOOD, GREEN, GREY, ODD, ORANGE, PINK, RED, SKY, YELLOW
 from yolothreads.pools import BatchingWorker, Pool, Replicas
@@ -40,6 +37,7 @@ _TRACKERS = {FOR_ALL: (FOR_ALL,), FOR_EACH: (FOR_EACH,), _BOTH: (FOR_ALL, FOR_EA
 _POOLS = ("Replicas", "BatchingWorker")
 _MOST_CAMERAS, _MOST_FRAMES = 4, 1000
 _REDRAW_S = 0.2  # between two redraws: each encodes a picture of every camera
+_COLOURS = {"matched": GOOD, "missed": GREY, "switches": ODD, "transfers": BAD}
 
 _TEXTS = section("panels", "cameras")
 
@@ -103,19 +101,15 @@ class CamerasRun(Run):
         cameras = range(self.settings.cameras)
         clips = [clip(SEEDS[i], self.settings.frames, SHAPE, first_id=i * _IDENTITIES) for i in cameras]
         streams = [chain.from_iterable(zip(*clips, strict=True))] if self.settings.tracker == FOR_ALL else clips
-        ahead: list[deque[Scene]] = [deque() for _ in streams]  # given to the pool, and not back yet
-
-        def images(stream: Iterator[Scene], given: deque[Scene]) -> Iterator[NDArray[np.uint8]]:
-            for scene in stream:
-                given.append(scene)
-                yield scene.image
-
-        results = [Camera(pool).follow(images(*pair)) for pair in zip(streams, ahead, strict=True)]
+        followed = []
+        for stream in streams:
+            scenes, ahead = tee(stream)  # the pool takes more frames than it has given back
+            followed.append(zip(scenes, Camera(pool).follow(scene.image for scene in ahead), strict=True))
         for number in range(self.progress.total):
             tracker = number % len(streams)
-            result = next(results[tracker])
+            scene, result = next(followed[tracker])
             assert not isinstance(result, Exception)  # it would have been raised
-            yield tracker, ahead[tracker].popleft(), result
+            yield tracker, scene, result
 
     def _count(self, tracker: int, scene: Scene, result: Results) -> None:
         """Count a frame, and keep it to be shown."""
@@ -166,32 +160,20 @@ class CamerasPanel(BasePanel[list[CamerasRun]]):
     """
 
     def __init__(
-        self,
-        lesson: Lesson,
-        *,
-        cameras: int = 2,
-        tracker: str | None = None,
-        frames: int | None = None,
-        pool: str = "Replicas",
-        imgsz: int = 320,
-    ) -> None:
-        from ipywidgets import Dropdown
-
+        self, lesson: Lesson, *, cameras: int = 2, tracker: str | None = None, frames: int | None = None,
+        pool: str = "Replicas", imgsz: int = 320,
+    ) -> None:  # fmt: skip
         self.lesson, self.imgsz, self.runs = lesson, imgsz, list[CamerasRun]()
-        has_reader = has_front_end()
+        has_reader = base.has_front_end()
         tracker = (FOR_ALL if has_reader else _BOTH) if tracker is None else tracker
         frames = lesson.trials(60 if has_reader else 40, quick=20) if frames is None else frames
-        for given, known in ((tracker, _TRACKERS), (pool, _POOLS)):
-            if given not in known:
-                raise ArgumentError(f'"{given}" is not known here; use one of: {", ".join(known)}.')
         settings = {
-            "cameras": style.number_field("cameras", cameras, _MOST_CAMERAS, least=2),  # one has nothing to mix
-            "tracker": Dropdown(options=list(_TRACKERS), value=tracker, description="tracker"),
-            "frames": style.number_field("frames", frames, _MOST_FRAMES),
-            "pool": Dropdown(options=_POOLS, value=pool, description="pool"),
+            "cameras": base.number_field("cameras", cameras, _MOST_CAMERAS, least=2),  # one has nothing to mix
+            "tracker": base.choice("tracker", tracker, list(_TRACKERS)),
+            "frames": base.number_field("frames", frames, _MOST_FRAMES),
+            "pool": base.choice("pool", pool, _POOLS),
         }
-        self._live = style.html_widget("live")
-        super().__init__(_TEXTS["title"], settings, [self._live])
+        super().__init__(_TEXTS["title"], settings)
         self.redraws_every_s = _REDRAW_S
         self._run = CamerasRun(CamerasRunSettings(cameras, FOR_ALL, frames, pool))
         self._draw()
@@ -201,9 +183,10 @@ class CamerasPanel(BasePanel[list[CamerasRun]]):
         rows = []
         for run in self.runs:
             so_far, settings = run.count.so_far, run.settings
-            counts = (so_far.matched, so_far.missed, so_far.switches, so_far.transfers, f"{so_far.idf1:.2f}")
-            rows.append((settings.tracker, settings.cameras, run.done // settings.cameras, *counts))
-        return runs_table(_TEXTS["headers"], rows, self.lesson.stamp)
+            counts = [getattr(so_far, name) for name in _COLOURS]
+            done = run.done // settings.cameras
+            rows.append((settings.tracker, settings.cameras, done, *counts, f"{so_far.idf1:.2f}"))
+        return base.runs_table(_TEXTS["headers"], rows, self.lesson.stamp)
 
     def _work(self, tick: Tick) -> list[CamerasRun]:
         chosen = self._chosen()
@@ -230,30 +213,25 @@ class CamerasPanel(BasePanel[list[CamerasRun]]):
     def _draw(self) -> None:
         run, progress, so_far = self._run, self._run.progress, self._run.count.so_far
         numbers = {
-            _TEXTS["now"]: f"{progress.now:.0f}" if run.state is State.WORKING else "–",
-            _TEXTS["so_far"]: f"{progress.so_far:.1f}",
-            _TEXTS["frames_done"]: f"{progress.done} / {progress.total}",
-            _TEXTS["idf1"]: f"{so_far.idf1:.2f}" if so_far.matched else "–",
+            "now": drawings.or_dash(progress.now if run.state is State.WORKING else None, ".0f"),
+            "so_far": f"{progress.so_far:.1f}",
+            "frames_done": f"{progress.done} / {progress.total}",
+            "idf1": drawings.or_dash(so_far.idf1 if so_far.matched else None, ".2f"),
         }
-        counts = {
-            _TEXTS["matched"]: (so_far.matched, GOOD),
-            _TEXTS["missed"]: (so_far.missed, GREY),
-            _TEXTS["switches"]: (so_far.switches, ODD),
-            _TEXTS["transfers"]: (so_far.transfers, BAD),
-        }
-        self._live.value = "".join(
-            (
-                f"<div>{_TEXTS[run.state].format(tracker=run.settings.tracker)}</div>",
-                progress_bar(progress.done, progress.total, _TEXTS["frames_done"]),
-                style.numbers(numbers),
-                style.counts(counts),
-                f'<div class="yolothreads-cameras">{style.pictures(_pictures(run.views))}</div>',
-                f"<div>{_TEXTS['words']}</div>",
-            )
+        shown = [(drawn(view), caption, caption) for view, caption in zip(run.views, _captions(run.views), strict=True)]
+        self.live.value = (
+            f"<div>{_TEXTS[run.state].format(tracker=run.settings.tracker)}</div>"
+            f"{drawings.progress_bar(progress.done, progress.total, _TEXTS['frames_done'])}"
+            f"{drawings.numbers(numbers, _TEXTS)}{drawings.counts(vars(so_far), _COLOURS, _TEXTS)}"
+            f'<div class="yolothreads-cameras">{drawings.pictures(shown)}</div><div>{_TEXTS["words"]}</div>'
         )
 
     def _sentence(self, runs: list[CamerasRun]) -> str:
-        return " ".join(map(_verdict, runs))
+        return " ".join(
+            f"{_TEXTS['verdict'].format(run=run, so_far=run.count.so_far, frames=run.done // run.settings.cameras)} "
+            f"{_TEXTS['mixed' if run.between else 'not_mixed']}"
+            for run in runs
+        )
 
     def _outputs(self, runs: list[CamerasRun]) -> Iterator[Any]:
         yield self._sentence(runs)
@@ -261,36 +239,13 @@ class CamerasPanel(BasePanel[list[CamerasRun]]):
         for run in runs:
             if run.most_moved:
                 names = [_TEXTS["camera"].format(camera=i + 1) for i in range(len(run.most_moved))]
-                text = "\n".join(map(_caption, range(len(run.most_moved)), run.most_moved))
                 pictures = [drawn(view)[:, :, ::-1] for view in run.most_moved]
                 title = _TEXTS["figure"].format(tracker=run.settings.tracker)
-                yield figures.gallery(pictures, names, title, text)
+                yield figures.gallery(pictures, names, title, "\n".join(_captions(run.most_moved)))
 
 
-def _verdict(run: CamerasRun) -> str:
-    so_far, settings = run.count.so_far, run.settings
-    counts = _TEXTS["verdict"].format(
-        tracker=settings.tracker,
-        cameras=settings.cameras,
-        frames=run.done // settings.cameras,
-        pool=settings.pool,
-        transfers=so_far.transfers,
-        between=run.between,
-        switches=so_far.switches,
-        missed=so_far.missed,
-        idf1=so_far.idf1,
-    )
-    return f"{counts} {_TEXTS['mixed' if run.between else 'not_mixed']}"
-
-
-def _pictures(views: Sequence[View]) -> Iterator[str]:
-    for i, view in enumerate(views):
-        caption = _caption(i, view)
-        yield style.picture(drawn(view), caption, caption)
-
-
-def _caption(i: int, view: View) -> str:
-    return _TEXTS["caption"].format(camera=i + 1, objects=described(view))
+def _captions(views: Sequence[View]) -> list[str]:
+    return [_TEXTS["caption"].format(camera=i, objects=described(view)) for i, view in enumerate(views, 1)]
 
 
 def described(view: View) -> str:
