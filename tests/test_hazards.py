@@ -30,7 +30,7 @@ from yolothreads.hazards import (
     sharing,
     surroundings,
 )
-from yolothreads.pools import POOLS, LockedModel, ModelPerThread, RemotePool, Sequential, SharedModel
+from yolothreads.pools import POOLS, LockedModel, ModelPerThread, RayActors, RemotePool, Sequential, SharedModel
 from yolothreads.races import EXCEPTION, RIGHT, WRONG, Rate
 
 pytestmark = pytest.mark.timeout(scaled(240))
@@ -209,7 +209,14 @@ def test_a_pool_whose_lines_are_out_of_reach_gets_natural_trials(fakes: FakeMode
     assert (tried.word, tried.unit, tried.count) == (NOT_REPRODUCED, "trial", 30), tried
 
 
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.fixture(scope="module", params=POOLS)
+def pool(request: pytest.FixtureRequest) -> type:
+    """Each kind of pool; those of Ray share one cluster with other tests."""
+    if request.param is RayActors:
+        request.getfixturevalue("ray_joined")
+    return request.param
+
+
 def test_pools_keep_their_thread_count_and_lose_no_box_to_the_clock(pool: type) -> None:
     for name in ("thread-count", "nms-clock"):
         tried = CATALOGUE[name].against(pool)
