@@ -484,16 +484,18 @@ def _show_in_cell(close: Callable[[], None]) -> None:
     cell = str(request.get("metadata", {}).get("cellId") or request.get("content", {}).get("code", ""))
     if not _close_by_cell and (shell := get_ipython()) is not None:
         shell.events.register("pre_run_cell", _close_deleted)
-    if (close_last := _close_by_cell.pop(cell, None)) is not None:
-        close_last()
+    _close_cells([cell])
     _close_by_cell[cell] = close
 
 
 def _close_deleted(*_: object) -> None:
     """Close the panels of deleted cells: each request of JupyterLab names the cells deleted since the one before."""
-    for cell in _request().get("metadata", {}).get("deletedCells", []):
-        if (close := _close_by_cell.pop(cell, None)) is not None:
-            close()
+    _close_cells(_request().get("metadata", {}).get("deletedCells", []))
+
+
+def _close_cells(cells: Iterable[str]) -> None:
+    for cell in cells:
+        _close_by_cell.pop(cell, lambda: None)()
 
 
 def _request() -> dict[str, Any]:

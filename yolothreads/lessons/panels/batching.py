@@ -241,6 +241,11 @@ class BatchingRun(Run):
         return not self.calls.pending and self.agrees
 
     @property
+    def waiting(self) -> int:
+        """The length of the queue, when it was last seen."""
+        return self.lengths[-1][1] if self.lengths else 0
+
+    @property
     def most_waiting(self) -> int:
         """The longest queue that was seen."""
         return max((waiting for _, waiting in self.lengths), default=0)
@@ -370,24 +375,19 @@ class BatchingPanel(BasePanel[BatchingRun]):
         self.live.value = (
             f"<div>{state}</div>"
             f"{drawings.progress_bar(min(progress.seconds, seconds), seconds, _TEXTS['time_over'])}"
-            f"{drawings.numbers(self._numbers(run, now), _TEXTS)}{drawings.counts(made | counts, colours, _TEXTS)}"
+            f"{self._numbers(run, now)}{drawings.counts(made | counts, colours, _TEXTS)}"
             f"<div>{_TEXTS['equation'].format(**made, **counts)}</div>"
             f"{self._strips.html(now, progress.began, run.lengths, run.batches, run.calls.moments)}"
         )
 
-    def _numbers(self, run: BatchingRun, now: float) -> dict[str, str]:
-        progress, when = run.progress, "all" if run.progress.ended else "now"
-        rates = run.overall() if progress.ended else run.between(max(progress.began, now - _NOW_S), now)
+    def _numbers(self, run: BatchingRun, now: float) -> str:
+        progress = run.progress
+        if progress.ended:
+            return drawings.numbers(_TEXTS["live_in_all"], run=run, rates=run.overall())
+        rates = run.between(max(progress.began, now - _NOW_S), now)
         so_far = len(run.calls.moments["answered"]) / max(progress.seconds, 1e-9)
-        given = {"rates": rates, "set": self.settings["rate"].value, "so_far": so_far}
-        return {
-            f"came_{when}": _TEXTS[f"came_{when}_value"].format(**given),
-            f"answered_{when}": _TEXTS[f"answered_{when}_value"].format(**given),
-            "waiting": f"{run.lengths[-1][1] if run.lengths else 0} / {run.settings.queue_size}",
-            f"batch_{when}": drawings.or_dash(rates.batch, ".1f"),
-            f"p50_{when}": drawings.or_dash(rates.p50_ms, ".0f", " ms"),
-            f"p95_{when}": drawings.or_dash(rates.p95_ms, ".0f", " ms"),
-        }
+        chosen = self.settings["rate"].value
+        return drawings.numbers(_TEXTS["live_now"], run=run, rates=rates, chosen=chosen, so_far=so_far)
 
     def _sentence(self, run: BatchingRun) -> str:
         seconds, calls = min(run.progress.seconds, run.settings.seconds), run.calls
@@ -426,12 +426,11 @@ def _row(run: BatchingRun) -> tuple[str | int, ...]:
     settings, rates = run.settings, run.overall()
     low, high = round(min(run.rates)), round(max(run.rates))
     described = _TEXTS["described" if settings.deadline_s else "described_no_deadline"]
-    p50, p95 = (drawings.or_dash(wait_ms, ".0f") for wait_ms in (rates.p50_ms, rates.p95_ms))
     return (
         described.format(settings=settings, deadline_ms=1000 * (settings.deadline_s or 0)),
         f"{low}" if low == high else f"{low} – {high}",
         f"{rates.answered:.1f}",
-        drawings.or_dash(rates.batch, ".1f"),
-        f"{p50}, {p95}",
+        drawings.filled("{rates.batch:.1f}", rates=rates),
+        drawings.filled("{rates.p50_ms:.0f}, {rates.p95_ms:.0f}", rates=rates),
         *(len(run.calls.moments[outcome]) for outcome in drawings.MARKS),
     )

@@ -212,17 +212,14 @@ class CamerasPanel(BasePanel[list[CamerasRun]]):
 
     def _draw(self) -> None:
         run, progress, so_far = self._run, self._run.progress, self._run.count.so_far
-        numbers = {
-            "now": drawings.or_dash(progress.now if run.state is State.WORKING else None, ".0f"),
-            "so_far": f"{progress.so_far:.1f}",
-            "frames_done": f"{progress.done} / {progress.total}",
-            "idf1": drawings.or_dash(so_far.idf1 if so_far.matched else None, ".2f"),
-        }
+        now = progress.now if run.state is State.WORKING else None
+        idf1 = so_far.idf1 if so_far.matched else None
         shown = [(drawn(view), caption, caption) for view, caption in zip(run.views, _captions(run.views), strict=True)]
         self.live.value = (
             f"<div>{_TEXTS[run.state].format(tracker=run.settings.tracker)}</div>"
             f"{drawings.progress_bar(progress.done, progress.total, _TEXTS['frames_done'])}"
-            f"{drawings.numbers(numbers, _TEXTS)}{drawings.counts(vars(so_far), _COLOURS, _TEXTS)}"
+            f"{drawings.numbers(_TEXTS['live'], run=run, now=now, idf1=idf1)}"
+            f"{drawings.counts(vars(so_far), _COLOURS, _TEXTS)}"
             f'<div class="yolothreads-cameras">{drawings.pictures(shown)}</div><div>{_TEXTS["words"]}</div>'
         )
 

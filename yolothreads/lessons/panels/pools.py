@@ -95,32 +95,33 @@ class Mistake:
         return f"<div>{self.title}</div>{drawings.pictures(shown)}"
 
 
-class References:
-    """Right results: what one model in one thread gives for each call. Each is computed once, and kept.
+_Call = tuple[str, int, int, str]  # device, image size, number of the image, settings
+_Results = dict[_Call, "Results | BaseException"]
+
+
+def _right_results(
+    lesson: Lesson, settings: PoolRunSettings, known: _Results, tick: Tick
+) -> list[Results | BaseException]:
+    """Return what one model in one thread gives for each image of a run; an exception where it fails, too.
 
     Args:
         lesson: its images and weights are used.
+        settings: of the run.
+        known: the right results so far; those that are missing are added.
+        tick: called before each of these.
     """
-
-    def __init__(self, lesson: Lesson) -> None:
-        self._lesson = lesson
-        self._known: dict[tuple[Any, ...], Results | BaseException] = {}
-
-    def get(self, settings: PoolRunSettings, tick: Tick) -> list[Results | BaseException]:
-        """Return the right result of each image of a run, in order; an exception where one model alone fails, too."""
-        images = self._lesson.images
-        keys = [
-            (settings.device, settings.imgsz, number % len(images), repr(settings.of_image(number)))
-            for number in range(settings.images)
-        ]
-        missing = {key: number for number, key in enumerate(keys) if key not in self._known}
-        if missing:
-            with Sequential(self._lesson.weights, threads=1, **settings.of_pool()) as alone:
-                for key, number in missing.items():
-                    tick()
-                    future = alone.submit(images[number % len(images)], **settings.of_image(number))
-                    self._known[key] = future.exception() or future.result()
-        return [self._known[key] for key in keys]
+    images = lesson.images
+    calls = [
+        (settings.device, settings.imgsz, number % len(images), repr(settings.of_image(number)))
+        for number in range(settings.images)
+    ]
+    if missing := {call: number for number, call in enumerate(calls) if call not in known}:
+        with Sequential(lesson.weights, threads=1, **settings.of_pool()) as alone:
+            for call, number in missing.items():
+                tick()
+                future = alone.submit(images[number % len(images)], **settings.of_image(number))
+                known[call] = future.exception() or future.result()
+    return [known[call] for call in calls]
 
 
 class PoolRun(Run):
@@ -142,13 +143,13 @@ class PoolRun(Run):
         self.spans: list[Span] = []
         self._memory_at = 0.0
 
-    def go(self, lesson: Lesson, references: References, tick: Tick) -> None:
-        """Run. `Stopped`, raised by `tick`, ends the run early."""
+    def go(self, lesson: Lesson, known: _Results, tick: Tick) -> None:
+        """Run. `Stopped`, raised by `tick`, ends the run early; `known` is that of `_right_results`."""
         settings = self.settings
         with self.until_stopped():
             self.memory_before_mb = self.memory_mb = used_mb(device=settings.device, children=False)
             self.state = State.REFERENCES
-            expected = references.get(settings, tick)
+            expected = _right_results(lesson, settings, known, tick)
             self.state = State.OPENING
             tick()
             pool = _pool_named(settings.pool, lesson, settings.workers, **settings.of_pool())
@@ -219,8 +220,8 @@ class Panel(BasePanel[PoolRun]):
         imgsz: int = 320, images: int = 64, differ: bool = True,
     ) -> None:  # fmt: skip
         self.lesson, self.runs = lesson, list[PoolRun]()
-        self._references, self._lanes = References(lesson), drawings.Lanes([])
-        self._wrong = base.make_widget("HTML", "first-wrong")
+        self._known: _Results = {}
+        self._lanes, self._wrong = drawings.Lanes([]), base.make_widget("HTML", "first-wrong")
         names = pools or tuple(_usable(lesson)[0])
         if not set(names) <= set(_POOL_CLASSES):
             raise ArgumentError(f"Some of {', '.join(names)} are no pools; there are: {', '.join(_POOL_CLASSES)}.")
@@ -249,7 +250,7 @@ class Panel(BasePanel[PoolRun]):
     def _work(self, tick: Tick) -> PoolRun:
         self.current = run = PoolRun(PoolRunSettings(**self._chosen()))
         self._wrong.value = ""
-        run.go(self.lesson, self._references, tick)
+        run.go(self.lesson, self._known, tick)
         if run.stopped and not run.done:
             raise Stopped
         self.runs.append(run)
@@ -260,19 +261,15 @@ class Panel(BasePanel[PoolRun]):
         if self._lanes.spans is not run.spans:
             self._lanes = drawings.Lanes(run.spans)
         now, left_s = (progress.now, progress.left_s) if run.state is State.WORKING else (None, None)
-        more_mb = run.memory_mb - run.memory_before_mb
-        numbers = {
-            "now": drawings.or_dash(now, ".1f"),
-            "so_far": drawings.or_dash(progress.so_far or None, ".1f"),
-            "images_done": f"{run.done} / {run.settings.images}",
-            "left": drawings.or_dash(left_s, ".0f", " s"),
-            "memory": drawings.or_dash(run.memory_mb or None, ".0f", f" MB ({more_mb:+.0f})"),
-        }
+        fields = {
+            "now": now, "left_s": left_s, "so_far": progress.so_far or None,
+            "memory_mb": run.memory_mb or None, "more_mb": run.memory_mb - run.memory_before_mb,
+        }  # fmt: skip
         self.live.value = (
             f"<div>{_TEXTS[run.state].format(pool=run.settings.pool)}</div>"
             f"{drawings.progress_bar(run.done, run.settings.images, _TEXTS['images_done'])}"
-            f"{drawings.numbers(numbers, _TEXTS)}{drawings.counts(vars(run), _COLOURS, _TEXTS)}"
-            f"{self._lanes.html(perf_counter())}"
+            f"{drawings.numbers(_TEXTS['live'], run=run, **fields)}"
+            f"{drawings.counts(vars(run), _COLOURS, _TEXTS)}{self._lanes.html(perf_counter())}"
         )
         if run.mistake is not None and not self._wrong.value:
             self._wrong.value = run.mistake.html()
