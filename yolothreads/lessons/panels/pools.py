@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
 from html import escape
 from itertools import cycle, islice
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from yolothreads import devices, trace
 from yolothreads.detections import same
@@ -16,7 +15,7 @@ from yolothreads.errors import ArgumentError
 from yolothreads.lessons import figures
 from yolothreads.lessons.lesson import Lesson
 from yolothreads.lessons.panels import base, drawings
-from yolothreads.lessons.panels.base import BasePanel, Progress, Run, State, Stopped, Tick
+from yolothreads.lessons.panels.base import BasePanel, Run, State, Stopped, Tick
 from yolothreads.lessons.texts import section
 from yolothreads.measure import Comparison, Measurement, compare, pools_here, stamp
 from yolothreads.memory import used_mb
@@ -49,8 +48,7 @@ def _pool_named(name: str, lesson: Lesson, workers: int, **given: Any) -> Pool:
     return make_pool(_POOL_CLASSES[name], lesson.weights, workers=workers, threads=1, **given)
 
 
-@dataclass(frozen=True)
-class PoolRunSettings:
+class PoolRunSettings(NamedTuple):
     """Settings of a run. differ: each thread asks with different settings (`PER_IMAGE_SETTINGS`)."""
 
     pool: str
@@ -70,8 +68,7 @@ class PoolRunSettings:
         return PER_IMAGE_SETTINGS[number % count] if self.differ else {}
 
 
-@dataclass(frozen=True)
-class Mistake:
+class Mistake(NamedTuple):
     """First image with a wrong result: its number, its predict settings, the result and what it should have been."""
 
     number: int
@@ -95,8 +92,7 @@ class Mistake:
         return f"<div>{self.title}</div>{drawings.pictures(shown)}"
 
 
-_Call = tuple[str, int, int, str]  # device, image size, number of the image, settings
-_Results = dict[_Call, "Results | BaseException"]
+_Results = dict[tuple[Any, ...], "Results | BaseException"]
 
 
 def _right_results(
@@ -111,15 +107,13 @@ def _right_results(
         tick: called before each of these.
     """
     images = lesson.images
-    calls = [
-        (settings.device, settings.imgsz, number % len(images), repr(settings.of_image(number)))
-        for number in range(settings.images)
-    ]
-    if missing := {call: number for number, call in enumerate(calls) if call not in known}:
+    asked = [settings.of_image(number) for number in range(settings.images)]
+    calls = [(settings.device, settings.imgsz, i % len(images), repr(how)) for i, how in enumerate(asked)]
+    if missing := {call: i for i, call in enumerate(calls) if call not in known}:
         with Sequential(lesson.weights, threads=1, **settings.of_pool()) as alone:
-            for call, number in missing.items():
+            for call, i in missing.items():
                 tick()
-                future = alone.submit(images[number % len(images)], **settings.of_image(number))
+                future = alone.submit(images[i % len(images)], **asked[i])
                 known[call] = future.exception() or future.result()
     return [known[call] for call in calls]
 
@@ -134,7 +128,7 @@ class PoolRun(Run):
     """
 
     def __init__(self, settings: PoolRunSettings) -> None:
-        super().__init__(Progress(settings.images))
+        super().__init__(settings.images)
         self.settings = settings
         self.right = self.wrong = self.errors = 0
         self.mistake: Mistake | None = None
@@ -155,9 +149,9 @@ class PoolRun(Run):
             pool = _pool_named(settings.pool, lesson, settings.workers, **settings.of_pool())
             with trace.recording() as self.spans, pool:
                 self.state = State.WORKING
-                self.progress.begin()
+                self.begin()
                 self._work_through(pool, lesson.images, expected, tick)
-                self.progress.end()
+                self.end()
 
     def _work_through(
         self, pool: Pool, images: Sequence[Image], expected: Sequence[Results | BaseException], tick: Tick
@@ -175,7 +169,7 @@ class PoolRun(Run):
             tick()
 
     def _judge(self, number: int, future: Future[Results], expected: Results | BaseException) -> None:
-        self.progress.step()
+        self.step()
         if (error := future.exception()) is not None:
             self.errors += 1
             text = _TEXTS["first_error"].format(number=number + 1, kind=type(error).__name__, error=error)
@@ -243,7 +237,7 @@ class Panel(BasePanel[PoolRun]):
         for run in self.runs:
             settings, counts = run.settings, (run.right, run.wrong, run.errors)
             differ = _TEXTS["different" if settings.differ else "same"]
-            speed = (f"{run.done} / {settings.images}", f"{run.progress.so_far:.1f}")
+            speed = (f"{run.done} / {settings.images}", f"{run.so_far:.1f}")
             rows.append((settings.pool, settings.workers, settings.imgsz, differ, *counts, *speed))
         return base.runs_table(_TEXTS["headers"], rows, self.lesson.stamp)
 
@@ -257,12 +251,12 @@ class Panel(BasePanel[PoolRun]):
         return run
 
     def _draw(self) -> None:
-        run, progress = self.current, self.current.progress
+        run = self.current
         if self._lanes.spans is not run.spans:
             self._lanes = drawings.Lanes(run.spans)
-        now, left_s = (progress.now, progress.left_s) if run.state is State.WORKING else (None, None)
+        now, left_s = (run.now, run.left_s) if run.state is State.WORKING else (None, None)
         fields = {
-            "now": now, "left_s": left_s, "so_far": progress.so_far or None,
+            "now": now, "left_s": left_s, "so_far": run.so_far or None,
             "memory_mb": run.memory_mb or None, "more_mb": run.memory_mb - run.memory_before_mb,
         }  # fmt: skip
         self.live.value = (
@@ -280,7 +274,7 @@ class Panel(BasePanel[PoolRun]):
     def _outputs(self, run: PoolRun) -> Iterator[Any]:
         yield self._sentence(run)
         yield self.table()
-        began, end = run.progress.began, run.progress.began + _FIGURE_S
+        began, end = run.began, run.began + _FIGURE_S
         first = [s._replace(start=max(s.start, began)) for s in run.spans if s.end > began and s.start < end]
         yield figures.timeline(first, _TEXTS["timeline" if run.spans else "no_spans"].format(pool=run.settings.pool))
         if (mistake := run.mistake) is not None:
