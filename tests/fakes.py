@@ -180,6 +180,14 @@ def launch_here(pool: RemotePool, index: int) -> WorkerHere:
     return WorkerHere(pool, index)
 
 
+STORE_BYTES = 80 * 2**20  # about the smallest that Ray takes
+
+
+def add_node(cluster: Any) -> Any:
+    """Add a node with two CPUs to a `ray.cluster_utils.Cluster`."""
+    return cluster.add_node(num_cpus=2, object_store_memory=STORE_BYTES, include_dashboard=False)
+
+
 def ctrl_c_on() -> None:
     """Switch Ctrl-C on (for `preexec_fn`): background jobs of a script ignore it, and so do their children."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

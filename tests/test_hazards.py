@@ -26,11 +26,11 @@ from yolothreads.hazards import (
     Hazard,
     Matrix,
     Try,
-    fixtures,
+    attempts,
     sharing,
     surroundings,
 )
-from yolothreads.pools import POOLS, LockedModel, ModelPerThread, RemotePool, Sequential, SharedModel
+from yolothreads.pools import POOLS, LockedModel, ModelPerThread, RayActors, RemotePool, Sequential, SharedModel
 from yolothreads.races import EXCEPTION, RIGHT, WRONG, Rate
 
 pytestmark = pytest.mark.timeout(scaled(240))
@@ -82,6 +82,10 @@ def test_every_entry_is_complete(hazard: Hazard) -> None:
     assert hazard.status in ("seen", "seen in part", "read")
 
 
+def test_no_pool_follows_objects_so_no_tracker_can_be_mixed_in_one() -> None:
+    assert not any(hasattr(pool, "track") for pool in POOLS)
+
+
 @pytest.mark.parametrize("name", QUICK)
 def test_forced_it_comes_on_this_version(name: str) -> None:
     evidence = CATALOGUE[name].forced()
@@ -93,8 +97,8 @@ def test_a_schedule_that_leaked_arguments_leaks_them_again() -> None:
     evidence = CATALOGUE["argument-leak"].forced()
     assert evidence.reproduced, evidence
     bodies = [lambda m, ask=ask: m.predict(ask[0], **ask[1])[0] for ask in sharing._asks()]
-    with fixtures.quiet_ultralytics():
-        model = fixtures.warm_model()
+    with attempts.quiet_ultralytics():
+        model = attempts.warm_model()
         again = replay(evidence.schedule, *bodies, setup=lambda: model, watch=[Model.predict])
     assert again.kind == WRONG
 
@@ -205,7 +209,14 @@ def test_a_pool_whose_lines_are_out_of_reach_gets_natural_trials(fakes: FakeMode
     assert (tried.word, tried.unit, tried.count) == (NOT_REPRODUCED, "trial", 30), tried
 
 
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.fixture(scope="module", params=POOLS)
+def pool(request: pytest.FixtureRequest) -> type:
+    """Each kind of pool; those of Ray share one cluster with other tests."""
+    if request.param is RayActors:
+        request.getfixturevalue("ray_joined")
+    return request.param
+
+
 def test_pools_keep_their_thread_count_and_lose_no_box_to_the_clock(pool: type) -> None:
     for name in ("thread-count", "nms-clock"):
         tried = CATALOGUE[name].against(pool)

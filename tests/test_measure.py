@@ -1,6 +1,8 @@
 """Measuring: what counts as the same, what is right, wrong or an error, and that rounds are interleaved."""
 
 import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -143,7 +145,7 @@ def test_asks_and_truth_must_fit_the_images(wrong: dict, fakes: FakeModels) -> N
 
 def test_a_pool_that_is_open_is_not_measured(fakes: FakeModels) -> None:
     with Sequential(device="cpu") as pool, pytest.raises(PoolClosedError, match="open already"):
-        measure.measure(pool, [picture(1)], 1)
+        measure.compare([pool], [picture(1)], 1)
 
 
 def test_the_table_has_a_row_a_pool_and_says_where_it_was_measured(fakes: FakeModels) -> None:
@@ -189,11 +191,10 @@ class Beside(measure.Contender):
     def __init__(self) -> None:
         self.said: list[object] = []
 
-    def __enter__(self) -> "Beside":
+    @contextmanager
+    def ready(self) -> Iterator[Callable[[list], int]]:
         self.said.append("open")
-        return self
-
-    def __exit__(self, *exception: object) -> None:
+        yield self.run
         self.said.append("closed")
 
     def run(self, images: list) -> int:

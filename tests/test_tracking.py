@@ -15,6 +15,7 @@ from ultralytics import YOLO
 from ultralytics.engine.results import Results
 
 from yolothreads import tracking
+from yolothreads.devices import torch_threads_kept
 from yolothreads.errors import ArgumentError, PoolClosedError
 from yolothreads.pools import ModelPerThread, Replicas
 from yolothreads.scenes import Scene, clip
@@ -38,7 +39,7 @@ class Oracle:
     def __init__(self) -> None:
         self.asked: dict[str, Any] = {}
 
-    def map(self, frames: Iterable[Any], *, return_exceptions: bool, errors: None, **settings: Any) -> Iterator[Any]:
+    def map(self, frames: Iterable[Any], *, return_exceptions: bool, **settings: Any) -> Iterator[Any]:
         self.asked = settings
         for frame in frames:
             if isinstance(frame, Exception) and not return_exceptions:
@@ -175,14 +176,13 @@ def test_two_cameras_over_one_set_of_weights_get_what_two_models_give() -> None:
     with Replicas(workers=2, device="cpu", imgsz=160, threads=1) as pool:
         cameras = [Camera(pool).follow(frames) for frames in seen]
         results = list(zip(*zip(*cameras, strict=True), strict=True))
-    count = torch.get_num_threads()
+    own = {"persist": True, "tracker": "bytetrack.yaml", "imgsz": 160, "device": "cpu", "verbose": False}
     for frames, got in zip(seen, results, strict=True):
         model = YOLO(bundled())
         for frame, result in zip(frames, got, strict=True):
-            own = {"persist": True, "tracker": "bytetrack.yaml", "imgsz": 160, "device": "cpu", "verbose": False}
-            boxes = model.track(frame, **own)[0].boxes
+            with torch_threads_kept():
+                boxes = model.track(frame, **own)[0].boxes
             assert len(boxes) > 1 and torch.allclose(boxes.data, result.boxes.data, atol=0.1)
-    torch.set_num_threads(count)  # setting a model up has changed it
 
 
 def test_the_bundled_model_sees_the_objects_of_clips() -> None:
@@ -258,7 +258,7 @@ def test_each_frame_says_which_object_a_track_is_on_and_which_it_was_on_before()
         )
     )
     assert first == {0: Seen(7), 1: Seen(8)}
-    assert crossed == {0: Seen(7, was_track=1, was_identity=8)}  # the one on nobody is left out
+    assert crossed == {0: Seen(7, was_identity=8)}  # the one on nobody is left out
     assert back == {0: Seen(7)}
     assert count.so_far == Identities(4, 2, 1, 1, 1, 2 * 2 / 11)
 

@@ -10,7 +10,7 @@ from statistics import median
 
 import nbformat
 import pytest
-from comparer import COMPARED
+from comparer import COMPARED, is_compared
 
 from yolothreads.lessons import CLAIMS
 from yolothreads.lessons.exercises import NOT_STARTED, get
@@ -96,10 +96,10 @@ def test_its_pictures_have_alt_text(notebook):
 
 
 def test_outputs_are_stored_where_they_are_compared_and_stripped_elsewhere(notebook):
-    compared = [cell for cell in cells(notebook, "code") if COMPARED in tags(cell)]
+    compared = [cell for cell in cells(notebook, "code") if is_compared(cell)]
     assert compared
     assert all(cell.outputs and cell.execution_count for cell in compared)
-    others = [cell for cell in cells(notebook, "code") if COMPARED not in tags(cell)]
+    others = [cell for cell in cells(notebook, "code") if not is_compared(cell)]
     assert all(not cell.outputs and cell.execution_count is None for cell in others)
     assert "widgets" not in notebook.metadata
 
