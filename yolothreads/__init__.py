@@ -12,10 +12,10 @@
     headless     Runs the notebooks without a browser, writes reports, checks the machine
     cli          The command `yolothreads`
 
-    scenes, weights and devices, then child, charts, palette, trace, tables and errors stand below all of
-    these. Imports go downwards only, and never in a circle:
-    cli -> headless -> lessons -> bench, hazards, measure -> detections, tracking, memory -> pools, races
-    -> scenes, weights, devices -> child, charts, palette, trace, tables, errors
+    scenes, weights and devices, then child, palette, trace, tables and errors stand below all of these.
+    Imports go downwards only, and never in a circle:
+    cli -> headless -> lessons -> bench, hazards, charts, measure -> detections, tracking, memory -> pools, races
+    -> scenes, weights, devices -> child, palette, trace, tables, errors
 
 Importing this package is quick: a module that needs torch is imported when one of its names is first used.
 """

@@ -11,23 +11,23 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 from yolothreads import child
 from yolothreads.detections import explore
-from yolothreads.hazards.fixtures import (
+from yolothreads.hazards.attempts import (
     DEADLINE_S,
-    make_pool,
+    NOT_APPLICABLE,
+    Evidence,
+    Try,
     new_model,
     picture,
+    pool_of_two,
     quiet_ultralytics,
     run_together,
-    spy,
     warm_model,
 )
-from yolothreads.hazards.hazard import NOT_APPLICABLE, Evidence, Try, evidence_of
 from yolothreads.pools import Pool, RemotePool
 from yolothreads.races import RIGHT, WRONG, Rate, rate
 
@@ -73,7 +73,7 @@ def force_directory() -> Evidence:
             setup=lambda: models, restore=_SavingModels.clear, observe=_SavingModels.saved,
             watch=[get_save_dir, increment_path, Model.predict], budget_s=20.0,
         )  # fmt: skip
-    return evidence_of(found)
+    return Evidence.of_found(found)
 
 
 def natural_directory(trials: int) -> Rate:
@@ -108,22 +108,20 @@ def _meeting() -> Iterator[None]:
 
 def directory_in(pool: type[Pool], budget_s: float) -> Try:
     """Save two pictures through a pool under one name, with both folders chosen before one is made."""
-    trials = 3
     left = []
     # The project is given to the pool, too: calls of a shared model may save where an earlier one was to save.
-    with TemporaryDirectory() as folder, make_pool(pool, project=folder) as opened:
-        for i in range(trials):
+    with TemporaryDirectory() as folder, pool_of_two(pool, project=folder) as opened:
+        for i in range(3):
             project = Path(folder) / str(i)
             with _meeting():
-                asks = [opened.submit(picture(s), save=True, project=str(project), name="run") for s in (3, 4)]
-                for ask in asks:
-                    ask.result(DEADLINE_S)
+                _results(opened, [picture(3), picture(4)], save=True, project=str(project), name="run")
             left.append(len(list(project.rglob("*.jpg"))))
-    return Try.of(
-        sum(n < 2 for n in left),
-        trials,
-        f"of 2 pictures {min(left)} found where they were to be saved" if min(left) < 2 else "",
-    )
+    reason = f"of 2 pictures {min(left)} found where they were to be saved" if min(left) < 2 else ""
+    return Try.of(sum(n < 2 for n in left), len(left), reason)
+
+
+def _results(pool: Pool, images: list[Any], **settings: Any) -> list[Any]:
+    return [future.result(DEADLINE_S) for future in [pool.submit(image, **settings) for image in images]]
 
 
 # thread-count: every set-up on the CPU sets torch's thread count
@@ -148,27 +146,25 @@ def threads_in(pool: type[Pool], budget_s: float) -> Try:
 
     if issubclass(pool, RemotePool):
         return Try(NOT_APPLICABLE, reason="it predicts in another process")
-    wanted = NUM_THREADS + 1
-    with make_pool(pool, threads=wanted) as opened, spy(BasePredictor, "inference", torch.get_num_threads) as seen:
-        for ask in [opened.submit(picture(seed)) for seed in range(8)]:
-            ask.result(DEADLINE_S)
+    wanted, seen, inference = NUM_THREADS + 1, [], BasePredictor.inference
+
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return inference(*args, **kwargs)
+
+    with pool_of_two(pool, threads=wanted) as opened, mock.patch.object(BasePredictor, "inference", noting):
+        _results(opened, [picture(seed) for seed in range(8)])
     return Try.of(sum(n != wanted for n in seen), len(seen), f"given {wanted} threads, it used {sorted(set(seen))}")
 
 
 # nms-clock: NMS ends after a wall time
 
 
-@contextmanager
-def _slow_nms() -> Iterator[list[float]]:
-    """Advance the clock of NMS by a minute at each reading, and yield the list of readings."""
-    readings: list[float] = []
-
-    def time() -> float:
-        readings.append(60.0 * len(readings))
-        return readings[-1]
-
-    with mock.patch("ultralytics.utils.nms.time", SimpleNamespace(time=time)):
-        yield readings
+def _slow_nms() -> Any:
+    """Advance the clock of NMS by a minute at each reading, until the end of the block."""
+    clock = mock.Mock()
+    clock.time.side_effect = count(0.0, 60.0)
+    return mock.patch("ultralytics.utils.nms.time", clock)
 
 
 def force_clock() -> Evidence:
@@ -185,17 +181,13 @@ def clock_in(pool: type[Pool], budget_s: float) -> Try:
     if issubclass(pool, RemotePool):
         return Try(NOT_APPLICABLE, reason="the NMS that reads the clock runs in another process")
     images = [picture(seed) for seed in (3, 4, 5, 6)]
-    with make_pool(pool) as opened:
+    with pool_of_two(pool) as opened:
         wanted = [len(_results(opened, [image])[0]) for image in images]
-        with _slow_nms() as readings:
+        with _slow_nms() as clock:
             got = [len(result) for result in _results(opened, images)]
-    if not readings:
+    if not clock.time.called:
         return Try(NOT_APPLICABLE, reason="it has no NMS that reads the clock")
     return Try.of(sum(a != b for a, b in zip(got, wanted, strict=True)), len(images), f"boxes {wanted}, then {got}")
-
-
-def _results(pool: Pool, images: list[Any]) -> list[Any]:
-    return [ask.result(DEADLINE_S) for ask in [pool.submit(image) for image in images]]
 
 
 # fork and shutdown: what a process does to its threads
@@ -206,10 +198,13 @@ def _in_child(function: Callable[..., Any], *names: str) -> Evidence:
     return Evidence(*child.call(child.name_of(function), *names, timeout_s=_CHILD_S))
 
 
+def _met_in_child(function: Callable[[str], Any], pool: type[Pool]) -> Try:
+    seen = _in_child(function, child.name_of(pool))
+    return Try.of(int(seen.reproduced), 1, seen.detail)
+
+
 def force_fork() -> Evidence:
     """Fork while another thread predicts, and try whether a used model can be pickled."""
-    if not hasattr(os, "fork"):
-        return Evidence(False, "this system does not fork", tried="not")
     return _in_child(_fork_model)
 
 
@@ -220,22 +215,17 @@ def force_shutdown() -> Evidence:
 
 def fork_in(pool: type[Pool], budget_s: float) -> Try:
     """Use an open pool in a forked child."""
-    if not hasattr(os, "fork"):
-        return Try(NOT_APPLICABLE, reason="this system does not fork")
-    seen = _in_child(_fork_pool, child.name_of(pool))
-    return Try.of(int(seen.reproduced), 1, seen.detail)
+    return _met_in_child(_fork_pool, pool)
 
 
 def shutdown_in(pool: type[Pool], budget_s: float) -> Try:
     """End the script at once, with work in a pool that is still open."""
-    seen = _in_child(_end_with_pool, child.name_of(pool))
-    return Try.of(int(seen.reproduced), 1, seen.detail)
+    return _met_in_child(_end_with_pool, pool)
 
 
 # --- in the child process ---
 
 ANSWER_S = 5.0  # a prediction takes 15 ms; a child that hangs never answers
-_HANGS = 3
 
 
 @quiet_ultralytics()
@@ -270,7 +260,7 @@ def _fork_model() -> tuple[bool, str]:
 @quiet_ultralytics()
 def _fork_pool(pool: str) -> tuple[bool, str]:
     """Fork beside an open pool, and ask it in the child."""
-    with make_pool(child.resolve(pool)) as opened:
+    with pool_of_two(child.resolve(pool)) as opened:
         opened.submit(picture(3)).result(DEADLINE_S)
         hangs = _hangs_in_child(lambda: opened.submit(picture(4)).result())
     return hangs, f"submit().result() in a forked child {_ended(hangs)}"
@@ -288,9 +278,8 @@ def _hangs_in_child(work: Callable[[], Any]) -> bool:
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
         thread.join(ANSWER_S)
-        os._exit(_HANGS if thread.is_alive() else 0)
-    _, status = os.waitpid(forked, 0)
-    return os.waitstatus_to_exitcode(status) != 0
+        os._exit(thread.is_alive())
+    return os.waitpid(forked, 0)[1] != 0
 
 
 @quiet_ultralytics()
@@ -318,7 +307,7 @@ def _end_with_model() -> None:
 @quiet_ultralytics()
 def _end_with_pool(pool: str) -> None:
     """Give an open pool work, and end without closing it."""
-    opened = make_pool(child.resolve(pool)).__enter__()
+    opened = pool_of_two(child.resolve(pool)).__enter__()
     asks = [opened.submit(picture(seed)) for seed in range(8)]
 
     def report() -> None:
