@@ -138,7 +138,7 @@ def in_kernel(rounds: int, pairs: int, window_s: float, workers: int) -> None:
 
 def _speed(panel: Any, seconds: float, pause: threading.Event) -> float:
     """Return the images per second between the first and the last image done in this time."""
-    moments = panel.current.progress.moments
+    moments = panel.current.moments
     before = len(moments)
     pause.wait(seconds)
     here = moments[before:]

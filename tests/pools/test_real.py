@@ -13,7 +13,7 @@ from deadlines import scaled
 from yolothreads.devices import cores, torch_threads_kept
 from yolothreads.errors import ImageError
 from yolothreads.measure import same
-from yolothreads.pools import POOLS, Pool, RemotePool, SharedModel, make_pool
+from yolothreads.pools import POOLS, Pool, RayActors, RemotePool, SharedModel, make_pool
 from yolothreads.scenes import SHAPES, scene
 
 pytestmark = pytest.mark.timeout(scaled(120))
@@ -43,6 +43,8 @@ def alone() -> list:
 @pytest.fixture(scope="module", params=POOLS, ids=lambda kind: kind.__name__)
 def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
     """An open pool of each kind."""
+    if request.param is RayActors:
+        request.getfixturevalue("ray_joined")
     before = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ultralytics, "YOLO", CountsThreads)

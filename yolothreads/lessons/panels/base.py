@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum, auto
 from html import escape
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -17,7 +18,6 @@ from yolothreads.errors import ArgumentError, PanelError, at_least_one
 from yolothreads.lessons.figures import Figure
 from yolothreads.lessons.panels.drawings import SHEET
 from yolothreads.lessons.texts import section
-from yolothreads.palette import BAD
 from yolothreads.tables import Table
 
 if TYPE_CHECKING:
@@ -33,31 +33,32 @@ _NOW_S = 1.0  # the time that "now" means in a speed
 
 _TEXTS = section("panels", "base")
 
-# What widgets cannot do. JupyterLab takes arrows and Enter as its own commands, even where the focus is on a list or
-# a button, unless that element says that it must not. And sliders have a visible name only, none for a screen reader.
-_SCRIPT = """setTimeout(() => {
-  const area = element.closest(".jp-OutputArea");
-  if (!area) return;
-  area.addEventListener("focusin", event => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
-  const name = () => area.querySelectorAll("[role=slider]:not([aria-label])").forEach(handle => {
-    const label = handle.closest(".widget-inline-hbox")?.querySelector("label");
-    if (label) handle.setAttribute("aria-label", label.textContent);
-  });
-  name();
-  new MutationObserver(name).observe(area, {childList: true, subtree: true});
-})"""
+# What widgets cannot do: names of sliders, and keys that JupyterLab leaves to them.
+_SCRIPT = Path(__file__).with_name("panels.js").read_text(encoding="utf-8")
 
 
 class Stopped(Exception):  # noqa: N818
     """Raised inside a run when Stop was pressed."""
 
 
-class Progress:
-    """Count of what is done of a total, with the moments. One thread counts; any thread may read.
+class State(StrEnum):
+    """Phases of a run, in order; a run may leave some out. Each is the key of a sentence of the panel."""
+
+    NOT_STARTED = auto()
+    REFERENCES = auto()  # the right results are being made
+    OPENING = auto()  # the pool is being opened
+    CALIBRATING = auto()  # the worker shows how fast it is
+    WORKING = auto()
+    DRAINING = auto()  # no more calls come; those that wait are answered
+    DONE = auto()
+
+
+class Run:
+    """One run of a panel: its state, and how much is done of a total. The run's thread writes, any thread may read.
 
     Attributes:
         began, ended: seconds of the clock; 0 before the beginning and the end.
-        moments: seconds of the clock at which each one was done.
+        moments: seconds of the clock at which each image or frame was done.
 
     Args:
         total: how many there are to do.
@@ -65,6 +66,7 @@ class Progress:
     """
 
     def __init__(self, total: int, clock: Callable[[], float] = perf_counter) -> None:
+        self.state, self.stopped = State.NOT_STARTED, False
         self.total, self.done = total, 0
         self.began = self.ended = 0.0
         self.moments: list[float] = []
@@ -105,34 +107,6 @@ class Progress:
         """Seconds that the rest takes at the speed so far; None before the first is done."""
         return (self.total - self.done) / self.so_far if self.done else None
 
-
-class State(StrEnum):
-    """Phases of a run, in order; a run may leave some out. Each is the key of a sentence of the panel."""
-
-    NOT_STARTED = auto()
-    REFERENCES = auto()  # the right results are being made
-    OPENING = auto()  # the pool is being opened
-    CALIBRATING = auto()  # the worker shows how fast it is
-    WORKING = auto()
-    DRAINING = auto()  # no more calls come; those that wait are answered
-    DONE = auto()
-
-
-class Run:
-    """One run of a panel: its state and its progress. The run's thread writes them; any thread may read.
-
-    Args:
-        progress: counts what the run does.
-    """
-
-    def __init__(self, progress: Progress) -> None:
-        self.state, self.stopped, self.progress = State.NOT_STARTED, False, progress
-
-    @property
-    def done(self) -> int:
-        """Number of images or frames that are done."""
-        return self.progress.done
-
     @contextmanager
     def until_stopped(self) -> Iterator[None]:
         """Do the work of the run in this block; `Stopped` ends it early and goes no further."""
@@ -140,7 +114,7 @@ class Run:
             yield
         except Stopped:
             self.stopped = True
-        self.progress.end()
+        self.end()
         self.state = State.DONE
 
 
@@ -247,11 +221,11 @@ class BasePanel(ABC, Generic[T]):
         Args:
             wait_s: seconds to wait for the end of its thread.
         """
-        if self.is_running:
+        if (thread := self._thread) is not None and thread.is_alive():
             self._stop.set()
             self._say(_TEXTS["stopping"])
-            if wait_s and self._thread is not None:
-                self._thread.join(wait_s)
+            if wait_s:
+                thread.join(wait_s)
 
     def close(self) -> None:
         """End the run, wait for the end of its thread, and take the panel off the page."""
@@ -299,8 +273,8 @@ class BasePanel(ABC, Generic[T]):
         return {name: widget.value for name, widget in self.settings.items()}
 
     def _say(self, text: str, *, is_error: bool = False) -> None:
-        mark = f'<span style="border-left:6px solid {BAD};padding-left:6px">' if is_error else "<span>"
-        self.status.value = f'{mark}<span role="status">{escape(text)}</span></span>'
+        kind = "error" if is_error else "said"
+        self.status.value = f'<span class="yolothreads-{kind}" role="status">{escape(text)}</span>'
 
     # How it works.
 
@@ -484,16 +458,18 @@ def _show_in_cell(close: Callable[[], None]) -> None:
     cell = str(request.get("metadata", {}).get("cellId") or request.get("content", {}).get("code", ""))
     if not _close_by_cell and (shell := get_ipython()) is not None:
         shell.events.register("pre_run_cell", _close_deleted)
-    if (close_last := _close_by_cell.pop(cell, None)) is not None:
-        close_last()
+    _close_cells([cell])
     _close_by_cell[cell] = close
 
 
 def _close_deleted(*_: object) -> None:
     """Close the panels of deleted cells: each request of JupyterLab names the cells deleted since the one before."""
-    for cell in _request().get("metadata", {}).get("deletedCells", []):
-        if (close := _close_by_cell.pop(cell, None)) is not None:
-            close()
+    _close_cells(_request().get("metadata", {}).get("deletedCells", []))
+
+
+def _close_cells(cells: Iterable[str]) -> None:
+    for cell in cells:
+        _close_by_cell.pop(cell, lambda: None)()
 
 
 def _request() -> dict[str, Any]:

@@ -6,7 +6,6 @@ import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, fields
 from itertools import cycle, islice
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from yolothreads.errors import DeadlineError, QueueFullError, not_negative
 from yolothreads.lessons import figures
 from yolothreads.lessons.lesson import Lesson
 from yolothreads.lessons.panels import base, drawings
-from yolothreads.lessons.panels.base import BasePanel, Progress, Run, State, Stopped, Tick
+from yolothreads.lessons.panels.base import BasePanel, Run, State, Stopped, Tick
 from yolothreads.lessons.texts import section
 from yolothreads.palette import BLUE, GOOD, GREY
 from yolothreads.pools import Batch, BatchingWorker, Image, read_image
@@ -128,8 +127,7 @@ class Calls:
         return len(self._pending)
 
 
-@dataclass(frozen=True)
-class BatchingRunSettings:
+class BatchingRunSettings(NamedTuple):
     """Settings of a run: those of the worker, and for how many seconds calls come."""
 
     max_batch: int
@@ -163,7 +161,7 @@ class BatchingRun(Run):
         self, settings: BatchingRunSettings, clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:  # fmt: skip
-        super().__init__(Progress(0, clock))
+        super().__init__(0, clock)
         self.settings = settings
         self.capacity = 0.0
         self.rates: list[float] = []
@@ -171,7 +169,7 @@ class BatchingRun(Run):
         self.batches: list[Batch] = []
         self.calls = Calls(Future)
         self.agrees = True
-        self._clock, self._sleep = clock, sleep
+        self._sleep = sleep
 
     def go(self, pool: BatchingWorker, images: Sequence[Image], rate: Callable[[float], float], tick: Tick) -> None:
         """Run. `Stopped`, raised by `tick`, ends the run early.
@@ -198,12 +196,12 @@ class BatchingRun(Run):
                 while self.calls.pending:
                     self._poll(pool, tick)
                     self._sleep(_POLL_S)
-        if self.progress.began:
+        if self.began:
             self._settle(pool, answered_before)
 
     def _let_come(self, pool: BatchingWorker, rate: Callable[[float], float], tick: Tick) -> None:
-        self.progress.begin()
-        began = now = self.progress.began
+        self.begin()
+        began = now = self.began
         arrivals = Arrivals(rate(0.0), now)
         while (share := (now - began) / self.settings.seconds) < 1:
             arrivals.rate = rate(share)
@@ -229,7 +227,7 @@ class BatchingRun(Run):
 
     def _settle(self, pool: BatchingWorker, answered_before: int) -> None:
         """Record the outcomes that closing the pool has settled, and compare them with the worker's own counters."""
-        ended = self.progress.ended
+        ended = self.ended
         self._collect(pool, ended)
         self.lengths.append((ended, pool.counters.waiting))
         counted = {outcome: getattr(pool.counters, outcome) for outcome in OUTCOMES}
@@ -241,14 +239,19 @@ class BatchingRun(Run):
         return not self.calls.pending and self.agrees
 
     @property
+    def waiting(self) -> int:
+        """The length of the queue, when it was last seen."""
+        return self.lengths[-1][1] if self.lengths else 0
+
+    @property
     def most_waiting(self) -> int:
         """The longest queue that was seen."""
         return max((waiting for _, waiting in self.lengths), default=0)
 
     def overall(self) -> Rates:
         """Return the rates of the whole run so far. Calls come in the chosen time, answers in that and the rest."""
-        seconds = self.progress.seconds
-        rates = self.between(self.progress.began, self.progress.began + seconds)
+        seconds = self.seconds
+        rates = self.between(self.began, self.began + seconds)
         return rates._replace(came=len(self.calls.made) / min(seconds, self.settings.seconds) if seconds else 0.0)
 
     def between(self, begin: float, end: float) -> Rates:
@@ -324,7 +327,7 @@ class BatchingPanel(BasePanel[BatchingRun]):
     def _run_settings(self) -> BatchingRunSettings:
         chosen = self._chosen()
         chosen["deadline_s"] = chosen["deadline_s"] or None
-        return BatchingRunSettings(**{field.name: chosen[field.name] for field in fields(BatchingRunSettings)})
+        return BatchingRunSettings(**{name: chosen[name] for name in BatchingRunSettings._fields})
 
     def _watch(self, run: BatchingRun) -> None:
         self._run, has_deadline = run, run.settings.deadline_s is not None
@@ -360,37 +363,31 @@ class BatchingPanel(BasePanel[BatchingRun]):
         return float(rate.value)
 
     def _draw(self) -> None:
-        run, progress = self._run, self._run.progress
-        seconds, now, counts = run.settings.seconds, progress.began + progress.seconds, run.calls.counts
+        run = self._run
+        seconds, now, counts = run.settings.seconds, run.began + run.seconds, run.calls.counts
         made = {"made": len(run.calls.made), "pending": run.calls.pending}
-        state = _TEXTS[run.state].format(left=max(0.0, seconds - progress.seconds), capacity=run.capacity)
+        state = _TEXTS[run.state].format(left=max(0.0, seconds - run.seconds), capacity=run.capacity)
         # Outcomes that hardly ever happen have a box only when they do.
         rare = {outcome for outcome in ("failed", "cancelled") if not counts[outcome]}
         colours = {name: colour for name, colour in _COLOURS.items() if name not in rare}
         self.live.value = (
             f"<div>{state}</div>"
-            f"{drawings.progress_bar(min(progress.seconds, seconds), seconds, _TEXTS['time_over'])}"
-            f"{drawings.numbers(self._numbers(run, now), _TEXTS)}{drawings.counts(made | counts, colours, _TEXTS)}"
+            f"{drawings.progress_bar(min(run.seconds, seconds), seconds, _TEXTS['time_over'])}"
+            f"{self._numbers(run, now)}{drawings.counts(made | counts, colours, _TEXTS)}"
             f"<div>{_TEXTS['equation'].format(**made, **counts)}</div>"
-            f"{self._strips.html(now, progress.began, run.lengths, run.batches, run.calls.moments)}"
+            f"{self._strips.html(now, run.began, run.lengths, run.batches, run.calls.moments)}"
         )
 
-    def _numbers(self, run: BatchingRun, now: float) -> dict[str, str]:
-        progress, when = run.progress, "all" if run.progress.ended else "now"
-        rates = run.overall() if progress.ended else run.between(max(progress.began, now - _NOW_S), now)
-        so_far = len(run.calls.moments["answered"]) / max(progress.seconds, 1e-9)
-        given = {"rates": rates, "set": self.settings["rate"].value, "so_far": so_far}
-        return {
-            f"came_{when}": _TEXTS[f"came_{when}_value"].format(**given),
-            f"answered_{when}": _TEXTS[f"answered_{when}_value"].format(**given),
-            "waiting": f"{run.lengths[-1][1] if run.lengths else 0} / {run.settings.queue_size}",
-            f"batch_{when}": drawings.or_dash(rates.batch, ".1f"),
-            f"p50_{when}": drawings.or_dash(rates.p50_ms, ".0f", " ms"),
-            f"p95_{when}": drawings.or_dash(rates.p95_ms, ".0f", " ms"),
-        }
+    def _numbers(self, run: BatchingRun, now: float) -> str:
+        if run.ended:
+            return drawings.numbers(_TEXTS["live_in_all"], run=run, rates=run.overall())
+        rates = run.between(max(run.began, now - _NOW_S), now)
+        so_far = len(run.calls.moments["answered"]) / max(run.seconds, 1e-9)
+        chosen = self.settings["rate"].value
+        return drawings.numbers(_TEXTS["live_now"], run=run, rates=rates, chosen=chosen, so_far=so_far)
 
     def _sentence(self, run: BatchingRun) -> str:
-        seconds, calls = min(run.progress.seconds, run.settings.seconds), run.calls
+        seconds, calls = min(run.seconds, run.settings.seconds), run.calls
         sentence = _TEXTS["accounted" if run.is_accounted_for else "not_accounted"]
         counted = sentence.format(seconds=seconds, made=len(calls.made), **calls.counts)
         error = _TEXTS["first_error"].format(error=calls.error) if calls.error else ""
@@ -426,12 +423,11 @@ def _row(run: BatchingRun) -> tuple[str | int, ...]:
     settings, rates = run.settings, run.overall()
     low, high = round(min(run.rates)), round(max(run.rates))
     described = _TEXTS["described" if settings.deadline_s else "described_no_deadline"]
-    p50, p95 = (drawings.or_dash(wait_ms, ".0f") for wait_ms in (rates.p50_ms, rates.p95_ms))
     return (
         described.format(settings=settings, deadline_ms=1000 * (settings.deadline_s or 0)),
         f"{low}" if low == high else f"{low} – {high}",
         f"{rates.answered:.1f}",
-        drawings.or_dash(rates.batch, ".1f"),
-        f"{p50}, {p95}",
+        drawings.filled("{rates.batch:.1f}", rates=rates),
+        drawings.filled("{rates.p50_ms:.0f}, {rates.p95_ms:.0f}", rates=rates),
         *(len(run.calls.moments[outcome]) for outcome in drawings.MARKS),
     )

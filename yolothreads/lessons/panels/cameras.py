@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain, tee
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from yolothreads.lessons import figures
 from yolothreads.lessons.lesson import Lesson
 from yolothreads.lessons.panels import base, drawings
-from yolothreads.lessons.panels.base import BasePanel, Progress, Run, State, Stopped, Tick
+from yolothreads.lessons.panels.base import BasePanel, Run, State, Stopped, Tick
 from yolothreads.lessons.texts import section
 from yolothreads.palette import BAD, BLUE, GOOD, GREEN, GREY, ODD, ORANGE, PINK, RED, SKY, YELLOW
 from yolothreads.pools import BatchingWorker, Pool, Replicas
@@ -42,8 +41,7 @@ _COLOURS = {"matched": GOOD, "missed": GREY, "switches": ODD, "transfers": BAD}
 _TEXTS = section("panels", "cameras")
 
 
-@dataclass(frozen=True)
-class CamerasRunSettings:
+class CamerasRunSettings(NamedTuple):
     """Settings of a run. tracker: FOR_ALL or FOR_EACH. frames: of each camera."""
 
     cameras: int
@@ -52,8 +50,7 @@ class CamerasRunSettings:
     pool: str
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """Frame of a camera with the objects that are tracked in it.
 
     image: (H, W, 3) uint8 BGR. boxes: (n, 4) xyxy in pixels. numbers: of the boxes. moved: for each box whose number
@@ -76,7 +73,7 @@ class CamerasRun(Run):
     """
 
     def __init__(self, settings: CamerasRunSettings) -> None:
-        super().__init__(Progress(settings.cameras * settings.frames))
+        super().__init__(settings.cameras * settings.frames)
         self.settings = settings
         self.between = 0
         self.count = IdentityCount()
@@ -91,7 +88,7 @@ class CamerasRun(Run):
             tick()
             with pool:
                 self.state = State.WORKING
-                self.progress.begin()
+                self.begin()
                 for tracker, scene, result in self._tracked(pool):
                     self._count(tracker, scene, result)
                     tick()
@@ -105,7 +102,7 @@ class CamerasRun(Run):
         for stream in streams:
             scenes, ahead = tee(stream)  # the pool takes more frames than it has given back
             followed.append(zip(scenes, Camera(pool).follow(scene.image for scene in ahead), strict=True))
-        for number in range(self.progress.total):
+        for number in range(self.total):
             tracker = number % len(streams)
             scene, result = next(followed[tracker])
             assert not isinstance(result, Exception)  # it would have been raised
@@ -125,7 +122,7 @@ class CamerasRun(Run):
         missed = scene.boxes[~np.isin(np.asarray(scene.ids), [match.identity for match in seen.values()])]
         view = View(scene.image, result.boxes.xyxy.cpu().numpy(), tuple(numbers), moved, missed)
         self.views = [*self.views[:camera], view, *self.views[camera + 1 :]]
-        self.progress.step()
+        self.step()
         if camera == self.settings.cameras - 1 and _moved(self.views) >= _moved(self.most_moved):
             self.most_moved = self.views
 
@@ -211,18 +208,15 @@ class CamerasPanel(BasePanel[list[CamerasRun]]):
         return BatchingWorker(self.lesson.weights, max_batch=settings.cameras, **given)
 
     def _draw(self) -> None:
-        run, progress, so_far = self._run, self._run.progress, self._run.count.so_far
-        numbers = {
-            "now": drawings.or_dash(progress.now if run.state is State.WORKING else None, ".0f"),
-            "so_far": f"{progress.so_far:.1f}",
-            "frames_done": f"{progress.done} / {progress.total}",
-            "idf1": drawings.or_dash(so_far.idf1 if so_far.matched else None, ".2f"),
-        }
+        run, so_far = self._run, self._run.count.so_far
+        now = run.now if run.state is State.WORKING else None
+        idf1 = so_far.idf1 if so_far.matched else None
         shown = [(drawn(view), caption, caption) for view, caption in zip(run.views, _captions(run.views), strict=True)]
         self.live.value = (
             f"<div>{_TEXTS[run.state].format(tracker=run.settings.tracker)}</div>"
-            f"{drawings.progress_bar(progress.done, progress.total, _TEXTS['frames_done'])}"
-            f"{drawings.numbers(numbers, _TEXTS)}{drawings.counts(vars(so_far), _COLOURS, _TEXTS)}"
+            f"{drawings.progress_bar(run.done, run.total, _TEXTS['frames_done'])}"
+            f"{drawings.numbers(_TEXTS['live'], run=run, now=now, idf1=idf1)}"
+            f"{drawings.counts(vars(so_far), _COLOURS, _TEXTS)}"
             f'<div class="yolothreads-cameras">{drawings.pictures(shown)}</div><div>{_TEXTS["words"]}</div>'
         )
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from math import floor, log10
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,14 +49,17 @@ def progress_bar(done: float, total: float, label: str) -> str:
     return f'<progress aria-label="{escape(label)}" value="{done:g}" max="{total:g}"></progress>'
 
 
-def or_dash(value: float | None, spec: str, unit: str = "") -> str:
-    """Return a formatted number with its unit, or a dash."""
-    return "–" if value is None else f"{value:{spec}}{unit}"
+def filled(template: str, **fields: Any) -> str:
+    """Return a template with its fields; a dash where one is None, not known yet, which no format of numbers takes."""
+    try:
+        return template.format(**fields)
+    except TypeError:
+        return "–"
 
 
-def numbers(values: Mapping[str, str], labels: Mapping[str, str]) -> str:
-    """Return labels with a value below each; both have the same keys."""
-    boxes = "".join(f"<div>{labels[key]}<b>{value}</b></div>" for key, value in values.items())
+def numbers(templates: Mapping[str, str], **fields: Any) -> str:
+    """Return labels with a value below each, given as label -> template."""
+    boxes = "".join(f"<div>{label}<b>{filled(value, **fields)}</b></div>" for label, value in templates.items())
     return f'<div class="yolothreads-numbers">{boxes}</div>'
 
 
@@ -75,18 +78,15 @@ def pictures(shown: Iterable[tuple[NDArray[np.uint8], str, str]]) -> str:
     Args:
         shown: of each its pixels (H, W, 3) uint8 BGR, its caption, and its alternative text.
     """
-    return f'<div class="yolothreads-pictures">{"".join(_picture(*one) for one in shown)}</div>'
-
-
-def _picture(pixels: NDArray[np.uint8], caption: str, alt: str) -> str:
     import cv2
 
-    if pixels.shape[1] > _PICTURE_WIDTH:
-        size = (_PICTURE_WIDTH, round(pixels.shape[0] * _PICTURE_WIDTH / pixels.shape[1]))
-        pixels = cv2.resize(pixels, size)  # type: ignore[assignment]
-    data = base64.b64encode(cv2.imencode(".jpg", pixels)[1].tobytes()).decode()
-    image = f'<img alt="{escape(alt)}" src="data:image/jpeg;base64,{data}">'
-    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+    found = ""
+    for pixels, caption, alt in shown:
+        scale = min(1.0, _PICTURE_WIDTH / pixels.shape[1])
+        jpeg = cv2.imencode(".jpg", cv2.resize(pixels, None, fx=scale, fy=scale))[1].tobytes()
+        image = f'<img alt="{escape(alt)}" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
+        found += f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+    return f'<div class="yolothreads-pictures">{found}</div>'
 
 
 # --- what both moving pictures need ---
@@ -117,7 +117,9 @@ class _Path:
 # --- the timeline of threads ---
 
 LANE = 24  # height of a lane in pixels
+LANES_SECONDS = 2.0  # how much of the past the timeline shows
 _LANES_WIDTH = 1000  # units of the SVG, which stretches with the window
+_LANES_SCALE = _LANES_WIDTH / LANES_SECONDS
 
 _BANDS = {"full": (3, 18), "upper": (3, 9), "lower": (12, 9)}  # first pixel and height of a bar in its lane
 # Stages with these hatches are boxes with a pattern. All others are thick lines, which take half as many characters:
@@ -165,12 +167,10 @@ class Lanes:
 
     Args:
         spans: in the order of their ends, as `trace.recording` adds them.
-        seconds: how much of the past is shown.
     """
 
-    def __init__(self, spans: Sequence[Span], seconds: float = 2.0) -> None:
-        self.spans, self.seconds = spans, seconds
-        self._scale = _LANES_WIDTH / seconds
+    def __init__(self, spans: Sequence[Span]) -> None:
+        self.spans = spans
         self._zero = 0.0  # the moment that bars are measured from
         self._taken = 0  # spans that have become bars
         self._bars = {stage: _Path() for stage in STAGES}
@@ -178,20 +178,20 @@ class Lanes:
 
     def html(self, now: float) -> str:
         """Return the timeline up to `now`, in seconds of `time.perf_counter`."""
-        begin = now - self.seconds
+        begin = now - LANES_SECONDS
         self._zero = self._zero or begin
         self._take_new(begin)
         bars = "".join(_stage_path(stage, d) for stage, path in self._bars.items() if (d := path.since(begin)))
         names = "".join(f"<span>{escape(thread)}</span>" for thread in self._rows)
         rows = max(1, len(self._rows))
         lines = "".join(f"M0 {LANE * row + LANE}h{_LANES_WIDTH}" for row in range(rows))
-        label = _TEXTS["timeline"].format(threads=len(self._rows), seconds=self.seconds)
+        label = _TEXTS["timeline"].format(threads=len(self._rows), seconds=LANES_SECONDS)
         return (
             f'<div class="yolothreads-lanes">{names}<svg role="img" aria-label="{label}" height="{LANE * rows}" '
             f'viewBox="0 0 {_LANES_WIDTH} {LANE * rows}" preserveAspectRatio="none" style="grid-row:1/span {rows}">'
             f'{_PATTERNS}<path d="{lines}" stroke="{MIDDLE_GREY}" stroke-width="1"/>'
-            f'<g transform="translate({(self._zero - begin) * self._scale:.1f})">{bars}</g></svg>'
-            f"{_axis(self.seconds)}</div>"
+            f'<g transform="translate({(self._zero - begin) * _LANES_SCALE:.1f})">{bars}</g></svg>'
+            f"{_axis(LANES_SECONDS)}</div>"
         )
 
     def _take_new(self, begin: float) -> None:
@@ -202,7 +202,7 @@ class Lanes:
             self._taken += 1
             row = self._rows.setdefault(thread, len(self._rows))
             if stage in self._bars and end > begin:
-                bar = _bar(stage, row, (start - self._zero) * self._scale, max(1.0, (end - start) * self._scale))
+                bar = _bar(stage, row, (start - self._zero) * _LANES_SCALE, max(1.0, (end - start) * _LANES_SCALE))
                 new.setdefault(stage, []).append(bar)
                 last = max(last, end)
         for stage, bars in new.items():

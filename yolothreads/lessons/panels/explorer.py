@@ -164,20 +164,33 @@ class ExplorerPanel(BasePanel[Exploration]):
 
     def _work(self, tick: Tick) -> Exploration:
         self._stopped = False
-        if self._wanted and self._found is not None:
-            self._replay_wanted(tick)
-            return self._found
-        self._found, self._wanted = None, ""
-        self.schedules.clear()
-        self.stepper.show(None)
-        found = self._explore(tick)
-        self.schedules.finish(found)
-        self._said = found.verdict
-        if found.forbidden and not self._stopped:
-            self._wanted, self._is_replaying = found.forbidden[0].schedule, True
-        self._found = found
-        self._replay_wanted(tick)
-        return found
+        if self._found is None or not self._wanted:
+            self._found, self._wanted = None, ""
+            self.schedules.clear()
+            self.stepper.show(None)
+            found = self._explore(tick)
+            self.schedules.finish(found)
+            self._said = found.verdict
+            if found.forbidden and not self._stopped:
+                self._wanted = found.forbidden[0].schedule
+            self._is_replaying = True  # what is wanted from now on, this run replays
+            self._found = found
+        while schedule := self._next_wanted():
+            try:
+                self._replay(schedule, tick)
+            except KeyboardInterrupt:
+                if not (self._stopped or self._wanted):
+                    self._is_replaying = False
+                    raise
+            except Exception as error:
+                self._said = _TEXTS["not_replayed"].format(error=error)
+        return self._found
+
+    def _next_wanted(self) -> str:
+        with self._guard:
+            schedule, self._wanted = "" if self._stopped else self._wanted, ""
+            self._is_replaying = bool(schedule)
+        return schedule
 
     def _explore(self, tick: Tick) -> Exploration:
         try:
@@ -200,23 +213,6 @@ class ExplorerPanel(BasePanel[Exploration]):
         except Stopped:
             self._stopped = True
         return self._stopped
-
-    def _replay_wanted(self, tick: Tick) -> None:
-        """Replay the wanted schedule, if any, and whichever is wanted instead meanwhile."""
-        while True:
-            with self._guard:
-                schedule, self._wanted = "" if self._stopped else self._wanted, ""
-                self._is_replaying = bool(schedule)
-            if not schedule:
-                return
-            try:
-                self._replay(schedule, tick)
-            except KeyboardInterrupt:
-                if not (self._stopped or self._wanted):
-                    self._is_replaying = False
-                    raise
-            except Exception as error:
-                self._said = _TEXTS["not_replayed"].format(error=error)
 
     def _replay(self, schedule: str, tick: Tick) -> None:
         self._say(_TEXTS["replaying"])

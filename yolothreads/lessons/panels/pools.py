@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
 from html import escape
 from itertools import cycle, islice
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from yolothreads import devices, trace
 from yolothreads.detections import same
@@ -16,7 +15,7 @@ from yolothreads.errors import ArgumentError
 from yolothreads.lessons import figures
 from yolothreads.lessons.lesson import Lesson
 from yolothreads.lessons.panels import base, drawings
-from yolothreads.lessons.panels.base import BasePanel, Progress, Run, State, Stopped, Tick
+from yolothreads.lessons.panels.base import BasePanel, Run, State, Stopped, Tick
 from yolothreads.lessons.texts import section
 from yolothreads.measure import Comparison, Measurement, compare, pools_here, stamp
 from yolothreads.memory import used_mb
@@ -49,8 +48,7 @@ def _pool_named(name: str, lesson: Lesson, workers: int, **given: Any) -> Pool:
     return make_pool(_POOL_CLASSES[name], lesson.weights, workers=workers, threads=1, **given)
 
 
-@dataclass(frozen=True)
-class PoolRunSettings:
+class PoolRunSettings(NamedTuple):
     """Settings of a run. differ: each thread asks with different settings (`PER_IMAGE_SETTINGS`)."""
 
     pool: str
@@ -70,8 +68,7 @@ class PoolRunSettings:
         return PER_IMAGE_SETTINGS[number % count] if self.differ else {}
 
 
-@dataclass(frozen=True)
-class Mistake:
+class Mistake(NamedTuple):
     """First image with a wrong result: its number, its predict settings, the result and what it should have been."""
 
     number: int
@@ -95,32 +92,30 @@ class Mistake:
         return f"<div>{self.title}</div>{drawings.pictures(shown)}"
 
 
-class References:
-    """Right results: what one model in one thread gives for each call. Each is computed once, and kept.
+_Results = dict[tuple[Any, ...], "Results | BaseException"]
+
+
+def _right_results(
+    lesson: Lesson, settings: PoolRunSettings, known: _Results, tick: Tick
+) -> list[Results | BaseException]:
+    """Return what one model in one thread gives for each image of a run; an exception where it fails, too.
 
     Args:
         lesson: its images and weights are used.
+        settings: of the run.
+        known: the right results so far; those that are missing are added.
+        tick: called before each of these.
     """
-
-    def __init__(self, lesson: Lesson) -> None:
-        self._lesson = lesson
-        self._known: dict[tuple[Any, ...], Results | BaseException] = {}
-
-    def get(self, settings: PoolRunSettings, tick: Tick) -> list[Results | BaseException]:
-        """Return the right result of each image of a run, in order; an exception where one model alone fails, too."""
-        images = self._lesson.images
-        keys = [
-            (settings.device, settings.imgsz, number % len(images), repr(settings.of_image(number)))
-            for number in range(settings.images)
-        ]
-        missing = {key: number for number, key in enumerate(keys) if key not in self._known}
-        if missing:
-            with Sequential(self._lesson.weights, threads=1, **settings.of_pool()) as alone:
-                for key, number in missing.items():
-                    tick()
-                    future = alone.submit(images[number % len(images)], **settings.of_image(number))
-                    self._known[key] = future.exception() or future.result()
-        return [self._known[key] for key in keys]
+    images = lesson.images
+    asked = [settings.of_image(number) for number in range(settings.images)]
+    calls = [(settings.device, settings.imgsz, i % len(images), repr(how)) for i, how in enumerate(asked)]
+    if missing := {call: i for i, call in enumerate(calls) if call not in known}:
+        with Sequential(lesson.weights, threads=1, **settings.of_pool()) as alone:
+            for call, i in missing.items():
+                tick()
+                future = alone.submit(images[i % len(images)], **asked[i])
+                known[call] = future.exception() or future.result()
+    return [known[call] for call in calls]
 
 
 class PoolRun(Run):
@@ -133,7 +128,7 @@ class PoolRun(Run):
     """
 
     def __init__(self, settings: PoolRunSettings) -> None:
-        super().__init__(Progress(settings.images))
+        super().__init__(settings.images)
         self.settings = settings
         self.right = self.wrong = self.errors = 0
         self.mistake: Mistake | None = None
@@ -142,21 +137,21 @@ class PoolRun(Run):
         self.spans: list[Span] = []
         self._memory_at = 0.0
 
-    def go(self, lesson: Lesson, references: References, tick: Tick) -> None:
-        """Run. `Stopped`, raised by `tick`, ends the run early."""
+    def go(self, lesson: Lesson, known: _Results, tick: Tick) -> None:
+        """Run. `Stopped`, raised by `tick`, ends the run early; `known` is that of `_right_results`."""
         settings = self.settings
         with self.until_stopped():
             self.memory_before_mb = self.memory_mb = used_mb(device=settings.device, children=False)
             self.state = State.REFERENCES
-            expected = references.get(settings, tick)
+            expected = _right_results(lesson, settings, known, tick)
             self.state = State.OPENING
             tick()
             pool = _pool_named(settings.pool, lesson, settings.workers, **settings.of_pool())
             with trace.recording() as self.spans, pool:
                 self.state = State.WORKING
-                self.progress.begin()
+                self.begin()
                 self._work_through(pool, lesson.images, expected, tick)
-                self.progress.end()
+                self.end()
 
     def _work_through(
         self, pool: Pool, images: Sequence[Image], expected: Sequence[Results | BaseException], tick: Tick
@@ -174,7 +169,7 @@ class PoolRun(Run):
             tick()
 
     def _judge(self, number: int, future: Future[Results], expected: Results | BaseException) -> None:
-        self.progress.step()
+        self.step()
         if (error := future.exception()) is not None:
             self.errors += 1
             text = _TEXTS["first_error"].format(number=number + 1, kind=type(error).__name__, error=error)
@@ -219,8 +214,8 @@ class Panel(BasePanel[PoolRun]):
         imgsz: int = 320, images: int = 64, differ: bool = True,
     ) -> None:  # fmt: skip
         self.lesson, self.runs = lesson, list[PoolRun]()
-        self._references, self._lanes = References(lesson), drawings.Lanes([])
-        self._wrong = base.make_widget("HTML", "first-wrong")
+        self._known: _Results = {}
+        self._lanes, self._wrong = drawings.Lanes([]), base.make_widget("HTML", "first-wrong")
         names = pools or tuple(_usable(lesson)[0])
         if not set(names) <= set(_POOL_CLASSES):
             raise ArgumentError(f"Some of {', '.join(names)} are no pools; there are: {', '.join(_POOL_CLASSES)}.")
@@ -242,37 +237,33 @@ class Panel(BasePanel[PoolRun]):
         for run in self.runs:
             settings, counts = run.settings, (run.right, run.wrong, run.errors)
             differ = _TEXTS["different" if settings.differ else "same"]
-            speed = (f"{run.done} / {settings.images}", f"{run.progress.so_far:.1f}")
+            speed = (f"{run.done} / {settings.images}", f"{run.so_far:.1f}")
             rows.append((settings.pool, settings.workers, settings.imgsz, differ, *counts, *speed))
         return base.runs_table(_TEXTS["headers"], rows, self.lesson.stamp)
 
     def _work(self, tick: Tick) -> PoolRun:
         self.current = run = PoolRun(PoolRunSettings(**self._chosen()))
         self._wrong.value = ""
-        run.go(self.lesson, self._references, tick)
+        run.go(self.lesson, self._known, tick)
         if run.stopped and not run.done:
             raise Stopped
         self.runs.append(run)
         return run
 
     def _draw(self) -> None:
-        run, progress = self.current, self.current.progress
+        run = self.current
         if self._lanes.spans is not run.spans:
             self._lanes = drawings.Lanes(run.spans)
-        now, left_s = (progress.now, progress.left_s) if run.state is State.WORKING else (None, None)
-        more_mb = run.memory_mb - run.memory_before_mb
-        numbers = {
-            "now": drawings.or_dash(now, ".1f"),
-            "so_far": drawings.or_dash(progress.so_far or None, ".1f"),
-            "images_done": f"{run.done} / {run.settings.images}",
-            "left": drawings.or_dash(left_s, ".0f", " s"),
-            "memory": drawings.or_dash(run.memory_mb or None, ".0f", f" MB ({more_mb:+.0f})"),
-        }
+        now, left_s = (run.now, run.left_s) if run.state is State.WORKING else (None, None)
+        fields = {
+            "now": now, "left_s": left_s, "so_far": run.so_far or None,
+            "memory_mb": run.memory_mb or None, "more_mb": run.memory_mb - run.memory_before_mb,
+        }  # fmt: skip
         self.live.value = (
             f"<div>{_TEXTS[run.state].format(pool=run.settings.pool)}</div>"
             f"{drawings.progress_bar(run.done, run.settings.images, _TEXTS['images_done'])}"
-            f"{drawings.numbers(numbers, _TEXTS)}{drawings.counts(vars(run), _COLOURS, _TEXTS)}"
-            f"{self._lanes.html(perf_counter())}"
+            f"{drawings.numbers(_TEXTS['live'], run=run, **fields)}"
+            f"{drawings.counts(vars(run), _COLOURS, _TEXTS)}{self._lanes.html(perf_counter())}"
         )
         if run.mistake is not None and not self._wrong.value:
             self._wrong.value = run.mistake.html()
@@ -283,7 +274,7 @@ class Panel(BasePanel[PoolRun]):
     def _outputs(self, run: PoolRun) -> Iterator[Any]:
         yield self._sentence(run)
         yield self.table()
-        began, end = run.progress.began, run.progress.began + _FIGURE_S
+        began, end = run.began, run.began + _FIGURE_S
         first = [s._replace(start=max(s.start, began)) for s in run.spans if s.end > began and s.start < end]
         yield figures.timeline(first, _TEXTS["timeline" if run.spans else "no_spans"].format(pool=run.settings.pool))
         if (mistake := run.mistake) is not None:

@@ -59,12 +59,12 @@ class SharedState:
         self._inspect, self._has_state = inspect, has_state
         self._predictors: dict[int, tuple[int, Any]] = {}  # by id: a number in the order of appearance, and the object
         self._always: set[str] = set()  # names that are shown even where they do not change: locks and shapes
-        self._state: Any = None
+        self.state: Any = None
         self._last: dict[str, str] = {}
 
     def __call__(self, state: Any) -> dict[str, str]:
         """Return the state at this moment: name -> text."""
-        self._state = state
+        self.state = state
         arguments = (state,) if self._has_state else ()
         if self._inspect is not None:
             facts = {name: _answer(function, arguments) for name, function in self._inspect.items()}
@@ -73,10 +73,6 @@ class SharedState:
         if facts != self._last:  # most steps change nothing, and need no memory
             self._last = facts
         return self._last
-
-    def at_the_end(self) -> dict[str, str]:
-        """Return the state after the replay."""
-        return self(self._state)
 
     def names(self, history: Sequence[Mapping[str, str]]) -> list[str]:
         """Return the names to show: all that were asked for; by default those that change, with locks and shapes."""
@@ -87,14 +83,11 @@ class SharedState:
         return [name for name in known if name in changing | self._always] or known[:_MOST_NAMES]
 
     def _facts(self, state: Any) -> Iterator[tuple[str, str]]:
-        if _is_model(state):
-            yield from self._of_model(state, "")
-            return
-        for name, part in _parts(state):
+        for name, part in [("", state)] if _is_model(state) else _parts(state):
             if name.startswith("_"):
                 continue
             if _is_model(part):
-                yield from self._of_model(part, f"{name}: ")
+                yield from self._of_model(part, f"{name}: " if name else "")
             elif isinstance(part, _LOCKS):
                 yield self._shown(name), _lock_text(part)
             elif (text := _plain_text(part)) is not None:
@@ -105,7 +98,7 @@ class SharedState:
         if predictor is not None:
             number, _ = self._predictors.setdefault(id(predictor), (len(self._predictors) + 1, predictor))
             yield f"{prefix}predictor", _TEXTS["predictor"].format(number=number)
-            for name, value in vars(getattr(predictor, "args", object)).items():
+            for name, value in vars(predictor.args).items():
                 yield f"{prefix}predictor.args.{name}", _short(value)
             if isinstance(lock := getattr(predictor, "_lock", None), _LOCKS):
                 yield self._shown(f"{prefix}the predictor's lock"), _lock_text(lock)
@@ -209,10 +202,9 @@ class Steps:
     def __init__(self, trial: Trial, bodies: int, shared: SharedState) -> None:
         self.trial, self.steps = trial, trial.steps
         seen = [step.inspected if isinstance(step.inspected, dict) else {} for step in self.steps]
-        seen.append(seen[-1] if trial.waits and seen else shared.at_the_end())  # stuck threads have been ended since
+        seen.append(seen[-1] if trial.waits and seen else shared(shared.state))  # stuck threads have been ended since
         self.names, self.seen = shared.names(seen), seen
         self.threads = list(dict.fromkeys([*map(label, range(bodies)), *sorted({step.thread for step in self.steps})]))
-        self._own = {t: [i for i, step in enumerate(self.steps) if step.thread == t] for t in self.threads}
         self._ran = {step.where for step in self.steps}
         self.changes = [at for at in range(len(self)) if at in (0, self.end) or self._is_change(at)]
 
@@ -234,9 +226,7 @@ class Steps:
 
     def changed(self, at: int) -> dict[str, str]:
         """Return what changed in the step before: name -> the text before that."""
-        if not at:
-            return {}
-        before, now = self.seen[at - 1], self.seen[at]
+        before, now = self.seen[max(at - 1, 0)], self.seen[at]
         return {name: before.get(name, NOTHING) for name in self.names if before.get(name) != now.get(name)}
 
     def places(self, at: int) -> list[Place]:
@@ -272,10 +262,8 @@ class Steps:
         return before.thread != now.thread or before.waits != now.waits or bool(self.changed(at))
 
     def _place(self, thread: str, at: int) -> Place:
-        own = self._own[thread]
-        i = bisect_left(own, at)
-        before = self.steps[own[i - 1]].where if i else None
-        coming = self.steps[own[i]].where if i < len(own) else None
+        before = next((step.where for step in reversed(self.steps[:at]) if step.thread == thread), None)
+        coming = next((step.where for step in self.steps[at:] if step.thread == thread), None)
         if at == self.end:
             is_stuck = thread in self.trial.waits
             return Place(thread, WAITS, "waits_for_ever", before) if is_stuck else Place(thread, ENDED, "is_done", None)
@@ -407,11 +395,11 @@ def source_html(steps: Steps, at: int) -> str:
     if not steps.steps:
         return ""
     places = sorted(steps.places(at), key=lambda place: place.sign != RUNS)
-    marks = [(place, place.where) for place in places if place.where is not None]
     functions: dict[Function, dict[int, list[Place]]] = {}
-    for place, where in marks:
-        functions.setdefault(function_of(where), {}).setdefault(where.line, []).append(place)
-    if not marks:  # all have ended: show where the last line ran
+    for place in places:
+        if (where := place.where) is not None:
+            functions.setdefault(function_of(where), {}).setdefault(where.line, []).append(place)
+    if not functions:  # all have ended: show where the last line ran
         last = steps.steps[-1].where
         functions[function_of(last)] = {last.line: []}
     listings = "".join(_listing(steps, function, marks) for function, marks in functions.items())
