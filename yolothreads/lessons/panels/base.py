@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum, auto
@@ -27,7 +26,6 @@ T = TypeVar("T")
 Tick = Callable[[], None]
 
 _REDRAW_S = 0.1  # between two redraws
-_REDRAWS_KEPT = 1000
 _END_S = 60.0  # deadline for the end of a run: it may be opening a pool of processes
 _NOW_S = 1.0  # the time that "now" means in a speed
 
@@ -158,7 +156,7 @@ class BasePanel(ABC, Generic[T]):
         buttons = make_widget("HBox", "row", children=[self.run_button, self.stop_button, self.status])
         self.widget = make_widget("VBox", "panel", children=[head, fields, buttons, self.live, *pictures])
         self.widget.add_class(_css_class(f"panel-{type(self).__name__.lower()}"))
-        self.redraws_ms: deque[float] = deque(maxlen=_REDRAWS_KEPT)  # how long each of the last redraws took
+        self.redraws_ms: list[float] = []  # how long each redraw took
         self.redraws_every_s = _REDRAW_S
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -198,7 +196,12 @@ class BasePanel(ABC, Generic[T]):
         from IPython.display import HTML, Javascript, display
 
         if not has_front_end():
-            display(RunOutput(self._outputs(self._run_here())))  # type: ignore[no-untyped-call]
+            self._begin()
+            try:
+                self._outcome = self._work(lambda: None)  # in the caller's thread, with no redraws
+            finally:
+                self._end()
+            display(RunOutput(self._outputs(self._outcome)))  # type: ignore[no-untyped-call]
             return
         _show_in_cell(self.close)
         display(self.widget)  # type: ignore[no-untyped-call]
@@ -293,15 +296,6 @@ class BasePanel(ABC, Generic[T]):
         global _running
         _running = None
         _one_at_a_time.release()
-
-    def _run_here(self) -> T:
-        """Run in the caller's thread, with no redraws."""
-        self._begin()
-        try:
-            self._outcome = self._work(lambda: None)
-        finally:
-            self._end()
-        return self._outcome
 
     def _run_in_background(self) -> None:
         self._say(_TEXTS["running"])

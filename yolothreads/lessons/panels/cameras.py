@@ -259,8 +259,10 @@ def _moved_text(key: str, identity: int, **fields: Any) -> str:
 
 # --- drawing: colours of OpenCV are BGR ---
 
+_Colour = tuple[int, int, int]
 
-def _bgr(colour: str) -> tuple[int, int, int]:
+
+def _bgr(colour: str) -> _Colour:
     return int(colour[5:7], 16), int(colour[3:5], 16), int(colour[1:3], 16)
 
 
@@ -291,9 +293,7 @@ def drawn(view: View) -> NDArray[np.uint8]:
     return pixels
 
 
-def _write(
-    pixels: NDArray[np.uint8], text: str, x: int, y: int, scale: float, colour: tuple[int, int, int], brightness: int
-) -> None:
+def _write(pixels: NDArray[np.uint8], text: str, x: int, y: int, scale: float, colour: _Colour, ink: int) -> None:
     """Write on a coloured background whose lower left corner is (x, y), moved where it would leave the picture."""
     import cv2
 
@@ -302,4 +302,4 @@ def _write(
     x = max(0, min(x, pixels.shape[1] - width - 4))
     y = max(height + 6, min(y, pixels.shape[0]))
     cv2.rectangle(pixels, (x, y - height - 6), (x + width + 4, y), colour, -1)
-    cv2.putText(pixels, text, (x + 2, y - 3), font, scale, (brightness,) * 3, 1, cv2.LINE_AA)
+    cv2.putText(pixels, text, (x + 2, y - 3), font, scale, (ink,) * 3, 1, cv2.LINE_AA)

@@ -25,7 +25,6 @@ MOST_LISTED, MOST_WHILE_RUNNING = 500, 60
 _CHOICES: dict[str, list[Any]] = {"preemptions": [0, 1, 2, 3], "granularity": ["line", "instruction"]}
 _DEFAULTS: dict[str, Any] = {"preemptions": 1, "granularity": "line", "budget_s": 60.0}
 _OF_REPLAY = ("setup", "watch", "observe", "same", "restore", "describe", "max_steps")  # options of explore and replay
-_ENDING_S = 2.0  # deadline for a replay that only has to show its result
 _SIGNS = {RIGHT: "✓", WRONG: "✗", EXCEPTION: "!", DEADLOCK: "="}
 _COLOURS = {RIGHT: GOOD, WRONG: BAD, EXCEPTION: ODD, DEADLOCK: GREY}
 _LONGEST = 70  # characters of an outcome in the list
@@ -147,8 +146,6 @@ class ExplorerPanel(BasePanel[Exploration]):
             self._wanted = schedule
             if self._is_replaying:
                 return
-        if self._thread is not None and not is_exploring():
-            self._thread.join(_ENDING_S)
         try:
             self.run()
         except BaseException:
@@ -189,7 +186,7 @@ class ExplorerPanel(BasePanel[Exploration]):
     def _next_wanted(self) -> str:
         with self._guard:
             schedule, self._wanted = "" if self._stopped else self._wanted, ""
-            self._is_replaying = bool(schedule)
+            self._is_replaying, self.is_over = bool(schedule), not schedule
         return schedule
 
     def _explore(self, tick: Tick) -> Exploration:
