@@ -13,7 +13,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from yolothreads.errors import ArgumentError, PanelError, at_least_one
+from yolothreads.errors import ArgumentError, PanelError
 from yolothreads.lessons.figures import Figure
 from yolothreads.lessons.panels.drawings import SHEET
 from yolothreads.lessons.texts import section
@@ -390,33 +390,27 @@ def make_widget(kind: str, name: str = "", /, **traits: Any) -> Any:
     return widget
 
 
-def number_field(name: str, value: int, most: int, label: str = "", least: int = 1) -> Widget:
-    """Return a field for a whole number.
+def field(name: str, value: Any, known: Sequence[Any], label: str = "") -> Widget:
+    """Return a field for a number, or a list to choose from.
 
     Args:
         name: the argument's name, for the error message.
         value: what the field shows at first.
-        most: the largest number that can be entered.
+        known: what can be chosen; of a range, any whole number can be typed.
         label: the text beside the field; by default the name.
-        least: the smallest number that can be entered, 1 or more.
 
     Raises:
-        ArgumentError: `value` is not a whole number from `least` to `most`.
+        ArgumentError: `value` cannot be chosen.
     """
-    if not least <= at_least_one(name, value) <= most:
-        raise ArgumentError(f"{name}={value!r} is out of range; give a whole number from {least} to {most}.")
-    return make_widget("BoundedIntText", value=value, min=least, max=most, description=label or name)
-
-
-def choice(name: str, value: Any, known: Sequence[Any], label: str = "") -> Widget:
-    """Return a list to choose one of the known values from; the arguments are as for `number_field`.
-
-    Raises:
-        ArgumentError: `value` is none of them.
-    """
-    if value not in known:
-        raise ArgumentError(f"{name}={value!r} cannot be chosen; give one of: {', '.join(map(str, known))}.")
-    return make_widget("Dropdown", options=known, value=value, description=label or name)
+    if isinstance(known, range):
+        kind, remedy = "BoundedIntText", f"a whole number from {known[0]} to {known[-1]}"
+        traits: dict[str, Any] = {"min": known[0], "max": known[-1]}
+    else:
+        kind, remedy = "Dropdown", f"one of: {', '.join(map(str, known))}"
+        traits = {"options": known}
+    if value not in known or isinstance(value, bool):
+        raise ArgumentError(f"{name}={value!r} cannot be chosen; give {remedy}.")
+    return make_widget(kind, value=value, description=label or name, **traits)
 
 
 def checkbox(value: bool, label: str) -> Widget:

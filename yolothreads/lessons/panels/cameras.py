@@ -34,7 +34,7 @@ _MARKED_FRAMES = 12  # how long a box keeps the mark of a transfer: in one frame
 _BOTH = "both, one after the other"
 _TRACKERS = {FOR_ALL: (FOR_ALL,), FOR_EACH: (FOR_EACH,), _BOTH: (FOR_ALL, FOR_EACH)}
 _POOLS = ("Replicas", "BatchingWorker")
-_MOST_CAMERAS, _MOST_FRAMES = 4, 1000
+_CAMERAS, _FRAMES = range(2, 5), range(1, 1001)  # one camera has nothing to mix
 _REDRAW_S = 0.2  # between two redraws: each encodes a picture of every camera
 _COLOURS = {"matched": GOOD, "missed": GREY, "switches": ODD, "transfers": BAD}
 
@@ -165,10 +165,10 @@ class CamerasPanel(BasePanel[list[CamerasRun]]):
         tracker = (FOR_ALL if has_reader else _BOTH) if tracker is None else tracker
         frames = lesson.trials(60 if has_reader else 40, quick=20) if frames is None else frames
         settings = {
-            "cameras": base.number_field("cameras", cameras, _MOST_CAMERAS, least=2),  # one has nothing to mix
-            "tracker": base.choice("tracker", tracker, list(_TRACKERS)),
-            "frames": base.number_field("frames", frames, _MOST_FRAMES),
-            "pool": base.choice("pool", pool, _POOLS),
+            "cameras": base.field("cameras", cameras, _CAMERAS),
+            "tracker": base.field("tracker", tracker, list(_TRACKERS)),
+            "frames": base.field("frames", frames, _FRAMES),
+            "pool": base.field("pool", pool, _POOLS),
         }
         super().__init__(_TEXTS["title"], settings)
         self.redraws_every_s = _REDRAW_S

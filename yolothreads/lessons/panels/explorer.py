@@ -257,7 +257,7 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
     budget_s = given["budget_s"]
     if not isinstance(budget_s, int | float) or budget_s <= 0:
         raise ArgumentError(f"budget_s={budget_s!r} is out of range; give a number of seconds above 0.")
-    lists = {name: base.choice(name, given[name], known) for name, known in _CHOICES.items()}
+    lists = {name: base.field(name, given[name], known) for name, known in _CHOICES.items()}
     limits = {"min": 0.0, "max": max(3600.0, budget_s)}
     budget = base.make_widget("BoundedFloatText", value=budget_s, description=_TEXTS["budget_s"], **limits)
     return lists | {"budget_s": budget}

@@ -36,7 +36,7 @@ PER_IMAGE_SETTINGS: tuple[dict[str, Any], ...] = ({"max_det": 1}, {"max_det": 50
 _POOL_CLASSES = {pool.__name__: pool for pool in POOLS}
 
 _SIZES = (160, 320, 480, 640, 960, 1280)
-_MOST_WORKERS, _MOST_IMAGES = 16, 100_000
+_WORKERS, _IMAGES = range(1, 17), range(1, 100_001)
 _FIGURE_S = 3.0  # how much of a run the figure below the panel shows
 _CONF = 0.05  # low, so that different settings give different results
 _NEXT_RESULT_S = 0.05  # how long to wait for the next result before looking whether to redraw or to stop
@@ -216,11 +216,11 @@ class Panel(BasePanel[PoolRun]):
         if not set(names) <= set(_POOL_CLASSES):
             raise ArgumentError(f"Some of {', '.join(names)} are no pools; there are: {', '.join(_POOL_CLASSES)}.")
         settings = {
-            "pool": base.choice("pool", pool, names),
-            "workers": base.number_field("workers", lesson.workers if workers is None else workers, _MOST_WORKERS),
-            "device": base.choice("device", lesson.device, devices.devices()),
-            "imgsz": base.choice("imgsz", imgsz, sorted({*_SIZES, imgsz}), _TEXTS["image_size"]),
-            "images": base.number_field("images", images, _MOST_IMAGES),
+            "pool": base.field("pool", pool, names),
+            "workers": base.field("workers", lesson.workers if workers is None else workers, _WORKERS),
+            "device": base.field("device", lesson.device, devices.devices()),
+            "imgsz": base.field("imgsz", imgsz, sorted({*_SIZES, imgsz}), _TEXTS["image_size"]),
+            "images": base.field("images", images, _IMAGES),
             "differ": base.checkbox(differ, _TEXTS["differ"]),
         }
         super().__init__(_TEXTS["title"], settings, [base.make_widget("HTML", value=drawings.legend()), self._wrong])
@@ -286,7 +286,7 @@ def _usable(lesson: Lesson) -> tuple[list[str], list[str]]:
 
 # --- several pools, compared ---
 
-_MOST_COMPARED_IMAGES, _MOST_ROUNDS = 100, 20
+_COMPARED_IMAGES, _ROUNDS = range(1, 101), range(1, 21)
 
 
 class ComparePanel(BasePanel[Comparison]):
@@ -324,10 +324,10 @@ class ComparePanel(BasePanel[Comparison]):
             "pools": base.make_widget(
                 "SelectMultiple", options=names, value=list(pools) or names, rows=len(names), description="pools"
             ),
-            "workers": base.number_field("workers", lesson.workers if workers is None else workers, _MOST_WORKERS),
-            "imgsz": base.choice("imgsz", imgsz, sorted({*_SIZES, imgsz}), _TEXTS["image_size"]),
-            "images": base.number_field("images", images, _MOST_COMPARED_IMAGES, _COMPARE_TEXTS["images"]),
-            "rounds": base.number_field("rounds", rounds, _MOST_ROUNDS),
+            "workers": base.field("workers", lesson.workers if workers is None else workers, _WORKERS),
+            "imgsz": base.field("imgsz", imgsz, sorted({*_SIZES, imgsz}), _TEXTS["image_size"]),
+            "images": base.field("images", images, _COMPARED_IMAGES, _COMPARE_TEXTS["images"]),
+            "rounds": base.field("rounds", rounds, _ROUNDS),
             "differ": base.checkbox(True, _TEXTS["differ"]),
         }
         super().__init__(_COMPARE_TEXTS["title"], settings)
