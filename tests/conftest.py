@@ -20,7 +20,7 @@ from xdist.scheduler import LoadFileScheduling
 from yolothreads.devices import torch_threads_kept
 from yolothreads.pools import ray_actors
 
-LONG = ("browser", "pools", "test_hazards.py")  # these start first, so that no worker has to wait for the other
+LONG = ("browser", "pools", "test_hazards.py")  # these start first, so that at the end no worker waits for the other
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -67,7 +67,7 @@ def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(autouse=True)
 def leaves_nothing_behind() -> Iterator[None]:
-    """Every test joins the threads that it starts, and gives torch its thread count back."""
+    """Every test joins the threads that it starts, and leaves torch's thread count unchanged."""
     with torch_threads_kept():
         threads, count = set(threading.enumerate()), torch.get_num_threads()
         yield

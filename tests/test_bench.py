@@ -1,4 +1,4 @@
-"""The bench: who takes part, what is promised, how growth is laid out; and one small run of everything."""
+"""The benchmark: contenders, goals, the layout of growth tables; and one small run of everything."""
 
 import importlib.util
 import json
@@ -51,7 +51,7 @@ MEMORY = {
 }
 
 
-def test_goals_are_told_with_what_was_measured_and_whether_it_is_enough() -> None:
+def test_the_goals_table_shows_each_measurement_and_whether_it_meets_the_goal() -> None:
     of = {goal.what: goal for goal in goals_of_speed(TWO, "cpu")}
     assert list(of) == ["Replicas / bare forward", "Replicas / ModelPerThread", "ModelPerThread / bare forward"]
     assert [goal.met for goal in of.values()] == [True, True, None]
@@ -61,14 +61,14 @@ def test_goals_are_told_with_what_was_measured_and_whether_it_is_enough() -> Non
     assert rows[0][1] == "0.97 (0.96 to 0.99)"
 
 
-def test_batches_are_held_against_the_lock_on_a_cpu_and_against_threads_on_a_gpu() -> None:
+def test_batching_is_compared_with_the_locked_model_on_a_cpu_and_with_threads_on_a_gpu() -> None:
     three = made_up(LockedModel=(1, 1, 1), ModelPerThread=(2, 2, 2), BatchingWorker=(6, 6, 6))
     by_device = {d: {g.what: (g.measured.median, g.met) for g in goals_of_speed(three, d)} for d in ("cpu", "cuda:0")}
     assert by_device["cpu"]["BatchingWorker / LockedModel"] == (6, True)
     assert by_device["cuda:0"]["BatchingWorker / ModelPerThread"] == (3, False)
 
 
-def test_memory_goals_are_of_a_further_worker_and_of_eight() -> None:
+def test_memory_goals_are_for_one_more_worker_and_for_eight_workers() -> None:
     opened, opened_8, worked, worked_8 = goals_of_memory(MEMORY)
     assert (opened.measured.median, opened.met) == (2.0, True)
     assert (opened_8.measured.median, opened_8.met) == (0.085, True)
@@ -79,7 +79,7 @@ def test_memory_goals_are_of_a_further_worker_and_of_eight() -> None:
     assert [goal.met for goal in goals_of_mapping({"a": {5: 99.0, 10: 1.0}, "b": {10: 50.0}})] == [True, False]
 
 
-def test_the_tables_carry_the_machine_the_ceiling_and_what_was_left_out() -> None:
+def test_the_tables_name_the_machine_the_upper_bound_and_the_omitted_contenders() -> None:
     done = Bench(TWO, Setting(), 4, MEMORY, ("Not measured: this.",))
     rows = {row["pool"]: row for row in done.tables()[0].to_dicts()}
     assert rows["ModelPerThread"]["of bare forward"] == "0.90" and rows["bare forward"]["p99 ms"] == "-"
@@ -152,20 +152,20 @@ def test_growth_measures_each_step_with_its_own_number_of_workers(
     [{"of": ["speed"]}, {"pools": ["Replica"]}, {"pools": []}, {"rounds": 0}, {"images": 0}, {"counts": [0]}]
     + [{"sizes": [100]}, {"mapped": 9}],
 )
-def test_growth_refuses_what_makes_no_sense_before_it_measures(wrong: dict, fakes: FakeModels) -> None:
+def test_growth_refuses_invalid_arguments_before_it_measures(wrong: dict, fakes: FakeModels) -> None:
     with pytest.raises(ArgumentError):
         growth(**wrong)
     assert fakes.built == []
 
 
 @pytest.mark.parametrize("wrong", [{"workers": 0}, {"batch": 0}, {"imgsz": 100}, {"imgsz": 32}])
-def test_a_number_that_makes_no_sense_is_an_error_that_names_it(wrong: dict[str, int]) -> None:
+def test_the_error_for_an_invalid_number_names_it(wrong: dict[str, int]) -> None:
     with pytest.raises(ArgumentError, match=next(iter(wrong))):
         Setting(**wrong)
 
 
 @pytest.mark.parametrize("wrong", [{"rounds": 0}, {"images": -1}])
-def test_no_rounds_and_no_images_are_errors(wrong: dict[str, int], fakes: FakeModels) -> None:
+def test_zero_rounds_or_zero_images_is_an_error(wrong: dict[str, int], fakes: FakeModels) -> None:
     with pytest.raises(ArgumentError, match=next(iter(wrong))):
         bench(**wrong)
     assert fakes.built == []
@@ -176,7 +176,7 @@ def test_a_device_that_is_not_here_is_an_error() -> None:
         bench(Setting(device="cuda:99"))
 
 
-def test_what_is_not_installed_is_left_out_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contenders_whose_library_is_missing_are_omitted_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     find = errors.find_spec
     gone = ("onnxruntime", "openvino", "ray")
     monkeypatch.setattr(errors, "find_spec", lambda name, *more: None if name in gone else find(name, *more))
@@ -187,7 +187,7 @@ def test_what_is_not_installed_is_left_out_with_its_reason(monkeypatch: pytest.M
     assert any("onnxruntime" in remark for remark in remarks) and any("openvino" in remark for remark in remarks)
 
 
-def test_those_whose_ratio_matters_most_stand_side_by_side() -> None:
+def test_contenders_that_a_goal_compares_are_measured_next_to_each_other() -> None:
     found, _ = module._contenders(Setting(imgsz=64, batch=3))
     names = [type(one).__name__ for one in found]
     assert {kind.__name__ for kind in POOLS} <= set(names)
@@ -224,7 +224,7 @@ def test_every_contender_runs_on_small_images(with_remote: bool, monkeypatch: py
 
 
 @pytest.mark.nightly
-def test_speed_grows_over_workers_and_sizes_on_small_images() -> None:
+def test_growth_measures_workers_and_image_sizes_on_small_images() -> None:
     found = growth(Setting(imgsz=64), of=["workers", "sizes"], counts=[1, 2], sizes=[64, 96], pools=["Replicas"],
                    rounds=1, images=2)  # fmt: skip
     assert list(found.workers) == [1, 2] and list(found.sizes) == [64, 96]

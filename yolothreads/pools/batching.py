@@ -104,10 +104,8 @@ class BatchingWorker(ThreadPool):
             raise ArgumentError(f'when_full="{when_full}" is not known; use "block" or "refuse".')
         self.when_full = when_full
         self.deadline_s = None if deadline_s is None else errors.not_negative("deadline_s", deadline_s)
-        self.history: deque[Batch] = deque(maxlen=_KEPT)  # the latest batches, oldest first
-        self._counts: Counter[str] = Counter()
         self._counting = threading.Lock()
-        self._queue = self._empty_queue()
+        self._prepare()
 
     @property
     def at_once(self) -> int:
@@ -159,17 +157,15 @@ class BatchingWorker(ThreadPool):
         self._track(future)
         return future
 
-    def _empty_queue(self) -> CallQueue:
-        return CallQueue(self.queue_size, lambda: self._hand_over(self._serve))
-
     def _prepare(self) -> None:
-        self._queue = self._empty_queue()
-        self.history.clear()
-        self._counts.clear()
+        self._queue = CallQueue(self.queue_size, lambda: self._hand_over(self._serve))
+        self.history: deque[Batch] = deque(maxlen=_KEPT)  # the latest batches, oldest first
+        self._counts: Counter[str] = Counter()
 
     def _predictor(self, index: int) -> Predict:
-        self._model = BatchModel(self._load())
-        self._after = self._model.after
+        self._model = self._load()
+        end2end = getattr(self._model.predictor.model, "end2end", False)
+        self._after = _AFTER - _IN_HEAD if end2end else _AFTER
         return self._model.predict
 
     def _forget(self) -> None:
@@ -187,7 +183,7 @@ class BatchingWorker(ThreadPool):
         """Give each call its result. If the batch fails, do its halves, until the image that fails is alone."""
         try:
             with memory_errors_named(self.device):
-                results = self._model.predict([call.pixels for call in calls], [call.settings for call in calls])
+                results = predict_batch(self._model, calls, self._after)
                 answers = [(call, result.cpu()) for call, result in zip(calls, results, strict=True)]
         except BaseException as error:  # as an executor does: the error is the call's, and the worker goes on
             if len(calls) > 1:
@@ -239,9 +235,9 @@ class Call:
     due: float | None = None
     future: Future[Results] = field(default_factory=Future)
 
-    def is_wanted(self, now: float) -> bool:
+    def is_wanted(self) -> bool:
         """Return whether a caller still waits: the call was not cancelled, and is not too late."""
-        return not self.future.done() and (self.due is None or self.due > now)
+        return not self.future.done() and (self.due is None or self.due > monotonic())
 
 
 class CallQueue:
@@ -303,7 +299,7 @@ class CallQueue:
         leave: the next call starts a worker again.
         """
         with self._changed:
-            while waiting := [call for call in self._waiting if call.is_wanted(monotonic())]:
+            while waiting := [call for call in self._waiting if call.is_wanted()]:
                 oldest = waiting[0]
                 batch = [call for call in waiting if call.batch_key == oldest.batch_key][:most]
                 patience_s = wait_s if oldest.due is None else min(wait_s, (oldest.due - oldest.asked) / 2)
@@ -381,7 +377,7 @@ def batch_key(pixels: NDArray[np.uint8], settings: Mapping[str, Any], after: fro
     Args:
         pixels: (H, W, 3) uint8, BGR.
         settings: the settings of the image.
-        after: `BatchModel.after`.
+        after: the names of the settings that apply after the network.
     """
     from ultralytics.cfg import get_cfg
 
@@ -391,47 +387,39 @@ def batch_key(pixels: NDArray[np.uint8], settings: Mapping[str, Any], after: fro
     return pixels.shape, tuple(before)
 
 
-class BatchModel:
-    """A YOLO object whose batches are split after the network, so that each image has its own settings from there on.
+def predict_batch(model: YOLO, calls: Sequence[Call], after: frozenset[str]) -> list[Results]:
+    """Do calls that have the same `batch_key` in one pass; after the network, each image has its own settings.
 
-    The images of a batch must have all other settings in common, and their shape: ultralytics pads a batch of one
-    shape to a rectangle and a batch of several shapes to a square, which changes boxes.
+    The images of a batch must have their shape in common, too: ultralytics pads a batch of one shape to a rectangle and
+    a batch of several shapes to a square, which changes boxes.
 
     Args:
-        model: a loaded and warmed-up model, which only this object uses from now on.
-
-    Attributes:
+        model: a loaded and warmed-up model, which only this thread uses.
+        calls: the images with their settings.
         after: the names of the settings that apply after the network.
     """
+    from ultralytics.cfg import get_cfg
 
-    def __init__(self, model: YOLO) -> None:
-        self._model = model
-        self.after = _AFTER - _IN_HEAD if getattr(model.predictor.model, "end2end", False) else _AFTER
-        self._asks: Sequence[Mapping[str, Any]] = ()  # the settings of each image for the postprocessing of this batch
+    predictor = model.predictor
+    before = {name: value for name, value in calls[0].settings.items() if name not in after}
+    asks = [{name: value for name, value in call.settings.items() if name in after} for call in calls]
 
-    def predict(self, images: Sequence[NDArray[np.uint8]], settings: Sequence[Mapping[str, Any]]) -> list[Results]:
-        """Do images of (H, W, 3) uint8, BGR, each with its own settings; all have the same `batch_key`."""
-        before = {name: value for name, value in settings[0].items() if name not in self.after}
-        self._asks = [{name: value for name, value in ask.items() if name in self.after} for ask in settings]
-        self._model.predictor.postprocess = self._postprocess
-        try:
-            return self._model.predict(list(images), **before)
-        finally:
-            del self._model.predictor.postprocess
-
-    def _postprocess(self, preds: Any, img: torch.Tensor, orig_imgs: list[NDArray[np.uint8]]) -> list[Results]:
-        from ultralytics.cfg import get_cfg
-
-        predictor = self._model.predictor
+    def postprocess(preds: Any, img: torch.Tensor, orig_imgs: list[NDArray[np.uint8]]) -> list[Results]:
         common, results = predictor.args, []
-        for place, ask in enumerate(self._asks):
-            predictor.args = get_cfg(common, dict(ask)) if ask else common
+        for place, ask in enumerate(asks):
+            predictor.args = get_cfg(common, ask) if ask else common
             one = slice(place, place + 1)
             own = _rows(preds, one, len(orig_imgs))
             # Also because NMS has a time limit per call, which would leave out the last images.
             results += type(predictor).postprocess(predictor, own, img[one], orig_imgs[one])
         predictor.args = common
         return results
+
+    predictor.postprocess = postprocess
+    try:
+        return model.predict([call.pixels for call in calls], **before)
+    finally:
+        del predictor.postprocess
 
 
 def _rows(preds: Any, part: slice, count: int) -> Any:
