@@ -24,6 +24,7 @@ from yolothreads.pools import Batch
 from yolothreads.trace import Span
 
 _T = TypeVar("_T")
+_Lengths = Sequence[tuple[float, int]]  # moments, and how many images waited from then on
 _Marks = Mapping[str, Sequence[float]]  # outcome -> moments of the calls that came to it
 
 _TEXTS = section("panels", "drawings")
@@ -235,9 +236,7 @@ class Strips:
         self._longest: deque[tuple[float, float]] = deque()  # the start of each batch, and its longest wait in ms
         self._zero = 0.0
 
-    def html(
-        self, now: float, zero: float, lengths: Sequence[tuple[float, int]], batches: Sequence[Batch], marks: _Marks
-    ) -> str:
+    def html(self, now: float, zero: float, lengths: _Lengths, batches: Sequence[Batch], marks: _Marks) -> str:
         """Return the strips up to `now`. The lists may grow between two calls.
 
         Args:
@@ -266,7 +265,7 @@ class Strips:
     def _x(self, moment: float) -> int:
         return round(_UNITS * (moment - self._zero))
 
-    def _take_new(self, lengths: Sequence[tuple[float, int]], batches: Sequence[Batch], marks: _Marks) -> None:
+    def _take_new(self, lengths: _Lengths, batches: Sequence[Batch], marks: _Marks) -> None:
         """Turn what is new since the last redraw into pieces."""
         for moment, waiting in self._new("lengths", lengths):
             self._waiting.add(moment, f"H{self._x(moment)}V{-waiting}")
