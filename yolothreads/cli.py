@@ -72,7 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--quick", action="store_true", help="fewer trials, the same checks")
     command("doctor", _doctor, "Check whether this machine has what the lessons need.")
     _add_bench(command("bench", _bench, "Measure every pool on this machine; takes some minutes."))
-    hazards = command("hazards", _hazards, "Force each known hazard, and try it against every pool; takes minutes.")
+    text = "Force each known hazard, and try it against every pool; takes about 9 minutes on two cores."
+    hazards = command("hazards", _hazards, text)
     hazards.add_argument("--budget", type=float, default=4.0, metavar="S", help="seconds for each cell explored (4)")
     hazards.add_argument("--json", **_JSON, help="write JSON, to FILE or instead of text")
     command("claims", _claims, "List the claims of the guide and the notebook that tests each one.")
@@ -211,13 +212,14 @@ def _growth(args: argparse.Namespace) -> int:
 
 def _measure(args: argparse.Namespace, function: Callable[..., Any], *names: str, **options: Any) -> int:
     """Measure with those of the named arguments that were given, show the result, and draw it if that is wanted."""
-    from yolothreads.bench import Setting, plots
+    from yolothreads import charts
+    from yolothreads.bench import Setting
 
     setting = Setting(args.weights, args.workers, args.device, args.imgsz, args.batch)
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     done = function(setting, **given, **options)
     if args.plots is not None:
-        plots.save(done.plots(), args.plots)
+        charts.save(done.plots(), args.plots)
     return _show(done, args.json)
 
 

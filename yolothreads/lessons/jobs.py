@@ -23,9 +23,10 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from yolothreads import pools
 from yolothreads.errors import ArgumentError, DeadlineError
 from yolothreads.memory import used_mb
+from yolothreads.pools import RayActors, RemoteWorker
+from yolothreads.pools.ray_actors import RayConnection, environment_kept, new_password, read_environment_again
 from yolothreads.trace import Span
 
 _DEADLINE_S = 60.0  # for a thread of a job, and for an actor that still has an image in hand
@@ -133,15 +134,15 @@ def local_cluster(cpus: int = 1, gpus: float = 0) -> Iterator[LocalCluster]:
         ArgumentError: this process is already connected to Ray.
     """
     with ExitStack() as ends:
-        with pools.environment_kept():  # Ray writes to the environment when it is imported
+        with environment_kept():  # Ray writes to the environment when it is imported
             import ray
         if ray.is_initialized():
             raise ArgumentError("This process is already connected to Ray; call ray.shutdown() first.")
-        ends.callback(pools.read_environment_again)
-        ends.enter_context(pools.environment_kept())
+        ends.callback(read_environment_again)
+        ends.enter_context(environment_kept())
         # All nodes must know the password, also those that are added later.
-        os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", **pools.new_password()}
-        connection = pools.RayConnection()
+        os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", **new_password()}
+        connection = RayConnection()
         connection.open(None, cpus, 0)
         ends.callback(connection.close)
         # Nodes need a thread of their own: Linux ends them with the thread that started them. Ctrl-C, which reaches
@@ -203,20 +204,20 @@ class LocalCluster:
             raise ArgumentError(f'"{name}" cannot be killed; the nodes that can: {", ".join(self._nodes) or "none"}.')
         self._keeper.submit(self._cluster.remove_node, self._nodes.pop(name), allow_graceful=False).result(_NODE_S)
 
-    def where(self, pool: pools.RayActors) -> list[str]:
+    def where(self, pool: RayActors) -> list[str]:
         """Return the node of each worker of an open pool, by the worker's number."""
         return [self._node_of(pool._workers[index]) for index in sorted(pool._workers)]
 
-    def watch(self, pool: pools.RayActors) -> list[Span]:
+    def watch(self, pool: RayActors) -> list[Span]:
         """Record which worker processes each image, and on which node. Call it before the pool is opened.
 
         Returns a list that grows: one "load" span per worker that starts, and one "infer" span per image that is
         answered. The row of a span names the worker and its node.
         """
         spans: list[Span] = []
-        rows: dict[pools.RemoteWorker, str] = {}
+        rows: dict[RemoteWorker, str] = {}
 
-        def note(index: int, worker: pools.RemoteWorker, stage: str, start: float, end: float) -> None:
+        def note(index: int, worker: RemoteWorker, stage: str, start: float, end: float) -> None:
             if worker not in rows:
                 rows[worker] = f"worker {index}, {self._node_of(worker)}"
             spans.append(Span(rows[worker], stage, start, end))
