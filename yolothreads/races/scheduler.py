@@ -53,9 +53,9 @@ class Execution:
     seconds: float
     results: tuple[Any, ...] = ()  # a result or an exception for each body, then the observed value
 
-    def lines(self) -> Iterator[tuple[Task, CodeType, int]]:
+    def lines(self, until: int | None = None) -> Iterator[tuple[Task, CodeType, int]]:
         """Yield the entries of the log that are lines (or instructions): thread, code, and place in it."""
-        return ((task, code, at) for task, code, at, _ in self.log if not isinstance(code, str))
+        return ((task, code, at) for task, code, at, _ in self.log[:until] if not isinstance(code, str))
 
 
 class Scheduler:
@@ -64,11 +64,9 @@ class Scheduler:
     It is the `blocking.Hooks` of its exploration.
     """
 
-    def __init__(
-        self, watch: Watch, instructions: bool, max_steps: int, limit_s: float, stop: Callable[[], bool] | None
-    ):
+    def __init__(self, watch: Watch, max_steps: int, limit_s: float, stop: Callable[[], bool] | None):
         self.max_steps = max_steps
-        self.tracer = tracer(watch, self.at_point, instructions)
+        self.tracer = tracer(watch, self.at_point)
         self.task_of: dict[int, Task] = {}  # by thread identifier
         self.tasks = TaskSet()
         self.on = self.closed = False
