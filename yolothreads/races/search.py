@@ -149,8 +149,8 @@ class LevelSearch(Search):
             if run is None:
                 is_last = preemptions == self.options.preemptions
                 run = self.session.run(candidate.schedule, keep_alternatives=True, stop_early=is_last)
-            if run.diverged or run.unfollowed:
-                self._diverged.append(run.diverged or candidate.schedule.text(""))
+            if run.strategy.diverged or run.strategy.unfollowed:
+                self._diverged.append(run.strategy.diverged or candidate.schedule.text(""))
                 continue
             self.run_count += 1
             trial = self.session.trial(candidate.schedule, run)
@@ -196,7 +196,7 @@ class LevelSearch(Search):
         for i, (task, code, at, others) in enumerate(run.log):
             if not isinstance(code, str):
                 visits[task.label, code.co_name, at] += 1
-            if i < run.followed or not others or not (preempt or code in (WAIT, END)):
+            if i < run.strategy.followed or not others or not (preempt or code in (WAIT, END)):
                 continue
             if isinstance(code, str):
                 yield i, Stop(task.label, code, 0, None, at, ""), None, others
@@ -221,10 +221,10 @@ class LevelSearch(Search):
         """
         if not candidate.schedule.stops or candidate.siblings is None:
             return False
-        stop, log, after, watch = candidate.schedule.stops[-1], run.log, run.followed, self.session.watch
+        stop, log, after, watch = candidate.schedule.stops[-1], run.log, run.strategy.followed, self.session.watch
         if not stop.is_preemption:
             return False
-        before = [(code, at) for task, code, at in run.lines(run.followed) if task.label == stop.next]
+        before = [(code, at) for task, code, at in run.lines(run.strategy.followed) if task.label == stop.next]
         if not before and after < len(log) and log[after][1] is self._first_code.get(log[after][0].label):
             before, after = [log[after][1:3]], after + 1  # type: ignore[list-item]  # its very first line
         if after >= len(log) or log[after][0].label != stop.next or log[after][1] != LOCKED:

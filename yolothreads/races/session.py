@@ -152,18 +152,16 @@ class Session:
         scheduler.stop_early = stop_early and self._slow
         bodies = {name: partial(body, *arguments) for name, body in zip(self.labels, self.options.bodies, strict=True)}
         run = scheduler.run(bodies, schedule, order, keep_alternatives)
-        results: list[Any] = [task.result if task.error is None else task.error for task in run.bodies]
         if run.failure:
             self._drop_state()  # a body that was ended by force may have left it in any condition
             if scheduler.stopped_tracing:  # a livelock is recognised by its lines, which were not counted
                 return self.run(schedule, order, keep_alternatives, inspect)
         elif observe is not None:
             try:
-                results.append(observe(*arguments))
+                run.results += (observe(*arguments),)
             except Exception as error:
-                results.append(error)
+                run.results += (error,)
         self._stalls.update(dict.fromkeys(run.stalls))
-        run.results = tuple(results)
         return run
 
     def learn_references(self) -> None:
@@ -240,8 +238,9 @@ class Session:
         """Run one schedule, and return the trial with its steps."""
         run = self.run(schedule, inspect=lambda state: (perf_counter(), self._inspect(state)))
         ended = perf_counter()
-        if run.diverged or run.unfollowed:
-            reason = run.diverged or _reason_for_missing(run.unfollowed[0], run)
+        followed = run.strategy
+        if followed.diverged or followed.unfollowed:
+            reason = followed.diverged or _reason_for_missing(followed.unfollowed[0], run)
             raise ExploreError(f"The schedule cannot be followed: {reason}.")
         waits = _waits(run)
         steps = tuple(
