@@ -17,8 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from yolothreads.arguments import at_least_one
-from yolothreads.errors import ArgumentError, YoloThreadsError
+from yolothreads.errors import ArgumentError, YoloThreadsError, at_least_one
 from yolothreads.measure import Spread, stamp, turns
 from yolothreads.tables import Table
 
@@ -139,7 +138,7 @@ def in_kernel(rounds: int, pairs: int, window_s: float, workers: int) -> None:
 
 def _speed(panel: Any, seconds: float, pause: threading.Event) -> float:
     """Return the images per second between the first and the last image done in this time."""
-    moments = panel.current.progress.moments
+    moments = panel.current.moments
     before = len(moments)
     pause.wait(seconds)
     here = moments[before:]

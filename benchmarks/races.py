@@ -27,8 +27,8 @@ from typing import Any
 from benchmarks import programs
 from benchmarks.programs import PROGRAMS, Program
 from yolothreads import detections, races, weights
-from yolothreads.arguments import at_least_one
 from yolothreads.devices import torch_threads_kept
+from yolothreads.errors import at_least_one
 from yolothreads.measure import Spread, stamp
 from yolothreads.races import Exploration
 from yolothreads.races.session import Granularity

@@ -15,11 +15,16 @@ PASSED_OVER = {
 }  # fmt: skip
 
 
-def strip_outputs(file: Path) -> None:
-    """Remove the outputs from a notebook's file, so that those it has later come from its execution."""
+def is_compared(cell: NotebookNode) -> bool:
+    """Whether the output of a cell is compared with the stored one."""
+    return COMPARED in cell.metadata.get("tags", [])
+
+
+def strip_outputs(file: Path, *, keep_compared: bool = False) -> None:
+    """Remove the outputs of all cells from a notebook's file, or those of the cells that are not compared."""
     notebook = nbformat.read(file, as_version=4)
     for cell in notebook.cells:
-        if cell.cell_type == "code":
+        if cell.cell_type == "code" and not (keep_compared and is_compared(cell)):
             cell.outputs, cell.execution_count = [], None
     nbformat.write(notebook, file)
 
@@ -32,7 +37,7 @@ def differences(executed: NotebookNode, stored: NotebookNode) -> list[str]:
         if ran.cell_type != "code":
             continue
         found += [f"Cell {number} raised {o.ename}: {o.evalue}" for o in ran.outputs if o.output_type == "error"]
-        if COMPARED in kept.metadata.get("tags", []):
+        if is_compared(kept):
             if not kept.outputs:
                 found.append(f"Cell {number} is tagged, but has no stored output.")
             elif (now := fields(ran.outputs)) != (then := fields(kept.outputs)):

@@ -4,6 +4,7 @@ import os
 
 os.environ["YOLO_OFFLINE"] = "true"
 
+import tempfile
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -13,10 +14,13 @@ import torch
 import ultralytics
 from cpu_seconds import CpuSeconds
 from deadlines import scaled
-from fakes import REMOTE, FakeModels, launch_here
+from fakes import REMOTE, FakeModels, add_node, launch_here
 from xdist.scheduler import LoadFileScheduling
 
-LONG = ("browser", "pools", "test_hazards.py")  # these start first, so that no worker has to wait for the other
+from yolothreads.devices import torch_threads_kept
+from yolothreads.pools import ray_actors
+
+LONG = ("browser", "pools", "test_hazards.py")  # these start first, so that at the end no worker waits for the other
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -30,7 +34,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     item.add_marker(pytest.mark.timeout(scaled(limit)), append=False)
 
 
-TOGETHER = {"/browser/": "JupyterLab", "/test_cluster.py": "Ray", "/test_ray_actors.py": "Ray"}
+RAY = ("/test_cluster.py", "/test_hazards.py", "/test_ray_actors.py", "/test_real.py")
+TOGETHER = {"/browser/": "JupyterLab", **dict.fromkeys(RAY, "Ray")}
 
 
 class ByFile(LoadFileScheduling):
@@ -62,14 +67,47 @@ def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(autouse=True)
 def leaves_nothing_behind() -> Iterator[None]:
-    """Every test joins the threads that it starts, and gives torch its thread count back."""
-    threads, count = set(threading.enumerate()), torch.get_num_threads()
+    """Every test joins the threads that it starts, and leaves torch's thread count unchanged."""
+    with torch_threads_kept():
+        threads, count = set(threading.enumerate()), torch.get_num_threads()
+        yield
+        left = [t for t in threading.enumerate() if t not in threads and not t.daemon]
+        assert not left, f"threads left behind: {left}"
+        now = torch.get_num_threads()
+        assert now == count, f"torch may use {now} threads, {count} before the test"
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[Any]:
+    """Two Ray nodes with two CPUs each for all tests; whatever they start is gone at the end, and so are their files.
+
+    Tests find them by `ray_cluster.address`. A test that kills a node adds one for that.
+    """
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    folders = tempfile.TemporaryDirectory(dir="/tmp", prefix="ray-", ignore_cleanup_errors=True)
+    with folders as folder, pytest.MonkeyPatch.context() as patch:
+        for name, value in {"RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0", **ray_actors.new_password()}.items():
+            patch.setenv(name, value)
+        ray_actors.read_environment_again()
+        cluster = Cluster()
+        try:
+            add_node(cluster)
+            add_node(cluster)
+            yield cluster
+        finally:
+            for node in [*cluster.worker_nodes, cluster.head_node]:
+                cluster.remove_node(node, allow_graceful=False)
+    ray_actors.read_environment_again()
+
+
+@pytest.fixture(scope="module")
+def ray_joined(ray_cluster: Any) -> Iterator[None]:
+    """Connect this process to that cluster, so that each `RayActors()` of a module uses it."""
+    ray_actors._connection.open(ray_cluster.address, 1, 0)
     yield
-    left = [t for t in threading.enumerate() if t not in threads and not t.daemon]
-    assert not left, f"threads left behind: {left}"
-    now = torch.get_num_threads()
-    torch.set_num_threads(count)
-    assert now == count, f"torch may use {now} threads, {count} before the test"
+    ray_actors._connection.close()
 
 
 @pytest.fixture

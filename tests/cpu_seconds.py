@@ -1,7 +1,7 @@
 """Counts the CPU seconds of the tests in each folder and writes them to build/cpu_seconds.txt.
 
-The seconds are user and system time of the test process and of every child that it has waited for. What a fixture
-costs counts for the test that starts it or ends it.
+The seconds are user and system time of the test process and of every child that it has waited for. The cost of a
+fixture counts for the test that sets it up or tears it down.
 """
 
 import os

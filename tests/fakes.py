@@ -1,6 +1,6 @@
 """A fake model in place of `ultralytics.YOLO`: it records which thread uses it when, and can wait or fail on demand.
 
-It has the flaw of the real model too: a call stores its settings in the model, and reads them back at the end.
+Like the real model it stores the settings of a call in itself and reads them back at the end of the call.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def picture(tag: int) -> np.ndarray:
 
 
 def tag_of(result: Results) -> int:
-    """Return the number of the picture of which a fake made this result."""
+    """Return the number of the picture that this result belongs to."""
     return int(result.orig_img[0, 0, 0])
 
 
@@ -71,18 +71,18 @@ class FakeModel:
         self.built_by = threading.current_thread()
         self.used_by: list[threading.Thread] = []
         self.settings: dict[str, Any] = {}
-        self.torch_threads: set[int] = set()  # what torch.get_num_threads() was in each call after the warm-up
+        self.torch_threads: set[int] = set()  # torch.get_num_threads() in each call after the warm-up
         self.warm = False
         self.tensor = torch.zeros(1)  # stands for the weights
         network = SimpleNamespace(parameters=lambda: [self.tensor], buffers=list)
         self.predictor = FakePredictor(network)
-        self.batches: list[int] = []  # how many images each predict had
+        self.batches: list[int] = []  # the number of images in each predict
         self.most_at_once = 0
         self._now = 0
         self._lock = threading.Lock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FakeModel:
-        """Return a model with a state of its own, around the same tensor if the memo has it."""
+        """Return a model with a state of its own, around the same tensor if the memo contains it."""
         twin = FakeModel(self.owner, self.weights)
         twin.overrides, twin.warm, twin.tensor = dict(self.overrides), self.warm, copy.deepcopy(self.tensor, memo)
         with self.owner._lock:
@@ -94,7 +94,7 @@ class FakeModel:
         images = source if isinstance(source, list) else [source]
         self.settings = {"conf": 0.25, **self.overrides, **settings}
         if not self.warm:
-            torch.set_num_threads(torch.get_num_threads() + 3)  # ultralytics, too, sets it when it sets a model up
+            torch.set_num_threads(torch.get_num_threads() + 3)  # as ultralytics does when it sets up a model
             self.warm = True
             return self._results(images)
         with self._lock:
@@ -138,7 +138,7 @@ class FakePredictor:
 
 
 class OneAtATime(BatchingWorker):
-    """A BatchingWorker with batches of one and a long queue, which has to keep the contract of every pool."""
+    """A BatchingWorker with batches of one and a long queue, which must fulfil the contract of every pool."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"max_batch": 1, "queue_size": 500, "max_wait_ms": 0, **kwargs})
@@ -178,6 +178,14 @@ class WorkerHere:
 def launch_here(pool: RemotePool, index: int) -> WorkerHere:
     """Replace `RemotePool._launch_worker`, because fakes cannot live in another process."""
     return WorkerHere(pool, index)
+
+
+STORE_BYTES = 80 * 2**20  # about the smallest that Ray takes
+
+
+def add_node(cluster: Any) -> Any:
+    """Add a node with two CPUs to a `ray.cluster_utils.Cluster`."""
+    return cluster.add_node(num_cpus=2, object_store_memory=STORE_BYTES, include_dashboard=False)
 
 
 def ctrl_c_on() -> None:

@@ -1,4 +1,4 @@
-"""The bench: who takes part, what is promised, how growth is laid out; and one small run of everything."""
+"""The benchmark: contenders, goals, the layout of growth tables; and one small run of everything."""
 
 import importlib.util
 import json
@@ -11,10 +11,24 @@ import torch
 from deadlines import scaled
 from fakes import FakeModels
 
-from yolothreads import arguments
-from yolothreads.bench import Bench, Growth, Setting, bench, contenders, goals, growth, plots, runs
+from yolothreads import bench as module
+from yolothreads import charts, errors
+from yolothreads.bench import (
+    BARE,
+    PLAIN,
+    Bench,
+    Goal,
+    Growth,
+    Setting,
+    bench,
+    contenders,
+    goals_of_mapping,
+    goals_of_memory,
+    goals_of_speed,
+    growth,
+)
 from yolothreads.errors import ArgumentError, DeviceError, OutputError
-from yolothreads.measure import Comparison, Measurement
+from yolothreads.measure import Comparison, Measurement, Spread
 from yolothreads.memory import Memory
 from yolothreads.pools import POOLS, BatchingWorker, RemotePool
 
@@ -27,7 +41,7 @@ def made_up(**speeds: tuple[float, ...]) -> Comparison:
         Measurement(name, 2, right=3, speeds=of, latency_p50_ms=5, latency_p99_ms=9, memory=Memory(10, 20))
         for name, of in speeds.items()
     ]
-    return Comparison([*pools, Measurement(goals.BARE, 2, speeds=(10, 10, 10))], 3, "here, today")
+    return Comparison([*pools, Measurement(BARE, 2, speeds=(10, 10, 10))], 3, "here, today")
 
 
 TWO = made_up(Replicas=(9.9, 9.7, 9.6), ModelPerThread=(9, 9, 9.7))
@@ -37,35 +51,35 @@ MEMORY = {
 }
 
 
-def test_goals_are_told_with_what_was_measured_and_whether_it_is_enough() -> None:
-    of = {goal.what: goal for goal in goals.of_speed(TWO, "cpu")}
+def test_the_goals_table_shows_each_measurement_and_whether_it_meets_the_goal() -> None:
+    of = {goal.what: goal for goal in goals_of_speed(TWO, "cpu")}
     assert list(of) == ["Replicas / bare forward", "Replicas / ModelPerThread", "ModelPerThread / bare forward"]
     assert [goal.met for goal in of.values()] == [True, True, None]
-    assert goals.Goal("", goals.Spread(0.9, 0, 1), 0.95).met is False
-    rows = goals.table(list(of.values())).to_dicts()
-    assert [(row["goal"], row["met"]) for row in rows] == [("0.95 or more", "yes"), ("1 or more", "yes"), ("-", "-")]
-    assert rows[0]["measured (range)"] == "0.97 (0.96 to 0.99)"
+    assert Goal("", Spread(0.9, 0, 1), 0.95).met is False
+    rows = [goal.cells() for goal in of.values()]
+    assert [(bound, met) for *_, bound, met in rows] == [("0.95 or more", "yes"), ("1 or more", "yes"), ("-", "-")]
+    assert rows[0][1] == "0.97 (0.96 to 0.99)"
 
 
-def test_batches_are_held_against_the_lock_on_a_cpu_and_against_threads_on_a_gpu() -> None:
+def test_batching_is_compared_with_the_locked_model_on_a_cpu_and_with_threads_on_a_gpu() -> None:
     three = made_up(LockedModel=(1, 1, 1), ModelPerThread=(2, 2, 2), BatchingWorker=(6, 6, 6))
-    by_device = {d: {g.what: (g.measured.median, g.met) for g in goals.of_speed(three, d)} for d in ("cpu", "cuda:0")}
+    by_device = {d: {g.what: (g.measured.median, g.met) for g in goals_of_speed(three, d)} for d in ("cpu", "cuda:0")}
     assert by_device["cpu"]["BatchingWorker / LockedModel"] == (6, True)
     assert by_device["cuda:0"]["BatchingWorker / ModelPerThread"] == (3, False)
 
 
-def test_memory_goals_are_of_a_further_worker_and_of_eight() -> None:
-    opened, opened_8, worked, worked_8 = goals.of_memory(MEMORY)
+def test_memory_goals_are_for_one_more_worker_and_for_eight_workers() -> None:
+    opened, opened_8, worked, worked_8 = goals_of_memory(MEMORY)
     assert (opened.measured.median, opened.met) == (2.0, True)
     assert (opened_8.measured.median, opened_8.met) == (0.085, True)
     assert worked.measured.median == pytest.approx(46 / 7) and worked.met is None
     assert (worked_8.measured.median, worked_8.met) == (pytest.approx(1 / 6), None)
-    assert next(iter(goals.of_memory({"Replicas": {1: Memory(1, 2), 8: Memory(16, 2)}}))).met is False
-    assert not list(goals.of_memory({"Replicas": {2: Memory(1, 2)}}))
-    assert [goal.met for goal in goals.of_mapping({"a": {5: 99.0, 10: 1.0}, "b": {10: 50.0}})] == [True, False]
+    assert next(iter(goals_of_memory({"Replicas": {1: Memory(1, 2), 8: Memory(16, 2)}}))).met is False
+    assert not list(goals_of_memory({"Replicas": {2: Memory(1, 2)}}))
+    assert [goal.met for goal in goals_of_mapping({"a": {5: 99.0, 10: 1.0}, "b": {10: 50.0}})] == [True, False]
 
 
-def test_the_tables_carry_the_machine_the_ceiling_and_what_was_left_out() -> None:
+def test_the_tables_name_the_machine_the_upper_bound_and_the_omitted_contenders() -> None:
     done = Bench(TWO, Setting(), 4, MEMORY, ("Not measured: this.",))
     rows = {row["pool"]: row for row in done.tables()[0].to_dicts()}
     assert rows["ModelPerThread"]["of bare forward"] == "0.90" and rows["bare forward"]["p99 ms"] == "-"
@@ -86,6 +100,7 @@ def test_growth_has_a_column_for_each_step_and_a_row_for_each_pool() -> None:
     speed, size, memory, mapped, promised = grown().tables()
     assert list(speed.headers)[1:] == ["1", "2"] and list(size.headers)[1:] == ["64"]
     assert [row[0] for row in speed.rows] == ["Replicas", "ModelPerThread", "bare forward"]
+    assert speed.rows[0][1:] == ["9.7 (9.6 to 9.9)"] * 2 and size.rows[2][1:] == ["10.0"]
     assert memory.to_dicts()[0]["8"] == "34 / 70" and mapped.rows == [["Replicas", "1.0", "1.5"]]
     assert len(promised.rows) == 5
     assert "Not measured: this." in str(grown()) and "here, today" in str(grown())
@@ -100,16 +115,16 @@ def test_every_figure_has_a_title_units_and_the_machine(tmp_path: Path) -> None:
         assert axes.get_title(loc="left") and axes.get_xlabel() and figure.get_supxlabel() == "here, today"
         assert axes.get_legend().get_texts()
     assert any("images per second" in f.axes[0].get_ylabel() for f in figures.values())
-    paths = plots.save(figures, tmp_path / "new")
+    paths = charts.save(figures, tmp_path / "new")
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
     with pytest.raises(OutputError, match="not a folder"):
         (tmp_path / "not a folder").write_text("")
-        plots.save(figures, tmp_path / "not a folder")
+        charts.save(figures, tmp_path / "not a folder")
 
 
 def test_lines_differ_in_mark_where_they_share_a_colour() -> None:
-    values = {n: goals.Spread.of([n]) for n in (1, 2)}
-    figure = plots.lines({f"pool{i}": values for i in range(9)}, "t", ("x", "y"), "")
+    values = {n: Spread.of([n]) for n in (1, 2)}
+    figure = charts.lines({f"pool{i}": values for i in range(9)}, "t", ("x", "y"), "")
     drawn = {
         (line.get_color(), line.get_marker())
         for line in figure.axes[0].get_lines()
@@ -127,7 +142,7 @@ def test_growth_measures_each_step_with_its_own_number_of_workers(
         asked.append((type(pool).__name__, pool.workers, pool.at_once))
         return Memory(1, 2)
 
-    monkeypatch.setattr(runs, "memory_of", note)
+    monkeypatch.setattr(module, "memory_of", note)
     found = growth(of=["memory"], counts=(1, 4), pools=("Replicas", "BatchingWorker"))
     assert sorted(asked) == [("BatchingWorker", 1, 1), ("BatchingWorker", 1, 4), ("Replicas", 1, 1), ("Replicas", 4, 4)]
     assert list(found.memory["Replicas"]) == [1, 4] and not found.workers and not found.sizes
@@ -138,20 +153,20 @@ def test_growth_measures_each_step_with_its_own_number_of_workers(
     [{"of": ["speed"]}, {"pools": ["Replica"]}, {"pools": []}, {"rounds": 0}, {"images": 0}, {"counts": [0]}]
     + [{"sizes": [100]}, {"mapped": 9}],
 )
-def test_growth_refuses_what_makes_no_sense_before_it_measures(wrong: dict, fakes: FakeModels) -> None:
+def test_growth_refuses_invalid_arguments_before_it_measures(wrong: dict, fakes: FakeModels) -> None:
     with pytest.raises(ArgumentError):
         growth(**wrong)
     assert fakes.built == []
 
 
 @pytest.mark.parametrize("wrong", [{"workers": 0}, {"batch": 0}, {"imgsz": 100}, {"imgsz": 32}])
-def test_a_number_that_makes_no_sense_is_an_error_that_names_it(wrong: dict[str, int]) -> None:
+def test_the_error_for_an_invalid_number_names_it(wrong: dict[str, int]) -> None:
     with pytest.raises(ArgumentError, match=next(iter(wrong))):
         Setting(**wrong)
 
 
 @pytest.mark.parametrize("wrong", [{"rounds": 0}, {"images": -1}])
-def test_no_rounds_and_no_images_are_errors(wrong: dict[str, int], fakes: FakeModels) -> None:
+def test_zero_rounds_or_zero_images_is_an_error(wrong: dict[str, int], fakes: FakeModels) -> None:
     with pytest.raises(ArgumentError, match=next(iter(wrong))):
         bench(**wrong)
     assert fakes.built == []
@@ -162,19 +177,19 @@ def test_a_device_that_is_not_here_is_an_error() -> None:
         bench(Setting(device="cuda:99"))
 
 
-def test_what_is_not_installed_is_left_out_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    find = arguments.find_spec
+def test_contenders_whose_library_is_missing_are_omitted_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = errors.find_spec
     gone = ("onnxruntime", "openvino", "ray")
-    monkeypatch.setattr(arguments, "find_spec", lambda name, *more: None if name in gone else find(name, *more))
-    found, remarks = runs._contenders(Setting(imgsz=64))
+    monkeypatch.setattr(errors, "find_spec", lambda name, *more: None if name in gone else find(name, *more))
+    found, remarks = module._contenders(Setting(imgsz=64))
     names = {type(one).__name__ for one in found}
     assert {"Replicas", "EveryTask", "BareForward"} <= names
     assert not names & {"OnnxSession", "BareOnnx", "BareOpenVino", "RayActors"}
     assert any("onnxruntime" in remark for remark in remarks) and any("openvino" in remark for remark in remarks)
 
 
-def test_those_whose_ratio_matters_most_stand_side_by_side() -> None:
-    found, _ = runs._contenders(Setting(imgsz=64, batch=3))
+def test_contenders_that_a_goal_compares_are_measured_next_to_each_other() -> None:
+    found, _ = module._contenders(Setting(imgsz=64, batch=3))
     names = [type(one).__name__ for one in found]
     assert {kind.__name__ for kind in POOLS} <= set(names)
     for pair in (("BareForward", "Replicas"), ("PlainThreads", "ModelPerThread"), ("LockedModel", "BatchingWorker")):
@@ -202,7 +217,7 @@ def test_every_contender_runs_on_small_images(with_remote: bool, monkeypatch: py
     assert torch.get_num_threads() == threads
     names = {measurement.pool for measurement in done.comparison}
     assert names >= {kind.__name__ for kind in kinds}
-    assert names >= {"YOLO() in every task", "predict(list, batch=8)", "ProcessPoolExecutor", goals.BARE, goals.PLAIN}
+    assert names >= {"YOLO() in every task", "predict(list, batch=8)", "ProcessPoolExecutor", BARE, PLAIN}
     for measurement in done.comparison:
         assert len(measurement.speeds) == 1 and measurement.speeds[0] > 0
         assert not measurement.judged or measurement.right == 2, measurement.pool
@@ -210,7 +225,7 @@ def test_every_contender_runs_on_small_images(with_remote: bool, monkeypatch: py
 
 
 @pytest.mark.nightly
-def test_speed_grows_over_workers_and_sizes_on_small_images() -> None:
+def test_growth_measures_workers_and_image_sizes_on_small_images() -> None:
     found = growth(Setting(imgsz=64), of=["workers", "sizes"], counts=[1, 2], sizes=[64, 96], pools=["Replicas"],
                    rounds=1, images=2)  # fmt: skip
     assert list(found.workers) == [1, 2] and list(found.sizes) == [64, 96]

@@ -1,4 +1,4 @@
-"""The bench of the explorer: who finds what, how the ratios are made, and what the command does with it."""
+"""The benchmark of the explorer: which bugs each explorer finds, how ratios are computed, and the command."""
 
 import json
 import os
@@ -30,22 +30,22 @@ has_frontrun = pytest.mark.skipif(races.find_spec("frontrun") is None, reason="h
 
 
 def judged(explorer: str) -> dict[str, bool]:
-    """Which programs an explorer says to have a bug."""
+    """Return the programs in which an explorer reports a bug."""
     return {program.name: races.search(program, explorer).bug for program in PROGRAMS}
 
 
-def test_every_bug_is_seen_by_instruction_and_no_other() -> None:
+def test_by_instruction_every_bug_is_found_and_nothing_else() -> None:
     assert judged(INSTRUCTIONS) == {p.name: p.bug for p in PROGRAMS}
 
 
-def test_by_line_only_the_race_inside_a_line_is_missed_and_it_is_a_doubt() -> None:
+def test_by_line_only_the_race_inside_a_line_is_missed_and_the_verdict_says_so() -> None:
     missed = [p for p in PROGRAMS if judged(LINES)[p.name] != p.bug]
     assert [p.name for p in missed] == ["x += 1 on one line"]
     assert races.search(missed[0], LINES).doubt
 
 
 @has_frontrun
-def test_frontrun_sees_the_same_bugs_and_is_left_as_it_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frontrun_finds_the_same_bugs_and_its_patches_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FRONTRUN_ACTIVE", raising=False)
     lock = threading.Lock
     assert judged(FRONTRUN) == {p.name: p.bug for p in PROGRAMS}
@@ -54,7 +54,7 @@ def test_frontrun_sees_the_same_bugs_and_is_left_as_it_was_found(monkeypatch: py
 
 
 @pytest.mark.parametrize("explorer", [LINES, INSTRUCTIONS, pytest.param(FRONTRUN, marks=has_frontrun)])
-def test_the_first_bug_comes_before_the_end(explorer: str) -> None:
+def test_the_first_bug_is_found_before_the_search_ends(explorer: str) -> None:
     program = next(p for p in PROGRAMS if p.name == "lazy init")
     found = races.search(program, explorer)
     assert 1 < found.first < found.schedules
@@ -77,28 +77,28 @@ def test_rounds_are_interleaved_and_the_first_does_not_count(monkeypatch: pytest
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system cannot keep a thread on a core")
-def test_the_cores_are_given_back() -> None:
+def test_the_process_may_use_all_its_cores_again() -> None:
     before = os.sched_getaffinity(0)
     with on_one_core():
         assert len(os.sched_getaffinity(0)) == 1
     assert os.sched_getaffinity(0) == before
 
 
-def test_ratios_are_taken_in_each_round_and_then_their_median() -> None:
+def test_a_ratio_is_the_median_of_the_ratios_of_each_round() -> None:
     row = MADE_UP.tables()[0].to_dicts()[0]
     assert (row["explorer"], row["bug at schedule"], row["schedules"]) == (LINES, "3", "8")
     assert row["ms to the end"] == "2.0 (1.0 to 8.0)"
     assert row["times frontrun's"] == "0.50"
 
 
-def test_what_is_misjudged_is_named_whether_missed_or_made_up() -> None:
+def test_missed_bugs_and_false_alarms_are_named() -> None:
     assert MADE_UP.misjudged == [] and "Misjudged: nothing" in str(MADE_UP)
     wrong = RacesBenchmark({p.name: {LINES: [Search(not p.bug, 1, 1.0, 2, 4.0)]} for p in PROGRAMS}, [], {}, "")
     assert wrong.misjudged == [f"{LINES}: {p.name}" for p in PROGRAMS]
     assert "frontrun is not installed" in str(wrong) and "frontrun is not installed" not in str(MADE_UP)
 
 
-def test_the_tables_carry_speed_cost_and_machine() -> None:
+def test_the_tables_show_speed_cost_and_machine() -> None:
     text = str(MADE_UP)
     assert "here, today" in text
     assert MADE_UP.tables()[1].to_dicts()[0]["schedules/s"] == "20"
@@ -121,12 +121,12 @@ def test_two_real_calls_are_explored_with_and_without_reduction() -> None:
     assert done[2].run == done[2].schedules == done[0].schedules > done[0].run, "reduction runs fewer of the same"
 
 
-def test_no_rounds_are_refused() -> None:
+def test_zero_rounds_are_refused() -> None:
     with pytest.raises(ArgumentError, match="rounds"):
         races.measure_races(rounds=0)
 
 
-def test_the_command_passes_its_numbers_on_and_writes_json(
+def test_the_command_passes_on_its_numbers_and_writes_json(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given: list[object] = []

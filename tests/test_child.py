@@ -59,10 +59,10 @@ def test_a_function_may_answer_after_the_main_thread_has_ended() -> None:
     assert call("answer_late") == "late"
 
 
-def test_a_process_that_takes_too_long_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
+def test_a_process_that_takes_too_long_is_killed_with_all_its_children(tmp_path: Path) -> None:
     file = tmp_path / "pids"
     timeout_s = 1.0
-    while not file.exists():  # a slow machine may need longer to come to the function
+    while not file.exists():  # a slow machine may need longer to reach the function
         timeout_s *= 2
         with pytest.raises(child.ChildError, match="took longer than"):
             call("hang", str(file), timeout_s=timeout_s)
@@ -74,5 +74,5 @@ def test_a_process_that_takes_too_long_is_killed_with_all_that_it_started(tmp_pa
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
 
 
-def test_a_class_is_found_again_by_its_name() -> None:
+def test_a_class_is_found_by_its_name() -> None:
     assert child.resolve(child.name_of(child.ChildError)) is child.ChildError

@@ -1,4 +1,4 @@
-"""The command line: what it prints, what it returns, and what it hands on."""
+"""The command line: its output, its exit codes, and the arguments that it passes on."""
 
 import ast
 import json
@@ -40,14 +40,14 @@ def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return noted
 
 
-def test_run_hands_on_names_parameters_folder_and_timeout(called: dict[str, Any]) -> None:
+def test_run_passes_on_names_parameters_folder_and_timeout(called: dict[str, Any]) -> None:
     words = "run 0 1 -p workers 4 -p conf 0.5 -p quick True -p device cuda:0 --out there --timeout 9"
     assert cli.main(words.split()) == 0
     assert called["parameters"] == {"workers": 4, "conf": 0.5, "quick": True, "device": "cuda:0"}
     assert (called["notebooks"], called["out"], called["timeout_s"]) == ([Path("0"), Path("1")], Path("there"), 9)
 
 
-def test_a_path_is_meant_from_where_it_was_typed(
+def test_a_relative_path_starts_at_the_working_directory(
     called: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -56,13 +56,13 @@ def test_a_path_is_meant_from_where_it_was_typed(
     assert called["parameters"] == {"images": str(tmp_path / "mine"), "weights": "yolo11n.pt"}
 
 
-def test_quick_is_told_to_the_kernels(called: dict[str, Any]) -> None:
+def test_quick_is_passed_on_to_the_kernels(called: dict[str, Any]) -> None:
     cli.main(["run", "--quick"])
     assert os.environ["YOLOTHREADS_QUICK"] == "1"
     assert os.environ["YOLO_AUTOINSTALL"] == "false"
 
 
-def test_run_prints_a_table_and_returns_1_where_a_notebook_failed(
+def test_run_prints_a_table_and_returns_1_if_a_notebook_failed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(*args: Any) -> list[NotebookRun]:
@@ -78,7 +78,7 @@ def test_run_prints_a_table_and_returns_1_where_a_notebook_failed(
     assert printed.err == "01_bad: Cell [2] raised ValueError: no\n"
 
 
-def test_a_report_that_cannot_be_written_is_refused_before_anything_is_run(
+def test_a_report_that_cannot_be_written_is_refused_before_any_notebook_runs(
     called: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["run", "--report", "/dev/null/here"]) == 2
@@ -86,7 +86,7 @@ def test_a_report_that_cannot_be_written_is_refused_before_anything_is_run(
     assert called == {}
 
 
-def test_an_error_is_a_sentence_and_2(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_prints_one_sentence_and_returns_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["run", "no_such_lesson"]) == 2
     assert capsys.readouterr().err.startswith('error: There is no notebook "no_such_lesson"')
 
@@ -99,7 +99,7 @@ def test_doctor_returns_1_on_a_problem(monkeypatch: pytest.MonkeyPatch, state: s
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bench and a growth that give back what they were asked for, and have a figure."""
+    """Fake `bench` and `growth` that return their settings, and have a figure."""
 
     def note(setting: bench.Setting, **asked: Any) -> SimpleNamespace:
         figure = SimpleNamespace(savefig=lambda path, **_: path.write_text("drawn"))
@@ -117,7 +117,7 @@ def test_bench_writes_json_to_a_file(measured: None, tmp_path: Path) -> None:
     assert asked == {"setting": str(bench.Setting(batch=4)), "rounds": 2, "memory": True}
 
 
-def test_bench_is_small_where_that_is_asked(measured: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bench_quick_is_small(measured: None, capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["bench", "--quick", "--json"])
     asked = json.loads(capsys.readouterr().out)
     assert asked == {"setting": str(bench.Setting(imgsz=160)), "rounds": 1, "images": 4, "memory": False}
@@ -133,7 +133,7 @@ def test_growth_takes_its_own_options_and_those_of_bench(measured: None, capsys:
 
 
 @pytest.mark.parametrize("words", ["bench", "bench growth"])
-def test_figures_go_into_a_folder(words: str, measured: None, tmp_path: Path) -> None:
+def test_figures_are_saved_in_the_folder(words: str, measured: None, tmp_path: Path) -> None:
     assert cli.main([*words.split(), "--plots", str(tmp_path / "here")]) == 0
     assert (tmp_path / "here" / "speed.png").read_text() == "drawn"
 
@@ -160,7 +160,7 @@ def test_a_device_that_is_not_here_is_an_error(
     assert capsys.readouterr().err == "error: There is no device.\n"
 
 
-def test_claims_lists_what_the_guide_says(capsys: pytest.CaptureFixture[str]) -> None:
+def test_claims_lists_the_claims_of_the_guide(capsys: pytest.CaptureFixture[str]) -> None:
     from yolothreads.lessons import CLAIMS
 
     assert cli.main(["claims"]) == 0
@@ -170,7 +170,7 @@ def test_claims_lists_what_the_guide_says(capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.fixture
 def lab_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Where a Python that stands in for JupyterLab's notes its arguments and its folders of settings; it returns 7."""
+    """File to which a fake Python for JupyterLab writes its arguments and settings folders; it returns 7."""
     noted = tmp_path / "noted"
     noting = f"pathlib.Path({str(noted)!r}).write_text(repr([*sys.argv[1:], os.environ['JUPYTER_CONFIG_PATH']]))"
     fake = tmp_path / "python"
@@ -189,14 +189,14 @@ def test_lab_opens_the_first_lesson_on_this_machine_only_and_returns_its_code(la
     assert not any("token" in word for word in words)
 
 
-def test_lab_opens_another_folder_where_one_is_given(lab_words: Path) -> None:
+def test_lab_opens_another_folder_if_one_is_given(lab_words: Path) -> None:
     cli.main(["lab", "--", "--ServerApp.root_dir=mine"])
     words = ast.literal_eval(lab_words.read_text())
     assert "--ServerApp.root_dir=mine" in words
     assert str(Path("notebooks/00_start_here.ipynb")) not in words
 
 
-def test_lab_asks_for_no_news_and_for_no_newer_version(lab_words: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lab_does_not_ask_for_news_or_a_newer_version(lab_words: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUPYTER_CONFIG_PATH", "own")
     cli.main(["lab"])
     ours, own = ast.literal_eval(lab_words.read_text())[-1].split(os.pathsep)

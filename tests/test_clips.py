@@ -1,4 +1,4 @@
-"""Clips: the same everywhere, steady from frame to frame, and true about who is who."""
+"""Clips: the same everywhere, steady from frame to frame, with correct identities."""
 
 import hashlib
 from collections import defaultdict
@@ -10,8 +10,9 @@ import pytest
 from deadlines import scaled
 from ultralytics.utils.metrics import bbox_ioa
 
+from yolothreads import scenes
 from yolothreads.errors import ArgumentError
-from yolothreads.scenes import CLASSES, Scene, clip, clips, scene
+from yolothreads.scenes import CLASSES, Scene, clip, scene
 
 pytestmark = pytest.mark.timeout(scaled(120))
 SHAPE = (120, 160)
@@ -33,13 +34,13 @@ def test_a_seed_gives_the_same_clip_on_every_platform() -> None:
     assert frames[0].ids.tolist() == [0, 1, 2, 3, 4]
 
 
-def test_frames_are_drawn_when_they_are_asked_for_and_a_longer_clip_goes_on_where_a_shorter_one_ends() -> None:
+def test_frames_are_drawn_lazily_and_a_longer_clip_begins_with_the_frames_of_a_shorter_one() -> None:
     endless = clip(3, 10**9, SHAPE)
     assert isinstance(endless, Iterator)
     np.random.seed(3)
     for short, long in zip(clip(3, 30, SHAPE), islice(endless, 30), strict=True):
         assert (short.image == long.image).all() and short.ids.tolist() == long.ids.tolist()
-    assert np.random.get_state()[1][0] == 3  # nor is the global stream touched
+    assert np.random.get_state()[1][0] == 3  # the global stream is not touched either
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (65, 300), (160, 96)])
@@ -56,7 +57,7 @@ def test_a_scene_that_stands_alone_has_no_identities() -> None:
     assert scene(1, (64, 64)).ids is None
 
 
-def test_identities_are_numbered_from_the_first_that_is_wanted(many: list[list[Scene]]) -> None:
+def test_identities_are_numbered_from_first_id(many: list[list[Scene]]) -> None:
     shifted = list(clip(0, 40, SHAPE, first_id=100))
     assert [f.ids.tolist() for f in shifted] == [(f.ids + 100).tolist() for f in many[0]]
     assert {int(k) for frames in many for f in frames for k in f.classes} == set(range(len(CLASSES)))
@@ -79,7 +80,7 @@ def test_objects_keep_their_class_and_move_steadily(many: list[list[Scene]]) -> 
             assert np.abs(end - start).max() <= 0.02 * SHAPE[0] * (last - first) + 1
 
 
-def test_objects_cross_leave_and_come_in(many: list[list[Scene]]) -> None:
+def test_objects_cross_leave_and_enter(many: list[list[Scene]]) -> None:
     overlaps, left, came = [], 0, 0
     for frames in many:
         first, last = set(frames[0].ids.tolist()), set(frames[-1].ids.tolist())
@@ -91,42 +92,42 @@ def test_objects_cross_leave_and_come_in(many: list[list[Scene]]) -> None:
     assert left >= 3 and came >= 2
 
 
-def test_the_background_stands_still(many: list[list[Scene]]) -> None:
+def test_the_background_does_not_move(many: list[list[Scene]]) -> None:
     for frames in many[:3]:
         free = np.ones(SHAPE, bool)
         a, b = frames[10], frames[14]
         steady = (a.image == b.image).all(axis=2)
         for x1, y1, x2, y2 in np.concatenate([a.boxes, b.boxes]).astype(int):
             free[max(0, y1 - 2) : y2 + 5, max(0, x1 - 2) : x2 + 5] = False  # a box and its shadow
-        assert steady[free].mean() > 0.9  # the rest are objects on the border, too little in sight for a box
+        assert steady[free].mean() > 0.9  # the rest are objects on the border that are too little visible to have a box
 
 
 @pytest.fixture
-def mover() -> clips._Mover:
-    return clips._mover(np.random.RandomState(5), np.full((*SHAPE, 3), 90, np.int64), identity=8)
+def mover() -> scenes._Mover:
+    return scenes._mover(np.random.RandomState(5), np.full((*SHAPE, 3), 90, np.int64), identity=8)
 
 
-def test_a_box_holds_what_is_drawn(mover: clips._Mover) -> None:
+def test_a_box_contains_the_drawn_object(mover: scenes._Mover) -> None:
     blank = np.full((*SHAPE, 3), 90, np.int64)
-    frame = clips._frame(blank, [mover])
+    frame = scenes._frame(blank, [mover])
     ys, xs = np.nonzero((frame.image != 90).any(axis=2))
     x1, y1, x2, y2 = frame.boxes[0]
     assert abs(xs.min() - x1) <= 1 and abs(ys.min() - y1) <= 1
     assert 0 <= xs.max() + 1 - x2 <= 4 and 0 <= ys.max() + 1 - y2 <= 4  # the shadow falls to this side
 
 
-def test_an_object_that_is_covered_or_outside_has_no_box(mover: clips._Mover) -> None:
+def test_an_object_that_is_covered_or_outside_has_no_box(mover: scenes._Mover) -> None:
     blank = np.full((*SHAPE, 3), 90, np.int64)
-    above = clips._mover(np.random.RandomState(5), blank, identity=9)
-    assert clips._frame(blank, [mover, above]).ids.tolist() == [9]
-    above.y += (len(above.solid) // 2) * clips.ONE
-    assert clips._frame(blank, [mover, above]).ids.tolist() == [8, 9]
+    above = scenes._mover(np.random.RandomState(5), blank, identity=9)
+    assert scenes._frame(blank, [mover, above]).ids.tolist() == [9]
+    above.y += (len(above.solid) // 2) * scenes._ONE
+    assert scenes._frame(blank, [mover, above]).ids.tolist() == [8, 9]
     radius = len(mover.solid) // 2
-    mover.x = radius // 2 * clips.ONE  # a quarter of its width is outside
-    frame = clips._frame(blank, [mover])
+    mover.x = radius // 2 * scenes._ONE  # a quarter of its width is outside
+    frame = scenes._frame(blank, [mover])
     assert frame.ids.tolist() == [8] and frame.boxes[0, 0] == 0
-    mover.x = -(radius // 2) * clips.ONE
-    assert clips._frame(blank, [mover]).boxes.shape == (0, 4)
+    mover.x = -(radius // 2) * scenes._ONE
+    assert scenes._frame(blank, [mover]).boxes.shape == (0, 4)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 1.5, None])

@@ -1,4 +1,4 @@
-"""The catalogue of hazards: its entries, what they show on this version, and the matrix. Nothing is left behind."""
+"""The catalogue of hazards: its entries, their outcome on this version, and the matrix. Nothing is left behind."""
 
 import json
 import os
@@ -26,11 +26,11 @@ from yolothreads.hazards import (
     Hazard,
     Matrix,
     Try,
-    fixtures,
+    attempts,
     sharing,
     surroundings,
 )
-from yolothreads.pools import POOLS, LockedModel, ModelPerThread, RemotePool, Sequential, SharedModel
+from yolothreads.pools import POOLS, LockedModel, ModelPerThread, RayActors, RemotePool, Sequential, SharedModel
 from yolothreads.races import EXCEPTION, RIGHT, WRONG, Rate
 
 pytestmark = pytest.mark.timeout(scaled(240))
@@ -69,7 +69,7 @@ def predict_under_a_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Model, "predict", ultralytics.utils.ThreadingLocked()(Model.predict))
 
 
-def test_the_catalogue_holds_every_hazard_known() -> None:
+def test_the_catalogue_contains_every_known_hazard() -> None:
     assert list(CATALOGUE) == IDS
 
 
@@ -82,19 +82,23 @@ def test_every_entry_is_complete(hazard: Hazard) -> None:
     assert hazard.status in ("seen", "seen in part", "read")
 
 
+def test_no_pool_follows_objects_so_no_tracker_can_be_mixed_in_one() -> None:
+    assert not any(hasattr(pool, "track") for pool in POOLS)
+
+
 @pytest.mark.parametrize("name", QUICK)
-def test_forced_it_comes_on_this_version(name: str) -> None:
+def test_forcing_shows_the_hazard_on_this_version(name: str) -> None:
     evidence = CATALOGUE[name].forced()
     assert evidence.reproduced, evidence
     assert evidence.detail
 
 
-def test_a_schedule_that_leaked_arguments_leaks_them_again() -> None:
+def test_replaying_a_schedule_that_leaked_arguments_leaks_them_again() -> None:
     evidence = CATALOGUE["argument-leak"].forced()
     assert evidence.reproduced, evidence
     bodies = [lambda m, ask=ask: m.predict(ask[0], **ask[1])[0] for ask in sharing._asks()]
-    with fixtures.quiet_ultralytics():
-        model = fixtures.warm_model()
+    with attempts.quiet_ultralytics():
+        model = attempts.warm_model()
         again = replay(evidence.schedule, *bodies, setup=lambda: model, watch=[Model.predict])
     assert again.kind == WRONG
 
@@ -107,11 +111,11 @@ def test_natural_trials_are_counted(name: str) -> None:
     assert set(counted.counts) <= {RIGHT, WRONG, EXCEPTION}
 
 
-def test_where_chance_plays_no_part_there_is_no_rate() -> None:
+def test_deterministic_hazards_have_no_rate() -> None:
     assert CATALOGUE["aliasing"].natural(3) is None
 
 
-def test_what_is_known_from_the_source_alone_says_so() -> None:
+def test_hazards_known_only_from_the_source_say_so() -> None:
     assert "source alone" in str(CATALOGUE["prompts"].forced())
     assert CATALOGUE["cuda-default-stream"].against(Sequential).word == NOT_APPLICABLE
 
@@ -120,19 +124,19 @@ def test_what_is_known_from_the_source_alone_says_so() -> None:
 
 
 @pytest.mark.usefixtures("predict_under_a_lock")
-def test_a_leak_that_is_gone_says_so() -> None:
+def test_a_leak_that_is_gone_is_reported_as_gone() -> None:
     evidence = CATALOGUE["argument-leak"].forced()
     assert (evidence.reproduced, evidence.word) == (False, "gone here"), evidence
     assert "SAFE" in evidence.detail and ultralytics.__version__ in str(evidence)
 
 
 @pytest.mark.usefixtures("predict_under_a_lock")
-def test_a_search_that_the_time_ended_does_not_say_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_that_ran_out_of_time_does_not_report_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharing, "_FORCE_S", 0.0)
     assert CATALOGUE["argument-leak"].forced().word == "not found so far"
 
 
-def test_a_thread_count_that_is_kept_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_thread_count_hazard_is_gone_if_the_count_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ultralytics.utils.torch_utils.NUM_THREADS", ultralytics.utils.NUM_THREADS + 1)
     assert CATALOGUE["thread-count"].forced().word == "gone here"
 
@@ -147,7 +151,7 @@ def test_a_hazard_whose_parts_are_missing_is_not_called_gone(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("name", ["fork", "shutdown"])
-def test_what_needs_a_process_comes_on_this_version(name: str) -> None:
+def test_hazards_that_need_a_process_show_on_this_version(name: str) -> None:
     assert CATALOGUE[name].forced().reproduced
 
 
@@ -155,7 +159,7 @@ def test_a_pool_used_after_a_fork_hangs_and_its_process_is_killed() -> None:
     assert CATALOGUE["fork"].against(SharedModel).word == REPRODUCED
 
 
-def test_a_process_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_exceeds_its_deadline_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[subprocess.Popen[str]] = []
     start = subprocess.Popen
 
@@ -182,7 +186,7 @@ def test_saving_leaves_no_file(pool: type, tmp_path: Path, monkeypatch: pytest.M
     assert saved() == before and list(tmp_path.iterdir()) == []
 
 
-def test_a_try_gives_logging_and_threads_back() -> None:
+def test_a_try_restores_logging_and_the_thread_count() -> None:
     was, threads = ultralytics.utils.LOGGER.disabled, set(threading.enumerate())
     CATALOGUE["stream-holds-lock"].forced()
     left = [thread for thread in set(threading.enumerate()) - threads if "tqdm" not in thread.name]
@@ -192,7 +196,7 @@ def test_a_try_gives_logging_and_threads_back() -> None:
 # --- the matrix ---
 
 
-def test_two_pools_are_told_apart_by_exploring_them() -> None:
+def test_exploring_tells_two_pools_apart() -> None:
     done = hazards.matrix([SharedModel, LockedModel], 6.0, hazards=["argument-leak"], trials=2)
     shared, locked = (done.tries["argument-leak", pool] for pool in ("SharedModel", "LockedModel"))
     assert (shared.word, locked.word) == (REPRODUCED, NOT_REPRODUCED), done
@@ -200,29 +204,36 @@ def test_two_pools_are_told_apart_by_exploring_them() -> None:
     assert CATALOGUE["argument-leak"].touches == ("SharedModel",)
 
 
-def test_a_pool_whose_lines_are_out_of_reach_gets_natural_trials(fakes: FakeModels) -> None:
+def test_a_pool_that_cannot_be_explored_gets_natural_trials(fakes: FakeModels) -> None:
     tried = CATALOGUE["argument-leak"].against(LockedModel, 1.0)
     assert (tried.word, tried.unit, tried.count) == (NOT_REPRODUCED, "trial", 30), tried
 
 
-@pytest.mark.parametrize("pool", POOLS)
-def test_pools_keep_their_thread_count_and_lose_no_box_to_the_clock(pool: type) -> None:
+@pytest.fixture(scope="module", params=POOLS)
+def pool(request: pytest.FixtureRequest) -> type:
+    """Each kind of pool; those of Ray share one cluster with other tests."""
+    if request.param is RayActors:
+        request.getfixturevalue("ray_joined")
+    return request.param
+
+
+def test_pools_keep_their_thread_count_and_lose_no_box_to_the_time_limit(pool: type) -> None:
     for name in ("thread-count", "nms-clock"):
         tried = CATALOGUE[name].against(pool)
-        if issubclass(pool, RemotePool):  # what this process can patch and see is not where it predicts
+        if issubclass(pool, RemotePool):  # it predicts in another process, which this one cannot patch
             assert tried.word == NOT_APPLICABLE and "process" in tried.reason
         else:
             assert tried.word == NOT_REPRODUCED
     assert CATALOGUE["stream-holds-lock"].against(pool).word == NOT_REPRODUCED
 
 
-def test_a_pool_that_refuses_gives_the_reason() -> None:
+def test_a_pool_that_refuses_is_reported_with_the_reason() -> None:
     tried = CATALOGUE["setup-keys"].against(Sequential)
     assert tried.word == NOT_APPLICABLE and '"tracker" cannot be set' in tried.reason
     assert "takes weights" in CATALOGUE["aliasing"].against(Sequential).reason
 
 
-def test_a_try_that_fails_is_no_verdict() -> None:
+def test_a_try_that_fails_gives_no_verdict() -> None:
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("no room")
 
@@ -230,7 +241,7 @@ def test_a_try_that_fails_is_no_verdict() -> None:
     assert tried.word == NOT_APPLICABLE and "no room" in tried.reason
 
 
-def test_what_makes_no_matrix_is_refused() -> None:
+def test_arguments_that_make_no_matrix_are_refused() -> None:
     with pytest.raises(ArgumentError, match="argument-lek"):
         hazards.matrix(hazards=["argument-lek"])
     with pytest.raises(ArgumentError, match="0 pools"):

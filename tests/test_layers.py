@@ -1,4 +1,4 @@
-"""The house: imports run downwards and never in a circle, importing is quick, files stay small."""
+"""Layers: imports run downwards and never in a circle, importing is quick, files stay small."""
 
 import ast
 import subprocess
@@ -15,30 +15,30 @@ import yolothreads
 pytestmark = pytest.mark.timeout(120)
 ROOT = Path(yolothreads.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-# From the ground up. Within one floor modules may import one another, but pools and races are kept apart.
-FLOORS = (
-    {"arguments", "charts", "child", "errors", "palette", "tables", "trace"},
+# From the bottom up. Modules of one layer may import one another, but pools and races are kept apart.
+LAYERS = (
+    {"child", "errors", "palette", "tables", "trace"},
     {"devices", "scenes", "weights"},
     {"pools", "races"},
     {"detections", "memory", "tracking"},
-    {"bench", "hazards", "measure"},
+    {"bench", "charts", "hazards", "measure"},
     {"lessons"},
     {"headless"},
     {"cli"},
     {"__init__", "__main__"},
 )
-LEVEL = {name: level for level, floor in enumerate(FLOORS) for name in floor}
+LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
 APART = {("pools", "races"), ("races", "pools")}
 
 
 def part(file: Path) -> str:
-    """The part of the house that a file belongs to: its folder, or its own name."""
+    """Return the part of the package that a file belongs to: its folder, or its own name."""
     inside = file.relative_to(ROOT)
     return inside.parts[0] if len(inside.parts) > 1 else inside.stem
 
 
 def imported(file: Path) -> Iterator[str]:
-    """The full names of all modules that a file imports, inside functions too; names that it takes are added."""
+    """Return the full names of all modules that a file imports, inside functions too, with the imported names added."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -52,17 +52,19 @@ def imported(file: Path) -> Iterator[str]:
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
 def test_imports_run_downwards(file: Path) -> None:
     own = part(file)
-    assert own in LEVEL, f"{own} has no floor in the house yet"
+    assert own in LEVEL, f"{own} is not in LAYERS yet"
     for name in imported(file):
         if name.split(".")[0] == "yolothreads" and own != "__init__":
             other = name.split(".")[1]
             assert other in LEVEL, f"{file.name} takes {other} from the package; take it from its own module"
-            assert own == other or LEVEL[other] <= LEVEL[own], f"{own} must not import {other}, which is above it"
+            assert own == other or LEVEL[other] <= LEVEL[own], (
+                f"{own} must not import {other}, which is in a higher layer"
+            )
             assert (own, other) not in APART, f"{own} and {other} are kept apart"
 
 
 def name_of(file: Path) -> str:
-    """The full name of the module in a file."""
+    """Return the full name of the module in a file."""
     parts = ("yolothreads", *file.relative_to(ROOT).with_suffix("").parts)
     return ".".join(part for part in parts if part != "__init__")
 
@@ -126,7 +128,7 @@ def test_importing_starts_no_thread_and_changes_no_environment() -> None:
     ]
 
 
-def test_each_public_name_can_be_had() -> None:
+def test_each_public_name_can_be_imported() -> None:
     assert len(yolothreads.__all__) == len(set(yolothreads.__all__))
     assert {"ModelPerThread", "YoloThreadsError", "compare", "scene"} <= set(yolothreads.__all__)
     for name in yolothreads.__all__:

@@ -1,6 +1,8 @@
-"""Measuring: what counts as the same, what is right, wrong or an error, and that rounds are interleaved."""
+"""Measuring: when results are equal, right, wrong or errors, and that rounds are interleaved."""
 
 import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -21,19 +23,19 @@ ROWS = [[0, 0, 10, 10, 0.9, 0], [20, 20, 40, 40, 0.8, 1], [20, 20, 40, 40, 0.8, 
 
 
 def result(rows: list) -> Results:
-    """A result of these rows: x1, y1, x2, y2, score, class."""
+    """Return a result with these rows: x1, y1, x2, y2, score, class."""
     boxes = torch.tensor(rows, dtype=torch.float32).reshape(-1, 6)
     return Results(np.zeros((50, 50, 3), np.uint8), path="", names=dict.fromkeys(range(5), ""), boxes=boxes)
 
 
 def changed(row: int, column: int, by: float) -> Results:
-    """ROWS with one number changed."""
+    """Return ROWS with one number changed."""
     rows = [list(r) for r in ROWS]
     rows[row][column] += by
     return result(rows)
 
 
-def test_same_does_not_care_for_order() -> None:
+def test_same_ignores_the_order() -> None:
     assert measure.same(result(ROWS), result(ROWS[::-1]))
     assert measure.same(result([]), result([]))
 
@@ -45,7 +47,7 @@ def test_same_allows_a_pixel_and_a_hundredth_of_score(column: int, within: float
     assert measure.same(result(ROWS), changed(1, column, beyond), pixels=2, score=0.1)
 
 
-def test_same_wants_the_same_classes_and_every_object_once() -> None:
+def test_same_requires_equal_classes_and_each_object_once() -> None:
     assert not measure.same(result(ROWS), changed(0, 5, 1))
     for other in (ROWS[:2], [*ROWS, ROWS[0]], [], [ROWS[0], ROWS[0], ROWS[1]]):
         assert not measure.same(result(ROWS), result(other))
@@ -53,12 +55,12 @@ def test_same_wants_the_same_classes_and_every_object_once() -> None:
 
 
 def truth_of(rows: list) -> Scene:
-    """The scene of which these rows are the truth."""
+    """Return the scene whose truth these rows are."""
     table = np.array(rows, np.float32).reshape(-1, 6)
     return Scene(np.zeros((50, 50, 3), np.uint8), table[:, :4].copy(), table[:, 5].astype(np.int64))
 
 
-def test_finds_all_wants_each_object_once_with_its_class_and_place() -> None:
+def test_finds_all_requires_each_object_once_with_its_class_and_place() -> None:
     truth = truth_of(ROWS)
     assert measure.finds_all(result(ROWS[::-1]), truth)
     assert measure.finds_all(changed(0, 2, 5), truth) and not measure.finds_all(changed(0, 2, 15), truth)
@@ -68,7 +70,7 @@ def test_finds_all_wants_each_object_once_with_its_class_and_place() -> None:
     assert not measure.finds_all(changed(0, 2, 5), truth, iou=0.9)
 
 
-def test_finding_nothing_is_right_only_where_nothing_is() -> None:
+def test_finding_nothing_is_right_only_in_an_empty_scene() -> None:
     assert measure.finds_all(result([]), truth_of([]))
     assert not measure.finds_all(result(ROWS), truth_of([]))
 
@@ -78,7 +80,7 @@ def pools(*kinds: type[Pool], **kwargs: object) -> list[Pool]:
 
 
 def leak(fakes: FakeModels) -> None:
-    """Have picture 1 end with the settings of picture 2 where both use one model, as a real race does by chance."""
+    """Make picture 1 end with the settings of picture 2 if both use one model, as a real race does by chance."""
 
     def inside(model: FakeModel, tag: int) -> None:
         if tag == 1 and fakes.built.index(model) == 1:  # the first is Sequential's, the second SharedModel's
@@ -100,7 +102,7 @@ def test_compare_counts_right_wrong_and_errors(fakes: FakeModels) -> None:
 
 
 def test_compare_counts_against_the_true_boxes(fakes: FakeModels) -> None:
-    rows = [[2, 2, 12, 12, 1, 0], [15, 15, 30, 30, 1, 1]]  # what a fake finds, the second with conf below 0.3
+    rows = [[2, 2, 12, 12, 1, 0], [15, 15, 30, 30, 1, 1]]  # the boxes that a fake finds, the second with conf below 0.3
     truth = [truth_of(rows), truth_of(rows[:1]), truth_of(rows)]
     images = [picture(1), picture(2), np.zeros((3, 3))]
     found = measure.compare(pools(Sequential), images, 2, per_image_settings=[{"conf": 0.1}], truth=truth)
@@ -108,12 +110,12 @@ def test_compare_counts_against_the_true_boxes(fakes: FakeModels) -> None:
     assert found.table().to_dicts()[0]["true boxes found"] == "2 of 6 images"
 
 
-def test_settings_of_the_pools_hold_for_the_reference_too(fakes: FakeModels) -> None:
+def test_the_reference_uses_the_settings_of_the_pools(fakes: FakeModels) -> None:
     found = measure.compare(pools(LockedModel, Sequential, conf=0.95), [picture(1)] * 2, 1)
     assert [(m.right, m.wrong, m.errors) for m in found] == [(2, 0, 0)] * 2
 
 
-def test_rounds_are_interleaved_and_turned_round(fakes: FakeModels) -> None:
+def test_rounds_are_interleaved_and_every_second_one_is_reversed(fakes: FakeModels) -> None:
     order: list[int] = []
     fakes.inside = lambda model, tag: order.append(fakes.built.index(model))
     measure.compare(pools(SharedModel, LockedModel), [picture(1)], 4, latency=False)
@@ -123,7 +125,7 @@ def test_rounds_are_interleaved_and_turned_round(fakes: FakeModels) -> None:
     assert list(measure.turns(3, 3)) == [0, 1, 2, 2, 1, 0, 0, 1, 2]
 
 
-def test_only_like_is_compared_with_like(fakes: FakeModels) -> None:
+def test_pools_with_different_settings_are_not_compared(fakes: FakeModels) -> None:
     one, other = Sequential(device="cpu"), Sequential(device="cpu", imgsz=320)
     with pytest.raises(ArgumentError, match="imgsz"):
         measure.compare([one, other], [picture(1)])
@@ -136,17 +138,17 @@ def test_only_like_is_compared_with_like(fakes: FakeModels) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"per_image_settings": []}, {"truth": []}])
-def test_asks_and_truth_must_fit_the_images(wrong: dict, fakes: FakeModels) -> None:
+def test_per_image_settings_and_truth_must_fit_the_images(wrong: dict, fakes: FakeModels) -> None:
     with pytest.raises(ArgumentError, match=next(iter(wrong))):
         measure.compare(pools(Sequential), [picture(1)], 1, **wrong)
 
 
 def test_a_pool_that_is_open_is_not_measured(fakes: FakeModels) -> None:
     with Sequential(device="cpu") as pool, pytest.raises(PoolClosedError, match="open already"):
-        measure.measure(pool, [picture(1)], 1)
+        measure.compare([pool], [picture(1)], 1)
 
 
-def test_the_table_has_a_row_a_pool_and_says_where_it_was_measured(fakes: FakeModels) -> None:
+def test_the_table_has_one_row_per_pool_and_names_the_machine(fakes: FakeModels) -> None:
     found = measure.compare(pools(Sequential, ModelPerThread), [picture(1)] * 3, 2)
     rows = found.table().to_dicts()
     assert [(r["pool"], r["workers"], r["right"], r["wrong"]) for r in rows] == [
@@ -161,7 +163,7 @@ def test_the_table_has_a_row_a_pool_and_says_where_it_was_measured(fakes: FakeMo
         assert 0 < m.latency_p50_ms <= m.latency_p99_ms and m.start_up_s > 0
 
 
-def test_the_stamp_says_device_cores_versions_and_day() -> None:
+def test_the_stamp_names_device_cores_versions_and_date() -> None:
     stamped = measure.stamp("cpu")
     assert all(word in stamped for word in ("cpu", "cores", "Python 3.", torch.__version__, "ultralytics", "20"))
 
@@ -172,9 +174,7 @@ def test_spread_is_median_and_range() -> None:
     assert str(spread) == "2.5 (1.0 to 9.0)"
 
 
-def test_memory_is_measured_with_each_pool_and_with_nothing_else(
-    fakes: FakeModels, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_is_measured_for_pools_only(fakes: FakeModels, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "memory_of", lambda pool: Memory(1.0, 10.0 * pool.workers))
     found = measure.compare([Beside(), *pools(Sequential, ModelPerThread)], [picture(1)], 1, memory=True)
     assert [m.memory_per_worker_mb for m in found] == [None, 10.0, 10.0]
@@ -182,18 +182,17 @@ def test_memory_is_measured_with_each_pool_and_with_nothing_else(
 
 
 class Beside(measure.Contender):
-    """Does one image of those that it is given, and says when it is open."""
+    """Contender that processes one of the given images, and records when it is opened."""
 
     name, workers = "something else", 1
 
     def __init__(self) -> None:
         self.said: list[object] = []
 
-    def __enter__(self) -> "Beside":
+    @contextmanager
+    def ready(self) -> Iterator[Callable[[list], int]]:
         self.said.append("open")
-        return self
-
-    def __exit__(self, *exception: object) -> None:
+        yield self.run
         self.said.append("closed")
 
     def run(self, images: list) -> int:
@@ -201,7 +200,7 @@ class Beside(measure.Contender):
         return 1
 
 
-def test_what_is_no_pool_takes_its_turns_among_the_pools(fakes: FakeModels) -> None:
+def test_other_contenders_take_turns_with_the_pools(fakes: FakeModels) -> None:
     other = Beside()
     found = measure.compare([other, *pools(Sequential)], [picture(1), picture(2)], 3)
     assert other.said == ["open", 2, 2, 2, "closed"]
@@ -213,19 +212,19 @@ def test_what_is_no_pool_takes_its_turns_among_the_pools(fakes: FakeModels) -> N
         measure.compare([other], [picture(1)], 1)
 
 
-def test_ratios_are_taken_in_each_round_and_then_their_median() -> None:
+def test_a_ratio_is_the_median_of_the_ratios_of_each_round() -> None:
     fast, slow = (Measurement(name, 1, speeds=speeds) for name, speeds in (("a", (8, 9, 5)), ("b", (2, 1, 1))))
     assert measure.Comparison([fast, slow], 3, "").ratio("a", "b") == measure.Spread(5, 4, 9)
 
 
-def test_as_many_callers_ask_each_pool_as_the_largest_has_workers(fakes: FakeModels) -> None:
+def test_each_pool_has_as_many_callers_as_the_largest_pool_has_workers(fakes: FakeModels) -> None:
     batching = BatchingWorker(device="cpu", max_batch=3, max_wait_ms=60_000)  # a batch starts when three callers ask
     found = measure.compare([batching, LockedModel(device="cpu", workers=3)], [picture(1)] * 6, 2)
     assert found[0].latency_p50_ms < 60_000
     assert {b.size for b in batching.history} == {3}
 
 
-def test_pools_that_cannot_be_made_here_are_remarks() -> None:
+def test_pools_that_cannot_be_made_here_become_remarks() -> None:
     def needs(error: Exception) -> object:
         def make(**made: object) -> Pool:
             raise error

@@ -1,4 +1,4 @@
-"""Memory: measured in a fresh process, of children too, and grown where a pool keeps what it should not."""
+"""Memory: measured in a fresh process, with its children; it grows if a pool keeps images."""
 
 import json
 import os
@@ -20,13 +20,13 @@ pytestmark = pytest.mark.timeout(scaled(300))
 
 
 @pytest.mark.nightly
-def test_a_further_model_takes_more_than_a_further_replica() -> None:
+def test_another_model_takes_more_memory_than_another_replica() -> None:
     models, replicas = (memory.memory_of(k(workers=4, device="cpu", imgsz=64)) for k in (ModelPerThread, Replicas))
     assert models.opened_mb > 40 > replicas.opened_mb > 5  # one YOLO object of yolo11n: 11 MB of numbers, or twice
     assert replicas.worked_mb >= replicas.opened_mb
 
 
-def test_the_fresh_process_makes_the_very_same_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fresh_process_makes_the_same_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
 
     def spy(function: str, *arguments: Any, timeout_s: float) -> list[float]:
@@ -49,7 +49,7 @@ def test_a_process_that_fails_is_one_error() -> None:
         memory.memory_of(pool)
 
 
-def test_what_a_child_takes_is_counted_while_it_lives() -> None:
+def test_the_memory_of_a_child_is_counted_while_it_lives() -> None:
     before = memory.used_mb(settle=True)
     code = "kept = bytearray(b'1' * 50_000_000); print('here', flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as started:
@@ -62,7 +62,7 @@ def test_what_a_child_takes_is_counted_while_it_lives() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is psutil's")
-def test_what_is_only_read_is_not_counted() -> None:
+def test_files_that_are_only_mapped_are_not_counted() -> None:
     this = psutil.Process()
     assert 1e6 < memory._own_bytes(this) <= this.memory_full_info().uss
 
@@ -78,7 +78,7 @@ def test_a_process_is_read_by_its_id_and_counts_nothing_once_it_has_ended() -> N
 
 
 class Keeps(Sequential):
-    """Never lets go of an image."""
+    """Pool that keeps every image."""
 
     kept: list[np.ndarray] = []  # noqa: RUF012
 
@@ -94,7 +94,7 @@ def test_memory_grows_only_where_images_are_kept(fakes: FakeModels) -> None:
     assert flat[1] < 15 < 40 < grown[1] and grown[0] < grown[1]
 
 
-def test_mapping_is_measured_at_ten_marks() -> None:
+def test_mapping_is_measured_ten_times() -> None:
     marks = memory.growth_while_mapping(Sequential(device="cpu", imgsz=64), 20)
     assert list(marks) == [2, 4, 6, 8, 10, 12, 14, 16, 18, 20]
     assert all(abs(mb) < 30 for mb in marks.values())

@@ -59,7 +59,7 @@ def test_python_bounds_agree() -> None:
     assert SpecifierSet(lowest).contains("3.11.0")
 
 
-def test_ci_needs_a_browser_and_calls_make_test_or_where_asked_make_test_all() -> None:
+def test_ci_needs_a_browser_and_calls_make_test_or_on_request_make_test_all() -> None:
     script = ROOT / ".ci" / "run"
     lines = [line for line in script.read_text().splitlines() if line and not line.startswith("#")]
     assert lines[:2] == ["set -euo pipefail", 'cd "$(dirname "${BASH_SOURCE[0]}")/.."']
@@ -93,11 +93,11 @@ def test_no_tracked_text_names_a_machine_or_a_registry() -> None:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A folder with what `make` reads, and a `python` that plays the part of an installation."""
+    """Folder with the files that `make` reads, and a fake `python` that pretends to install."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         (tmp_path / name).write_text((ROOT / name).read_text())
     fake = tmp_path / "fake-python"
-    # As `python -m venv .venv` it puts itself there; as pip it does what FAKE_PIP says; and it notes every call.
+    # As `python -m venv .venv` it copies itself there; as pip it does what FAKE_PIP says; and it records every call.
     fake.write_text(
         '#!/bin/sh\necho "$*" >> calls\ncase "$*" in\n'
         '"-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python;;\n'
@@ -109,7 +109,7 @@ def clone(tmp_path: Path) -> Path:
 
 
 def make(clone: Path, target: str, **environment: str) -> tuple[int, str]:
-    """Return the exit code of `make` and the calls of the fake Python; a `make` around the tests has no influence."""
+    """Return the exit code of `make` and the calls of the fake Python; a `make` that runs the tests does not matter."""
     (clone / "calls").write_text("")
     command = ["make", f"PYTHON={clone / 'fake-python'}", target]
     outer = {"ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "PIP_ARGS"}
@@ -133,7 +133,7 @@ def test_a_changed_file_installs_again(clone: Path, changed: str) -> None:
     assert "pip install" in make(clone, "install")[1]
 
 
-def test_a_failed_installation_leaves_nothing_that_looks_finished(clone: Path) -> None:
+def test_a_failed_installation_does_not_look_finished(clone: Path) -> None:
     make(clone, "install")
     os.utime(clone / "constraints.txt", (2**32, 2**32))
     code, calls = make(clone, "run", FAKE_PIP="1")

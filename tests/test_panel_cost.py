@@ -1,4 +1,4 @@
-"""What a panel costs: the table says what was measured, and a kernel really measures it."""
+"""The cost of a panel: the table shows the measurements, and a kernel really makes them."""
 
 import pytest
 from deadlines import scaled
@@ -12,7 +12,7 @@ def test_the_ratio_is_taken_in_each_round() -> None:
     assert (cost.ratio.median, cost.ratio.low, cost.ratio.high) == (0.9, 0.5, 1.0)
 
 
-def test_the_table_names_what_is_promised_beside_what_was_measured() -> None:
+def test_the_table_names_the_goal_and_the_measurement() -> None:
     rows = {row[0]: row[1:] for row in PanelCost([1.0, 2.0, 9.0], [99.0], [100.0], "here", "now").table().rows}
     assert rows["a redraw takes, ms (median)"] == ("2.00", "below 3")
     assert rows["95 of 100 redraws take at most, ms"][0] == "9.00"
@@ -20,7 +20,7 @@ def test_the_table_names_what_is_promised_beside_what_was_measured() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["rounds=0", "pairs=0", "window_s=0", "window_s=-1", "window_s=inf", "workers=0"])
-def test_what_makes_no_sense_is_refused_before_a_kernel_starts(wrong: str) -> None:
+def test_invalid_arguments_are_refused_before_a_kernel_starts(wrong: str) -> None:
     name, number = wrong.split("=")
     with pytest.raises(ArgumentError, match=wrong):
         panel_cost(**{name: float(number) if name == "window_s" else int(number)})

@@ -1,4 +1,4 @@
-"""Scenes: the same everywhere, different from each other, and true about themselves."""
+"""Scenes: the same everywhere, different from each other, with correct boxes."""
 
 import hashlib
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_a_scene_does_not_depend_on_what_was_drawn_before() -> None:
     first = scene(11).image
     scene(12)
     assert (scene(11).image == first).all()
-    assert np.random.get_state()[1][0] == 3  # nor does it touch the global stream
+    assert np.random.get_state()[1][0] == 3  # the global stream is not touched either
 
 
 def test_different_seeds_give_different_pixels_and_boxes(many: list[Scene]) -> None:
@@ -110,7 +110,7 @@ def test_pictures_of_a_folder_are_its_files_repeated(tmp_path: Path) -> None:
 
 def test_pictures_of_one_file_are_that_file(tmp_path: Path) -> None:
     file = tmp_path / "one.png"
-    file.write_bytes(b"")  # read, and judged, only when it is detected in
+    file.write_bytes(b"")  # it is read and checked only when a pool detects in it
     assert pictures(file, count=3) == ([file] * 3, ["one.png"] * 3, None)
 
 

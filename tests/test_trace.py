@@ -1,4 +1,4 @@
-"""Spans: nothing when off, the truth when on, and everything as before at the end."""
+"""Spans: nothing is recorded while off, each stage while on, and ultralytics is restored at the end."""
 
 import threading
 from contextlib import closing
@@ -46,7 +46,7 @@ def test_nothing_is_recorded_unless_a_recording_is_on(model: YOLO) -> None:
     assert spans == [] and trace._spans is None
 
 
-def test_a_predict_in_a_thread_gives_its_stages_in_order(model: YOLO) -> None:
+def test_a_prediction_in_a_thread_records_its_stages_in_order(model: YOLO) -> None:
     image = scene(1, (320, 320)).image
     with trace.recording() as spans:
         begin = perf_counter()
@@ -59,7 +59,7 @@ def test_a_predict_in_a_thread_gives_its_stages_in_order(model: YOLO) -> None:
     assert all(s.start < s.end and s.stage in STAGES for s in spans)
 
 
-def test_loading_a_model_and_a_file_are_spans_of_the_worker(tmp_path) -> None:
+def test_loading_models_and_files_is_recorded_for_the_worker(tmp_path) -> None:
     import cv2
 
     file = tmp_path / "a.png"
@@ -72,11 +72,11 @@ def test_loading_a_model_and_a_file_are_spans_of_the_worker(tmp_path) -> None:
     assert all(s.thread.startswith("ModelPerThread") for s in spans)
 
 
-def test_the_predictors_own_lock_shows_who_waits(model: YOLO) -> None:
+def test_waits_for_the_lock_of_the_predictor_are_recorded(model: YOLO) -> None:
     image = scene(1, (320, 320)).image
     with trace.recording() as spans:
         with closing(model.predict(image, imgsz=320, device="cpu", verbose=False, stream=True)) as stream:
-            next(stream)  # a stream that is not used up holds the lock
+            next(stream)  # a stream that is not exhausted holds the lock
             traced, watched = model.predictor._lock, NoticesWaiting()
             watched.lock, traced._lock = traced._lock, watched
             waiting = in_thread("second", lambda: model.predict(image, imgsz=320, device="cpu", verbose=False))
@@ -104,7 +104,7 @@ class NoticesWaiting:
         return self.lock.locked()
 
 
-def test_a_traced_lock_excludes_and_records_a_wait_only_where_there_was_one() -> None:
+def test_a_traced_lock_excludes_and_records_real_waits_only() -> None:
     inner = NoticesWaiting()
     lock, order = TracedLock(inner), []
 
@@ -123,7 +123,7 @@ def test_a_traced_lock_excludes_and_records_a_wait_only_where_there_was_one() ->
     assert [(s.thread, s.stage) for s in spans] == [("second", "wait")]
 
 
-def test_a_try_that_does_not_wait_is_no_wait() -> None:
+def test_acquiring_without_blocking_records_no_wait() -> None:
     lock = TracedLock()
     with trace.recording() as spans, lock:
         assert not lock.acquire(blocking=False) and not lock.acquire(False)
@@ -142,7 +142,7 @@ def test_a_wait_for_a_locked_pool_is_recorded_once() -> None:
         assert len(waits) <= len([s for s in spans if s.thread == worker and s.stage == "infer"])
 
 
-def test_a_lock_that_is_traced_already_records_one_wait() -> None:
+def test_a_lock_that_is_wrapped_twice_records_one_wait() -> None:
     inner = NoticesWaiting()
     outer = TracedLock(TracedLock(inner))
     with trace.recording() as spans:
@@ -153,7 +153,7 @@ def test_a_lock_that_is_traced_already_records_one_wait() -> None:
     assert [s.stage for s in spans] == ["wait"]
 
 
-def test_after_an_error_the_recording_is_off_and_ultralytics_as_before() -> None:
+def test_after_an_error_the_recording_is_off_and_ultralytics_is_restored() -> None:
     places = [
         (YOLO, "__init__"),
         (BasePredictor, "setup_model"),
@@ -168,14 +168,14 @@ def test_after_an_error_the_recording_is_off_and_ultralytics_as_before() -> None
         assert all(owner.__dict__[name] is not was for (owner, name), was in zip(places, before, strict=True))
         with trace.span("python"):
             raise ZeroDivisionError
-    assert [s.stage for s in spans] == ["python"]  # what failed is recorded all the same
+    assert [s.stage for s in spans] == ["python"]  # code that failed is recorded all the same
     assert all(owner.__dict__[name] is was for (owner, name), was in zip(places, before, strict=True))
     assert trace._spans is None
-    with trace.recording():  # and a further one can begin
+    with trace.recording():  # another one can begin
         pass
 
 
-def test_recording_costs_less_than_1_percent_of_a_predict(model: YOLO) -> None:
+def test_recording_costs_less_than_1_percent_of_a_prediction(model: YOLO) -> None:
     image = scene(1, (320, 320)).image
 
     def best(work, times: int, rounds: int = 5) -> float:
@@ -197,6 +197,6 @@ def test_recording_costs_less_than_1_percent_of_a_predict(model: YOLO) -> None:
         per_predict = len(spans)
         span_s = best(one_span, times=2000)
     off_s = best(one_span, times=2000)
-    # The traced lock is one more span's worth, at most; where nobody waits it is less.
+    # The traced lock costs one more span at most, and less if no thread waits.
     assert (per_predict + 1) * span_s < 0.01 * predict_s, f"{span_s * 1e6:.1f} us a span, {predict_s * 1e3:.1f} ms"
     assert (per_predict + 1) * off_s < 0.001 * predict_s, f"{off_s * 1e6:.1f} us a span while off"

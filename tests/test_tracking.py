@@ -1,4 +1,4 @@
-"""Cameras: a tracker each over one pool, frames in their order, and identities counted against the truth."""
+"""Cameras: one tracker per camera over one pool, frames in their order, and identities compared with the truth."""
 
 import threading
 from collections.abc import Iterable, Iterator
@@ -15,6 +15,7 @@ from ultralytics import YOLO
 from ultralytics.engine.results import Results
 
 from yolothreads import tracking
+from yolothreads.devices import torch_threads_kept
 from yolothreads.errors import ArgumentError, PoolClosedError
 from yolothreads.pools import ModelPerThread, Replicas
 from yolothreads.scenes import Scene, clip
@@ -38,7 +39,7 @@ class Oracle:
     def __init__(self) -> None:
         self.asked: dict[str, Any] = {}
 
-    def map(self, frames: Iterable[Any], *, return_exceptions: bool, errors: None, **settings: Any) -> Iterator[Any]:
+    def map(self, frames: Iterable[Any], *, return_exceptions: bool, **settings: Any) -> Iterator[Any]:
         self.asked = settings
         for frame in frames:
             if isinstance(frame, Exception) and not return_exceptions:
@@ -48,7 +49,7 @@ class Oracle:
 
 @pytest.fixture(scope="module")
 def clips() -> list[list[Scene]]:
-    """What two cameras see; no identity is in both."""
+    """The clips of two cameras; no identity is in both."""
     return [list(clip(seed, 30, (120, 160), first_id=100 * seed)) for seed in (1, 2)]
 
 
@@ -69,7 +70,7 @@ def test_cameras_in_turn_keep_identities_apart(clips: list[list[Scene]], tracker
         assert sorted(ids_of(results[0])) == list(range(1, len(frames[0].ids) + 1))
 
 
-def test_one_camera_for_two_streams_mixes_them(clips: list[list[Scene]]) -> None:
+def test_one_camera_for_two_streams_mixes_their_identities(clips: list[list[Scene]]) -> None:
     frames = [frame for pair in zip(*clips, strict=True) for frame in pair]
     count = identity_switches(frames, Camera(Oracle()).follow(frames))
     assert count.transfers > 5 and count.idf1 < 0.8
@@ -84,7 +85,7 @@ def test_a_camera_that_is_made_later_changes_no_ids() -> None:
     assert [sorted(ids_of(r)) for r in first.follow([detected(places)] * 3)] == [[1, 2], [1, 2, 3, 4], [1, 2, 3, 4]]
 
 
-def test_frames_reach_the_tracker_in_their_order_however_the_pool_ends_them(
+def test_frames_reach_the_tracker_in_order_even_if_the_pool_finishes_them_out_of_order(
     fakes: FakeModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     second_done = threading.Event()
@@ -111,7 +112,7 @@ def test_frames_reach_the_tracker_in_their_order_however_the_pool_ends_them(
         monkeypatch.setattr(pool, "_submit", submitted)
         results = list(camera.follow(picture(tag) for tag in (1, 2, 3, 4)))
     assert [tag_of(r) for r in results] == seen == [1, 2, 3, 4]
-    assert [ids_of(r) for r in results] == [[1, 2]] * 4  # the box with a score of 0.3 too
+    assert [ids_of(r) for r in results] == [[1, 2]] * 4  # also the box with a score of 0.3
 
 
 def test_settings_hold_for_every_frame_and_conf_is_low_by_default() -> None:
@@ -132,7 +133,7 @@ def test_a_frame_that_fails_is_returned_and_the_tracker_goes_on() -> None:
     assert [ids_of(r) for r in camera.follow([there])] == [[1]]
 
 
-def test_a_camera_is_followed_by_one_at_a_time() -> None:
+def test_a_camera_allows_one_iteration_at_a_time() -> None:
     camera = Camera(Oracle())
     first = camera.follow([detected([])] * 2)
     next(first)
@@ -142,21 +143,21 @@ def test_a_camera_is_followed_by_one_at_a_time() -> None:
     assert len(list(camera.follow([detected([])]))) == 1
 
 
-def test_what_is_not_tracked_is_not_given() -> None:
+def test_detections_without_a_track_are_not_returned() -> None:
     camera = Camera(Oracle())
     nothing, _, new, known = camera.follow([detected(b) for b in ([], [], [[0, 0, 9, 9]], [[0, 0, 9, 9]])])
-    assert nothing.boxes.id.tolist() == new.boxes.id.tolist() == []  # seen once, an object is not yet believed
+    assert nothing.boxes.id.tolist() == new.boxes.id.tolist() == []  # an object is tracked only when it is seen twice
     assert ids_of(known) == [1]
 
 
-def test_turned_boxes_are_followed_and_classes_are_not() -> None:
+def test_oriented_boxes_are_followed_and_classifications_are_refused() -> None:
     turned = Results(picture(1), "", NAMES, obb=torch.tensor([[15.0, 15, 12, 8, 0.3, 0.9, 0]]))
     assert [r.obb.id.tolist() for r in Camera(Oracle()).follow([turned] * 3)] == [[1]] * 3
     with pytest.raises(ArgumentError, match="no boxes to follow"):
         list(Camera(Oracle()).follow([Results(picture(1), "", NAMES, probs=torch.ones(1))]))
 
 
-def test_a_tracker_that_cannot_be_had_is_named(tmp_path: Path) -> None:
+def test_the_error_for_an_unusable_tracker_names_it(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r'tracker="nosuch\.yaml" is not known'):
         Camera(Oracle(), tracker="nosuch.yaml")
     for text, says in (("a: 1", "no known tracker_type"), ("tracker_type: botsort\nwith_reid: true", "with_reid")):
@@ -170,22 +171,21 @@ def test_a_closed_pool_is_an_error_at_once(fakes: FakeModels) -> None:
         Camera(ModelPerThread(bundled(), device="cpu")).follow([])
 
 
-def test_two_cameras_over_one_set_of_weights_get_what_two_models_give() -> None:
+def test_two_cameras_that_share_weights_give_the_results_of_two_models() -> None:
     seen = [[f.image for f in clip(seed, 6, (120, 160))] for seed in (1, 2)]
     with Replicas(workers=2, device="cpu", imgsz=160, threads=1) as pool:
         cameras = [Camera(pool).follow(frames) for frames in seen]
         results = list(zip(*zip(*cameras, strict=True), strict=True))
-    count = torch.get_num_threads()
+    own = {"persist": True, "tracker": "bytetrack.yaml", "imgsz": 160, "device": "cpu", "verbose": False}
     for frames, got in zip(seen, results, strict=True):
         model = YOLO(bundled())
         for frame, result in zip(frames, got, strict=True):
-            own = {"persist": True, "tracker": "bytetrack.yaml", "imgsz": 160, "device": "cpu", "verbose": False}
-            boxes = model.track(frame, **own)[0].boxes
+            with torch_threads_kept():
+                boxes = model.track(frame, **own)[0].boxes
             assert len(boxes) > 1 and torch.allclose(boxes.data, result.boxes.data, atol=0.1)
-    torch.set_num_threads(count)  # setting a model up has changed it
 
 
-def test_the_bundled_model_sees_the_objects_of_clips() -> None:
+def test_the_bundled_model_finds_the_objects_of_clips() -> None:
     frames = list(clip(3, 20, (192, 256)))
     with Replicas(workers=2, device="cpu", imgsz=256, threads=1) as pool:
         count = identity_switches(frames, Camera(pool).follow(f.image for f in frames))
@@ -223,11 +223,11 @@ def tracked(*frames: dict[int, list[int]]) -> list[Results]:
         ([{}] * 4, Identities(0, 8, 0, 0, 0, 0.0)),
     ],
 )
-def test_counts_are_those_made_by_hand(given: list[dict[int, list[int]]], expected: Identities) -> None:
+def test_counts_equal_those_made_by_hand(given: list[dict[int, list[int]]], expected: Identities) -> None:
     assert identity_switches(truth(*[{7: A, 8: B}] * 4), tracked(*given)) == expected
 
 
-def test_a_pair_stays_one_while_it_overlaps_enough() -> None:
+def test_a_pair_stays_together_while_it_overlaps_enough() -> None:
     shifted = [0, 0, 10, 8]
     count = identity_switches(truth({7: A}, {7: A}, {7: A}), tracked({1: A}, {1: shifted, 2: A}, {2: A}))
     assert count == Identities(3, 0, 1, 1, 0, 2 * 2 / 7)
@@ -249,7 +249,7 @@ def test_truth_without_identities_or_of_another_length_is_refused() -> None:
         identity_switches(truth({}, {}), tracked({}))
 
 
-def test_each_frame_says_which_object_a_track_is_on_and_which_it_was_on_before() -> None:
+def test_each_frame_tells_the_object_of_a_track_and_its_previous_object() -> None:
     count = IdentityCount()
     first, crossed, back = (
         count.add(scene, result)
@@ -258,12 +258,12 @@ def test_each_frame_says_which_object_a_track_is_on_and_which_it_was_on_before()
         )
     )
     assert first == {0: Seen(7), 1: Seen(8)}
-    assert crossed == {0: Seen(7, was_track=1, was_identity=8)}  # the one on nobody is left out
+    assert crossed == {0: Seen(7, was_identity=8)}  # the track that is on no object is left out
     assert back == {0: Seen(7)}
     assert count.so_far == Identities(4, 2, 1, 1, 1, 2 * 2 / 11)
 
 
-def test_the_same_number_of_two_trackers_is_not_the_same() -> None:
+def test_equal_numbers_from_two_trackers_are_different_tracks() -> None:
     one, two = truth({7: A}), truth({8: A})
     apart, mixed = IdentityCount(), IdentityCount()
     for camera, scenes in enumerate((one, two)):
@@ -273,7 +273,7 @@ def test_the_same_number_of_two_trackers_is_not_the_same() -> None:
     assert (mixed.so_far.transfers, mixed.so_far.idf1) == (1, 0.5)
 
 
-def test_counting_frame_by_frame_agrees_with_counting_at_the_end(clips: list[list[Scene]]) -> None:
+def test_counting_frame_by_frame_equals_counting_at_the_end(clips: list[list[Scene]]) -> None:
     frames = [frame for pair in zip(*clips, strict=True) for frame in pair]
     results, count, transfers = list(Camera(Oracle()).follow(frames)), IdentityCount(), 0
     for frame, result in zip(frames, results, strict=True):
@@ -282,7 +282,7 @@ def test_counting_frame_by_frame_agrees_with_counting_at_the_end(clips: list[lis
     assert count.so_far.transfers == transfers > 5
 
 
-def test_the_best_assignment_is_that_of_trying_them_all() -> None:
+def test_the_best_assignment_equals_that_of_an_exhaustive_search() -> None:
     random = np.random.RandomState(0)
     for _ in range(60):
         rows, columns = random.randint(1, 5, 2)

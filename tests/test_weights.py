@@ -1,4 +1,4 @@
-"""Weights are found and checked before they are loaded; nothing that a file brings along is run."""
+"""Weights are found and checked before they are loaded; no code in a file is run."""
 
 import pickle
 import shutil
@@ -26,7 +26,7 @@ class Payload:
 
 
 def refusal(path: Path | str) -> str:
-    """The message of the error; one or two sentences that name the file."""
+    """Return the message of the error: one or two sentences that name the file."""
     with pytest.raises(WeightsError) as error:
         weights.check(path)
     message = str(error.value)
@@ -62,14 +62,14 @@ def test_a_part_of_the_bundled_model_missing_is_noticed(
         weights.check()
 
 
-def test_a_path_that_is_not_there_or_no_weights_file(tmp_path: Path) -> None:
+def test_a_missing_file_a_folder_and_another_file_type_are_refused(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"onnx")
     assert "no weights at" in refusal(tmp_path / "missing.pt")
     assert "are a folder" in refusal(tmp_path)
     assert "is not a .pt file" in refusal(tmp_path / "model.onnx")
 
 
-def test_a_damaged_file_is_called_damaged(tmp_path: Path) -> None:
+def test_a_damaged_file_is_reported_as_damaged(tmp_path: Path) -> None:
     whole = weights.bundled().read_bytes()
     for name, content in (("cut.pt", whole[: len(whole) // 2]), ("empty.pt", b"")):
         (tmp_path / name).write_bytes(content)
@@ -107,7 +107,7 @@ def test_a_checkpoint_without_a_model_is_refused(content: object, tmp_path: Path
     assert "no YOLO" in refusal(tmp_path / "other.pt")
 
 
-def test_a_model_of_another_task_is_named(tmp_path: Path) -> None:
+def test_the_error_for_a_model_of_another_task_names_the_task(tmp_path: Path) -> None:
     from ultralytics import YOLO
 
     YOLO("yolo11n-cls.yaml", verbose=False).save(tmp_path / "classifier.pt")

@@ -50,7 +50,7 @@ COMMON = {
 STAGES = (
     # Most is learned from small images, 128 to 384 pixels, where an epoch is cheap ...
     {"epochs": 20, "imgsz": 256, "multi_scale": 0.5, "lr0": 0.002, "warmup_epochs": 1.0, "pretrained": False},
-    # ... and then the sizes that people use, 160 to 736 pixels.
+    # ... and the rest from the sizes that people use, 160 to 736 pixels.
     {"epochs": 2, "imgsz": 448, "multi_scale": 0.6, "lr0": 0.0007, "warmup_epochs": 0.1},
 )
 
@@ -125,7 +125,7 @@ def checkpoint(work: Path, number: int) -> Path:
 
 
 def train_stage(work: Path, number: int) -> None:
-    """Train one stage from where the one before it ended, and note the minutes that it took."""
+    """Train one stage from where the previous one ended, and record the minutes that it took."""
     import torch
     from ultralytics import YOLO
 
@@ -139,7 +139,7 @@ def train_stage(work: Path, number: int) -> None:
 
 
 def save_clean(checkpoint: Path) -> None:
-    """Keep the half-precision network and its class names, and nothing of the machine it was trained on."""
+    """Keep the half-precision network and its class names, and nothing about the machine that trained it."""
     import torch
 
     state = torch.load(checkpoint, map_location="cpu", weights_only=False)

@@ -7,13 +7,17 @@ every later run is compared with the stored outputs.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
 
-NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
-COMPARED = "nbval-check-output"
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = ROOT / "notebooks"
+sys.path.insert(0, str(ROOT / "tests"))
+
+from comparer import strip_outputs  # noqa: E402
 
 
 def store(path: Path) -> None:
@@ -21,14 +25,13 @@ def store(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": path.parent}}).execute()
     for cell in notebook.cells:
-        if cell.cell_type == "code" and COMPARED not in cell.metadata.get("tags", []):
-            cell.outputs, cell.execution_count = [], None
         cell.metadata.pop("execution", None)
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
     }
     nbformat.write(notebook, path)
+    strip_outputs(path, keep_compared=True)
 
 
 def main() -> None:

@@ -12,10 +12,10 @@
     headless     Runs the notebooks without a browser, writes reports, checks the machine
     cli          The command `yolothreads`
 
-    scenes, weights and devices, then child, charts, palette, arguments, trace, tables and errors stand below all of
-    these. Imports go downwards only, and never in a circle:
-    cli -> headless -> lessons -> bench, hazards, measure -> detections, tracking, memory -> pools, races
-    -> scenes, weights, devices -> child, charts, palette, arguments, trace, tables, errors
+    scenes, weights and devices, then child, palette, trace, tables and errors stand below all of these.
+    Imports go downwards only, and never in a circle:
+    cli -> headless -> lessons -> bench, hazards, charts, measure -> detections, tracking, memory -> pools, races
+    -> scenes, weights, devices -> child, palette, trace, tables, errors
 
 Importing this package is quick: a module that needs torch is imported when one of its names is first used.
 """
@@ -74,115 +74,35 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Batch": "pools",
-    "BatchingWorker": "pools",
-    "Camera": "tracking",
-    "Comparison": "measure",
-    "Counters": "pools",
-    "LockedModel": "pools",
-    "Measurement": "measure",
-    "ModelPerProcess": "pools",
-    "ModelPerThread": "pools",
-    "ModelsBuiltOutside": "pools",
-    "OnnxSession": "pools",
-    "POOLS": "pools",
-    "Pool": "pools",
-    "RayActors": "pools",
-    "Replicas": "pools",
-    "Scene": "scenes",
-    "Sequential": "pools",
-    "SharedModel": "pools",
-    "Span": "trace",
-    "Spread": "measure",
-    "Table": "tables",
-    "TracedLock": "trace",
-    "checkup": "headless.doctor",
-    "clip": "scenes",
-    "compare": "measure",
-    "cores": "devices",
-    "explore": "detections",
-    "finds_all": "detections",
-    "identity_switches": "tracking",
-    "memory_of": "memory",
-    "outcome": "detections",
-    "pack": "pools",
-    "pictures": "scenes",
-    "rate": "races",
-    "read_image": "pools",
-    "recording": "trace",
-    "replay": "detections",
-    "same": "detections",
-    "scene": "scenes",
-    "span": "trace",
-    "stamp": "measure",
-    "turns": "measure",
-    "unpack": "pools",
-    "used_mb": "memory",
+_NAMES = {
+    "detections": "explore finds_all outcome replay same",
+    "devices": "cores",
+    "headless.doctor": "checkup",
+    "measure": "Comparison Measurement Spread compare stamp turns",
+    "memory": "memory_of used_mb",
+    "pools": (
+        "Batch BatchingWorker Counters LockedModel ModelPerProcess ModelPerThread ModelsBuiltOutside "
+        "OnnxSession POOLS Pool RayActors Replicas Sequential SharedModel pack read_image unpack"
+    ),
+    "races": "rate",
+    "scenes": "Scene clip pictures scene",
+    "tables": "Table",
+    "trace": "Span TracedLock recording span",
+    "tracking": "Camera identity_switches",
 }
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 """The module of each public name that is imported only when it is used."""
 
 __all__ = [
-    "POOLS",
-    "ArgumentError",
-    "Batch",
-    "BatchingWorker",
-    "Camera",
-    "Comparison",
-    "Counters",
-    "DeadlineError",
-    "DeviceError",
-    "ExploreError",
-    "ExtraError",
-    "ImageError",
-    "LockedModel",
-    "Measurement",
-    "ModelPerProcess",
-    "ModelPerThread",
-    "ModelsBuiltOutside",
-    "NotebookError",
-    "OnnxSession",
-    "OutOfMemoryError",
-    "OutputError",
-    "PanelError",
-    "Pool",
-    "PoolClosedError",
-    "QueueFullError",
-    "RayActors",
-    "Replicas",
-    "Scene",
-    "Sequential",
-    "SharedModel",
-    "Span",
-    "Spread",
-    "Table",
-    "TracedLock",
-    "WeightsError",
-    "WorkerDiedError",
-    "YoloThreadsError",
-    "checkup",
-    "clip",
-    "compare",
-    "cores",
-    "explore",
-    "finds_all",
-    "identity_switches",
-    "memory_of",
-    "outcome",
-    "pack",
-    "pictures",
-    "rate",
-    "read_image",
-    "recording",
-    "replay",
-    "same",
-    "scene",
-    "span",
-    "stamp",
-    "turns",
-    "unpack",
+    "POOLS", "ArgumentError", "Batch", "BatchingWorker", "Camera", "Comparison", "Counters", "DeadlineError",
+    "DeviceError", "ExploreError", "ExtraError", "ImageError", "LockedModel", "Measurement", "ModelPerProcess",
+    "ModelPerThread", "ModelsBuiltOutside", "NotebookError", "OnnxSession", "OutOfMemoryError", "OutputError",
+    "PanelError", "Pool", "PoolClosedError", "QueueFullError", "RayActors", "Replicas", "Scene", "Sequential",
+    "SharedModel", "Span", "Spread", "Table", "TracedLock", "WeightsError", "WorkerDiedError", "YoloThreadsError",
+    "checkup", "clip", "compare", "cores", "explore", "finds_all", "identity_switches", "memory_of", "outcome", "pack",
+    "pictures", "rate", "read_image", "recording", "replay", "same", "scene", "span", "stamp", "turns", "unpack",
     "used_mb",
-]
+]  # fmt: skip
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of ours
 
@@ -193,4 +113,4 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of ours
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return [*globals(), *_HOMES]

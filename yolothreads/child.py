@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from typing import Any
 
 from yolothreads.errors import YoloThreadsError
@@ -41,16 +42,10 @@ def call(
     Raises:
         ChildError: the process failed (the reason is the last line of its standard error), or took too long.
     """
+    command = [sys.executable, "-m", "yolothreads.child", function, json.dumps(arguments)]
+    env = {**os.environ, **(environment or {})}
     child = subprocess.Popen(
-        [sys.executable, "-m", "yolothreads.child", function, json.dumps(arguments)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
-        cwd=folder,
-        env={**os.environ, **(environment or {})},
-        start_new_session=True,
+        command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, cwd=folder, env=env, start_new_session=True, errors="replace"
     )
     try:
         output, complaints = child.communicate(timeout=timeout_s)

@@ -77,7 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--quick", action="store_true", help="fewer trials, the same checks")
     command("doctor", _doctor, "Check whether this machine has what the lessons need.")
     _add_bench(command("bench", _bench, "Measure every pool on this machine; takes some minutes."))
-    hazards = command("hazards", _hazards, "Force each known hazard, and try it against every pool; takes minutes.")
+    text = "Force each known hazard, and try it against every pool; takes about 9 minutes on two cores."
+    hazards = command("hazards", _hazards, text)
     hazards.add_argument("--budget", type=float, default=4.0, metavar="S", help="seconds for each cell explored (4)")
     hazards.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON, to FILE or instead of text")
     command("claims", _claims, "List the claims of the guide and the notebook that tests each one.")
@@ -232,10 +233,10 @@ def _setting(args: argparse.Namespace) -> Setting:
 
 
 def _show_and_draw(done: Any, args: argparse.Namespace) -> int:
-    from yolothreads.bench import plots
+    from yolothreads import charts
 
     if args.plots is not None:
-        plots.save(done.plots(), args.plots)
+        charts.save(done.plots(), args.plots)
     return _show(done, args.json)
 
 

@@ -48,24 +48,19 @@ def memory_errors_named(device: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, OutOfMemoryError) or not _is_out_of_memory(error):
+        import torch
+
+        # On the CPU torch raises a plain RuntimeError, OpenCV and ONNX Runtime errors of their own.
+        words = ("can't allocate memory", "not enough memory", "Insufficient memory", "Failed to allocate memory")
+        full = isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
+        if isinstance(error, OutOfMemoryError) or not full:
             raise
         if device.startswith("cuda"):
-            import torch
-
             torch.cuda.empty_cache()
         raise OutOfMemoryError(
             f"The memory of {device} was full during a prediction; use a smaller imgsz, fewer workers, "
             "smaller batches, or a pool that shares its weights (Replicas)."
         ) from error
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    import torch
-
-    # On the CPU torch raises a plain RuntimeError, OpenCV and ONNX Runtime errors of their own.
-    words = ("can't allocate memory", "not enough memory", "Insufficient memory", "Failed to allocate memory")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
 
 
 @contextmanager

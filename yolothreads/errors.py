@@ -1,4 +1,4 @@
-"""Errors that the kit raises on purpose.
+"""Errors that the kit raises on purpose, and checks that raise them.
 
     YoloThreadsError
     ├── ArgumentError     a value that makes no sense: workers=0, an unknown setting (also a ValueError)
@@ -19,9 +19,11 @@
 Each message names the thing, what is wrong with it, and what to do, in at most two sentences.
 """
 
+import math
 import queue
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 
 class YoloThreadsError(Exception):
@@ -82,6 +84,27 @@ class PanelError(YoloThreadsError):
 
 class OutputError(YoloThreadsError):
     """A file could not be written."""
+
+
+def at_least_one(name: str, value: int) -> int:
+    """Return `value` if it is a whole number of 1 or more; otherwise raise an ArgumentError that names it."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ArgumentError(f"{name}={value!r} makes no sense; give a whole number, 1 or more.")
+    return value
+
+
+def not_negative(name: str, value: float) -> float:
+    """Return `value` if it is a finite number of 0 or more; otherwise raise an ArgumentError that names it."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ArgumentError(f"{name}={value!r} makes no sense; give a number, 0 or more.")
+    return value
+
+
+def need_extra(who: str, *libraries: str, install: str) -> None:
+    """Raise an ExtraError that names the remedy if a library is missing. No library is imported."""
+    for library in libraries:
+        if find_spec(library) is None:
+            raise ExtraError(f"{who} needs {library}, which is not installed; run: pip install {install}.")
 
 
 @contextmanager

@@ -8,11 +8,12 @@ import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
 from datetime import date
+from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any
 
 from yolothreads import devices
 from yolothreads.detections import finds_all, same
@@ -25,7 +26,7 @@ from yolothreads.tables import Table
 if TYPE_CHECKING:
     from ultralytics.engine.results import Results
 
-__all__ = ["Comparison", "Contender", "Measurement", "Spread", "compare", "measure", "pools_here", "stamp", "turns"]
+__all__ = ["Comparison", "Contender", "Measurement", "Spread", "compare", "pools_here", "stamp", "turns"]
 
 
 @dataclass(frozen=True)
@@ -88,21 +89,12 @@ class Measurement:
         return bool(self.right or self.wrong or self.errors)
 
 
-class Comparison(Sequence[Measurement]):
+class Comparison(list[Measurement]):
     """Measurements of several pools on the same images; shows itself as a table."""
 
-    def __init__(self, measurements: Sequence[Measurement], rounds: int, stamped: str) -> None:
-        self._measurements, self.rounds, self.stamp = tuple(measurements), rounds, stamped
-
-    @overload
-    def __getitem__(self, index: int) -> Measurement: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Measurement]: ...
-    def __getitem__(self, index: int | slice) -> Measurement | Sequence[Measurement]:
-        return self._measurements[index]
-
-    def __len__(self) -> int:
-        return len(self._measurements)
+    def __init__(self, measurements: Iterable[Measurement], rounds: int, stamped: str) -> None:
+        super().__init__(measurements)
+        self.rounds, self.stamp = rounds, stamped
 
     def of(self, pool: type[Pool] | str) -> Measurement:
         """Return the measurement of one pool, by class or name.
@@ -111,10 +103,10 @@ class Comparison(Sequence[Measurement]):
             ArgumentError: that pool was not measured.
         """
         name = pool if isinstance(pool, str) else pool.__name__
-        for measurement in self:
-            if measurement.pool == name:
-                return measurement
-        raise ArgumentError(f'"{name}" was not measured; name one of: {", ".join(m.pool for m in self)}.')
+        by_name = {measurement.pool: measurement for measurement in self}
+        if name not in by_name:
+            raise ArgumentError(f'"{name}" was not measured; name one of: {", ".join(by_name)}.')
+        return by_name[name]
 
     def ratio(self, pool: type[Pool] | str, other: type[Pool] | str) -> Spread:
         """Return the ratio of two pools' speeds: one ratio per round, their median and range."""
@@ -146,11 +138,8 @@ class Comparison(Sequence[Measurement]):
         rows = [{**asdict(m), "memory": m.memory and m.memory._asdict()} for m in self]
         return {"rounds": self.rounds, "stamp": self.stamp, "measured": rows}
 
-    def __str__(self) -> str:
-        return str(self.table())
-
     def __repr__(self) -> str:
-        return str(self)
+        return str(self.table())
 
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()
@@ -178,21 +167,12 @@ class Contender(ABC):
     name: str
     workers: int
 
-    def __enter__(self) -> Self:
-        """Get ready. The time that this takes is the start-up time."""
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Release what `__enter__` acquired."""
-
     @abstractmethod
-    def run(self, images: Sequence[Image]) -> int:
-        """Process images, and return how many were processed."""
+    def ready(self) -> AbstractContextManager[Callable[[Sequence[Image]], int]]:
+        """Get ready, in a `with` block, for a function that processes images and returns how many it has processed.
 
-
-def measure(pool: Pool, images: Sequence[Image], rounds: int = 5, **kwargs: Any) -> Measurement:
-    """Measure one pool; see `compare`."""
-    return compare([pool], images, rounds, **kwargs)[0]
+        The time that this takes is the start-up time.
+        """
 
 
 def pools_here(kinds: Iterable[Callable[..., Pool]] = POOLS, **made: Any) -> tuple[list[Pool], list[str]]:
@@ -251,33 +231,45 @@ def compare(
     if any(vars(p)[name] != vars(first)[name] for p in own for name in ("weights", "device", "imgsz", "settings")):
         raise ArgumentError("These pools differ in weights, device, imgsz or settings; make them all with the same.")
     if not per_image_settings or (truth is not None and len(truth) != len(images)):
-        raise ArgumentError(
-            "The arguments per_image_settings or truth do not fit the images; give one setting or more, and one "
-            "scene per image."
-        )
+        raise ArgumentError("per_image_settings or truth do not fit; give 1 setting or more, and one scene per image.")
     work = [(image, dict(per_image_settings[i % len(per_image_settings)])) for i, image in enumerate(images)]
     with Sequential(first.weights, device=first.device, imgsz=first.imgsz, **first.settings) as reference:
         expected = _outcomes(reference, work)
-    made = [
-        Measurement(pool.name if isinstance(pool, Contender) else type(pool).__name__, pool.workers) for pool in pools
-    ]
+    made = [Measurement(p.name if isinstance(p, Contender) else type(p).__name__, p.workers) for p in pools]
+    of_pools = [m for pool, m in zip(pools, made, strict=True) if isinstance(pool, Pool)]
     with ExitStack() as stack:
+        runs: list[Callable[[], int | list[Results | Exception]]] = []
         for pool, measurement in zip(pools, made, strict=True):
             progress(made)
             start = perf_counter()
-            stack.enter_context(pool)
+            if isinstance(pool, Contender):
+                runs.append(partial(stack.enter_context(pool.ready()), images))
+            else:
+                runs.append(partial(_outcomes, stack.enter_context(pool), work))
             measurement.start_up_s = perf_counter() - start
         for index in turns(len(pools), rounds):
-            _take_turn(pools[index], made[index], work, expected, truth)
+            start = perf_counter()
+            done = runs[index]()
+            seconds = perf_counter() - start
+            made[index].speeds += ((done if isinstance(done, int) else len(done)) / seconds,)
+            if not isinstance(done, int):
+                _count(made[index], done, expected, truth)
             progress(made)
         if latency:
-            _measure_latencies(pools, made, work, rounds, progress)
+            latencies: list[list[float]] = [[] for _ in own]
+            callers = max(pool.workers for pool in own)
+            for index in turns(len(own), rounds):
+                latencies[index] += _latencies(own[index], work, callers)
+                progress(made)
+            for measurement, ordered in zip(of_pools, map(sorted, latencies), strict=True):
+                measurement.latency_p50_ms = statistics.median(ordered) * 1000
+                measurement.latency_p99_ms = ordered[math.ceil(0.99 * len(ordered)) - 1] * 1000
     if memory:
-        latest_first = own[::-1]  # pools that start processes take longest, and usually stand last
-        # Each thread waits for a process, which itself waits a little.
+        # Each thread waits for a process, which itself waits a little. The latest pools are first, since those that
+        # start processes take longest, and usually stand last.
         with ThreadPoolExecutor(devices.cores() + 1) as several:
-            for pool, used in zip(latest_first, several.map(memory_of, latest_first), strict=True):
-                made[pools.index(pool)].memory = used
+            for measurement, used in zip(of_pools[::-1], several.map(memory_of, own[::-1]), strict=True):
+                measurement.memory = used
                 progress(made)
     return Comparison(made, rounds, stamp(first.device))
 
@@ -292,23 +284,6 @@ def turns(contenders: int, rounds: int) -> Iterator[int]:
         yield from order if number % 2 == 0 else reversed(order)
 
 
-def _take_turn(
-    pool: Pool | Contender,
-    measurement: Measurement,
-    work: Sequence[tuple[Image, dict[str, Any]]],
-    expected: Sequence[Results | Exception],
-    truth: Sequence[Scene] | None,
-) -> None:
-    start = perf_counter()
-    if isinstance(pool, Contender):
-        done = pool.run([image for image, _ in work])
-        measurement.speeds += (done / (perf_counter() - start),)
-    else:
-        outcomes = _outcomes(pool, work)
-        measurement.speeds += (len(work) / (perf_counter() - start),)
-        _count(measurement, outcomes, expected, truth)
-
-
 def _outcomes(pool: Pool, work: Sequence[tuple[Image, dict[str, Any]]]) -> list[Results | Exception]:
     futures = [pool.submit(image, **settings) for image, settings in work]
     return [future.exception() or future.result() for future in futures]
@@ -321,36 +296,15 @@ def _count(
     truth: Sequence[Scene] | None,
 ) -> None:
     for i, (got, wanted) in enumerate(zip(outcomes, expected, strict=True)):
-        if isinstance(got, Exception):
-            measurement.errors += 1
-        elif not isinstance(wanted, Exception) and same(got, wanted):
-            measurement.right += 1
-        else:
-            measurement.wrong += 1
+        failed = isinstance(got, Exception)
+        right = not failed and same(got, wanted)
+        measurement.errors += failed
+        measurement.right += right
+        measurement.wrong += not failed and not right
         if truth is not None:
             found = not isinstance(got, Exception) and finds_all(got, truth[i])
             measurement.true_right = (measurement.true_right or 0) + found
             measurement.true_wrong = (measurement.true_wrong or 0) + (not found)
-
-
-def _measure_latencies(
-    pools: Sequence[Pool | Contender],
-    made: Sequence[Measurement],
-    work: Sequence[tuple[Image, dict[str, Any]]],
-    rounds: int,
-    progress: Callable[[Sequence[Measurement]], None],
-) -> None:
-    seconds: list[list[float]] = [[] for _ in pools]
-    callers = max(pool.workers for pool in pools if isinstance(pool, Pool))
-    for index in turns(len(pools), rounds):
-        pool = pools[index]
-        if isinstance(pool, Pool):
-            seconds[index] += _latencies(pool, work, callers)
-            progress(made)
-    for measurement, of in zip(made, seconds, strict=True):
-        if of:
-            measurement.latency_p50_ms = statistics.median(of) * 1000
-            measurement.latency_p99_ms = sorted(of)[math.ceil(0.99 * len(of)) - 1] * 1000
 
 
 def _latencies(pool: Pool, work: Sequence[tuple[Image, dict[str, Any]]], callers: int) -> list[float]:

@@ -39,7 +39,10 @@ def used_mb(pid: int | None = None, *, children: bool = True, device: str = "cpu
     """
     if settle:
         gc.collect()
-        _return_free_memory()
+        if sys.platform == "linux":  # make glibc return freed memory; other allocators do so on their own
+            import ctypes
+
+            getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0)(0)
     if device.startswith("cuda"):
         import torch
 
@@ -65,14 +68,6 @@ def _own_bytes(process: psutil.Process) -> int:
         return int(process.memory_full_info().uss)
     fields = dict(line.split()[:2] for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()[1:])
     return 1024 * (int(fields["Private_Dirty:"]) + int(fields["Swap:"]))
-
-
-def _return_free_memory() -> None:
-    """Make glibc return freed memory to the system; other allocators do so on their own."""
-    if sys.platform == "linux":
-        import ctypes
-
-        getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0)(0)
 
 
 class Memory(NamedTuple):
@@ -118,13 +113,11 @@ def _in_fresh_process(function: str, pool: Pool, *more: Any) -> list[float]:
     own = (p.name for p in inspect.signature(type(pool)).parameters.values() if p.kind is p.KEYWORD_ONLY)
     names = {"workers", "device", "imgsz", "threads", *own} & vars(pool).keys()
     options = {**{name: vars(pool)[name] for name in names}, **pool.settings, "weights": str(pool.weights)}
+    given = (child.name_of(type(pool)), options, *more)
     try:
-        numbers: list[float] = child.call(
-            f"{__name__}:{function}", child.name_of(type(pool)), options, *more, timeout_s=_CHILD_S
-        )
+        return list(child.call(f"{__name__}:{function}", *given, timeout_s=_CHILD_S))
     except child.ChildError as error:
         raise YoloThreadsError(f"The memory of {type(pool).__name__} could not be measured: {error}.") from error
-    return numbers
 
 
 # --- in the fresh process ---

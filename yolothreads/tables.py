@@ -22,23 +22,20 @@ class Table:
 
     def to_markdown(self) -> str:
         """Return the table as Markdown of GitHub's flavour, for the docs."""
-        from tabulate import tabulate
-
-        return tabulate(self.rows, self.headers, tablefmt="github", disable_numparse=True)
+        return self._formatted("github")
 
     def __str__(self) -> str:
-        from tabulate import tabulate
-
-        text = tabulate(self.rows, self.headers, tablefmt="simple", disable_numparse=True)
+        text = self._formatted("simple")
         return f"{text}\n{self.caption}" if self.caption else text
 
-    def __repr__(self) -> str:
-        return str(self)
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        from tabulate import tabulate
-
-        html = str(tabulate(self.rows, self.headers, tablefmt="html", disable_numparse=True))
-        html = html.replace("<th>", '<th scope="col">')
+        html = self._formatted("html").replace("<th>", '<th scope="col">')
         caption = f'<caption style="text-align:left;min-width:24em">{escape(self.caption)}</caption>'
         return html.replace("<table>", f"<table>\n{caption}", 1) if self.caption else html
+
+    def _formatted(self, tablefmt: str) -> str:
+        from tabulate import tabulate
+
+        return str(tabulate(self.rows, self.headers, tablefmt=tablefmt, disable_numparse=True))

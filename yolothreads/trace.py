@@ -7,18 +7,18 @@ Record whatever runs, also in unmodified ultralytics code:
     figures.timeline(spans)
 
 While a recording is on, wrappers around methods of ultralytics' predictors measure their stages and their lock; they
-are removed at the end. To add a stage, add it to `STAGES`, and to `_PREDICTOR_STAGES` if it is a step of a predictor.
+are removed at the end. To add a stage, add it to `STAGES`, and to `_STEPS` if it is a step of a predictor.
 """
 
 from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from importlib import import_module
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from time import perf_counter
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 from yolothreads.errors import YoloThreadsError
 
@@ -26,12 +26,8 @@ STAGES = ("wait", "load", "preprocess", "infer", "postprocess", "python", "turn"
 """wait: for a lock. load: a model or an image file. infer: the network. python: pure Python work (lesson 01).
 turn: a thread has the turn in a schedule (`Exploration.draw`)."""
 
-# The steps of a predictor in their order: the stage, the method with its class, and the key in `Results.speed`.
-_PREDICTOR_STAGES = (
-    ("preprocess", "ultralytics.engine.predictor:BasePredictor.preprocess", "preprocess"),
-    ("infer", "ultralytics.engine.predictor:BasePredictor.inference", "inference"),
-    ("postprocess", "ultralytics.models.yolo.detect:DetectionPredictor.postprocess", "postprocess"),
-)
+# The steps of a predictor in their order: the method, whose name is the key in `Results.speed` too, and the stage.
+_STEPS = {"preprocess": "preprocess", "inference": "infer", "postprocess": "postprocess"}
 
 
 class Span(NamedTuple):
@@ -60,8 +56,8 @@ def add_speed(speed: Mapping[str, float | None]) -> None:
         speed: milliseconds by step, as in `Results.speed`.
     """
     end = perf_counter()
-    for stage, _, key in reversed(_PREDICTOR_STAGES):
-        if took_ms := speed.get(key):
+    for step, stage in reversed(_STEPS.items()):
+        if took_ms := speed.get(step):
             add(stage, end - took_ms / 1000, end)
             end -= took_ms / 1000
 
@@ -130,51 +126,30 @@ def recording() -> Iterator[list[Span]]:
         _one_recording.release()
 
 
-def _measured(stage: str, method: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(method)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with span(stage):
-            return method(*args, **kwargs)
-
-    return wrapper
-
-
-def _with_traced_lock(method: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(method)
-    def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not isinstance(self._lock, TracedLock):  # undocumented: see tests/pools/test_private_names.py
-            self._lock = TracedLock(self._lock)
-        return method(self, *args, **kwargs)
-
-    return wrapper
-
-
 @contextmanager
 def _measured_ultralytics() -> Iterator[None]:
     """Wrap the methods of ultralytics' classes, so that the stages of every model are measured."""
     from ultralytics import YOLO
     from ultralytics.engine.predictor import BasePredictor
+    from ultralytics.models.yolo.detect import DetectionPredictor
     from ultralytics.utils import ThreadingLocked
 
-    def with_traced_lock(self: Any) -> None:
+    stream_inference = BasePredictor.stream_inference
+
+    @functools.wraps(stream_inference)
+    def with_traced_lock(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self._lock = TracedLock(self._lock)  # undocumented: see tests/pools/test_private_names.py
+        return stream_inference(self, *args, **kwargs)
+
+    def init_with_traced_lock(self: Any) -> None:
         self.lock = TracedLock()
 
-    changes: list[tuple[type, str, Callable[..., Any]]] = [
-        (YOLO, "__init__", _measured("load", YOLO.__init__)),
-        (BasePredictor, "setup_model", _measured("load", BasePredictor.setup_model)),
-        (BasePredictor, "stream_inference", _with_traced_lock(BasePredictor.stream_inference)),
-        (ThreadingLocked, "__init__", with_traced_lock),
-    ]
-    for stage, place, _ in _PREDICTOR_STAGES:
-        module, _, path = place.partition(":")
-        owner_name, _, method = path.partition(".")
-        owner = getattr(import_module(module), owner_name)
-        changes.append((owner, method, _measured(stage, getattr(owner, method))))
-    originals = [(owner, name, owner.__dict__[name]) for owner, name, _ in changes]
-    for owner, name, wrapper in changes:
-        setattr(owner, name, wrapper)
-    try:
+    stages = [(YOLO, "__init__", "load"), (BasePredictor, "setup_model", "load")]
+    for step, stage in _STEPS.items():
+        stages.append((DetectionPredictor if step == "postprocess" else BasePredictor, step, stage))
+    with ExitStack() as changes:
+        changes.enter_context(patch.object(BasePredictor, "stream_inference", with_traced_lock))
+        changes.enter_context(patch.object(ThreadingLocked, "__init__", init_with_traced_lock))
+        for owner, name, stage in stages:
+            changes.enter_context(patch.object(owner, name, span(stage)(getattr(owner, name))))
         yield
-    finally:
-        for owner, name, original in originals:
-            setattr(owner, name, original)

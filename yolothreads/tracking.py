@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,6 @@ from yolothreads.scenes import Scene
 if TYPE_CHECKING:
     from ultralytics.engine.results import Results
 
-_CONF = 0.1  # the default of YOLO.track: trackers use weak detections too
 _Track = tuple[int, int]  # the tracker, and the number that it gave
 
 
@@ -46,28 +45,22 @@ class Camera:
 
     def __init__(self, pool: Pool, *, tracker: str = "bytetrack.yaml", **settings: Any) -> None:
         self.pool = pool
-        self.settings = {"conf": _CONF, **settings}
+        self.settings = {"conf": 0.1, **settings}  # trackers use weak detections too
         self._tracker = _tracker(tracker, pool.device)
         self._turn = threading.Lock()  # held by the iteration that uses the tracker
 
-    def follow(
-        self,
-        frames: Iterable[Image],
-        *,
-        return_exceptions: bool = False,
-        errors: Literal["raise", "return"] | None = None,
-    ) -> Iterator[Results | Exception]:
+    def follow(self, frames: Iterable[Image], *, return_exceptions: bool = False) -> Iterator[Results | Exception]:
         """Follow objects through frames; return, in the order of the frames, the objects in each with `boxes.id` set.
 
         The pool detects in several frames at once, as in `Pool.map`, and the tracker gets them one by one in their
         order. A frame that fails is raised or returned as in `Pool.map`; the tracker skips it. A later call continues
-        with the same objects. `errors` is deprecated, as in `Pool.map`.
+        with the same objects.
 
         Raises:
             ArgumentError: from the iterator: this camera is being followed already, or the weights give no boxes.
             PoolClosedError: at once: the pool is not open.
         """
-        return self._in_turn(self.pool.map(frames, return_exceptions=return_exceptions, errors=errors, **self.settings))
+        return self._in_turn(self.pool.map(frames, return_exceptions=return_exceptions, **self.settings))
 
     def _in_turn(self, found: Iterator[Results | Exception]) -> Iterator[Results | Exception]:
         if not self._turn.acquire(blocking=False):
@@ -135,12 +128,10 @@ class Identities:
 class Seen:
     """A track on a true object in one frame.
 
-    was_track: the number that the object had when it was last matched, and was_identity: the true object that the
-    track was on when it was last matched; None where there was none, or the same.
+    was_identity: the true object that the track was on when it was last matched; None if there was none, or the same.
     """
 
     identity: int
-    was_track: int | None = None
     was_identity: int | None = None
 
 
@@ -171,21 +162,25 @@ class IdentityCount:
         """
         if scene.ids is None:
             raise ArgumentError("A single scene has no identities; use the frames of `scenes.clip`.")
+        from ultralytics.utils.metrics import bbox_ioa
+
         boxes, numbers = _tracks_in(result)
         tracks = [(tracker, number) for number in numbers]
-        stay = np.array([[self._track_of.get(i) == t for t in tracks] for i in scene.ids.tolist()], bool)
-        matches = _matches(scene.boxes, boxes, stay, self._iou)
         self._real, self._given = self._real + len(scene.ids), self._given + len(tracks)
-        return {column: self._match(int(scene.ids[row]), tracks[column]) for row, column in matches}
-
-    def _match(self, identity: int, track: _Track) -> Seen:
-        last_track, last_object = self._track_of.get(identity, track), self._object_of.get(track, identity)
-        self._track_of[identity], self._object_of[track] = track, identity
-        self._switches += last_track != track
-        self._transfers += last_object != identity
-        self._pairs[identity, track] += 1
-        was_track = last_track[1] if last_track != track else None
-        return Seen(identity, was_track, last_object if last_object != identity else None)
+        overlap = bbox_ioa(scene.boxes, boxes, iou=True)
+        stay = [[self._track_of.get(i) == track for track in tracks] for i in scene.ids.tolist()]
+        # Pairs that stay come before all others.
+        worth = np.where(overlap >= self._iou, overlap + 1000.0 * np.reshape(stay, overlap.shape), -1.0)
+        seen = {}
+        for row, column in _best(worth):
+            identity, track = int(scene.ids[row]), tracks[column]
+            was = self._object_of.get(track, identity)
+            self._switches += self._track_of.get(identity, track) != track
+            self._transfers += was != identity
+            self._track_of[identity], self._object_of[track] = track, identity
+            self._pairs[identity, track] += 1
+            seen[column] = Seen(identity, was if was != identity else None)
+        return seen
 
     @property
     def so_far(self) -> Identities:
@@ -224,17 +219,6 @@ def _tracks_in(result: Results | Exception) -> tuple[NDArray[np.float32], list[i
     return result.boxes.xyxy.cpu().numpy(), result.boxes.id.int().tolist()
 
 
-def _matches(
-    real: NDArray[np.float32], given: NDArray[np.float32], stay: NDArray[np.bool_], iou: float
-) -> Iterator[tuple[int, int]]:
-    """Return the rows and columns of matching boxes; pairs marked in `stay` come before all others."""
-    from ultralytics.utils.metrics import bbox_ioa
-
-    if len(real) and len(given):
-        overlap = bbox_ioa(real, given, iou=True)
-        yield from _best(np.where(overlap >= iou, overlap + 1000.0 * stay, -1.0))
-
-
 def _best(worth: NDArray[np.float64]) -> Iterator[tuple[int, int]]:
     """Return the one-to-one assignment of rows to columns with the largest sum, without pairs of no worth."""
     from ultralytics.trackers.utils.matching import linear_assignment
@@ -245,10 +229,6 @@ def _best(worth: NDArray[np.float64]) -> Iterator[tuple[int, int]]:
 
 def _kept(pairs: Counter[tuple[int, _Track]]) -> int:
     """Count the boxes that are right if each object has one track and each track one object (IDF1's true positives)."""
-    if not pairs:
-        return 0
-    objects, tracks = ({name: i for i, name in enumerate(dict.fromkeys(side))} for side in zip(*pairs, strict=True))
-    worth = np.zeros((len(objects), len(tracks)))
-    for (identity, track), boxes in pairs.items():
-        worth[objects[identity], tracks[track]] = boxes
+    objects, tracks = {identity for identity, _ in pairs}, {track for _, track in pairs}
+    worth = np.array([[pairs[i, track] for track in tracks] for i in objects], float).reshape(len(objects), len(tracks))
     return int(sum(worth[pair] for pair in _best(worth)))

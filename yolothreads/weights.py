@@ -62,15 +62,12 @@ def _locate(path: Path) -> Path:
         raise WeightsError(f'There are no weights at "{path}"; check the path, or use weights="bundled".')
     try:
         got = Path(attempt_download_asset(str(path)))
+        got.stat()  # a download may also fail silently
     except Exception as error:  # ultralytics raises whatever its transport does
         raise WeightsError(
             f'The official weights "{path.name}" could not be downloaded ({type(error).__name__}: {error}). '
             'Put the file here yourself, or use weights="bundled".'
         ) from error
-    if not got.is_file():
-        raise WeightsError(
-            f'The official weights "{path.name}" could not be downloaded; put the file here, or use weights="bundled".'
-        )
     return got
 
 
@@ -87,19 +84,16 @@ def _task_of(path: Path, changed_ns: int) -> str:
     try:
         # Absolute, because ultralytics deletes a damaged file with an official name that is given by its bare name.
         state, _ = torch_safe_load(str(path.absolute()), safe_only=True)
-    except TypeError as error:
-        if "outside the supported" in str(error) and _is_pickle(path, error):
+    except OSError as error:
+        raise WeightsError(f'"{path}" could not be read ({error.strerror or error}); check it.') from error
+    except Exception as error:
+        if isinstance(error, TypeError) and "outside the supported" in str(error) and _is_pickle(path, error):
             raise WeightsError(
                 f'"{path}" was refused: its pickle asks for objects that no YOLO model needs, and loading it '
                 "could run code. Get the weights from a source that you trust."
             ) from error
-        raise WeightsError(f'"{path}" is damaged or no YOLO checkpoint; get it again.') from error
-    except OSError as error:
-        raise WeightsError(f'"{path}" could not be read ({error.strerror or error}); check it.') from error
-    except Exception as error:
-        raise WeightsError(
-            f'"{path}" is damaged or no YOLO checkpoint ({type(error).__name__}); get it again.'
-        ) from error
+        problem = f'"{path}" is damaged or no YOLO checkpoint ({type(error).__name__}); get it again.'
+        raise WeightsError(problem) from error
     model = (state.get("ema") or state.get("model")) if isinstance(state, dict) else None
     if not hasattr(model, "parameters"):
         raise WeightsError(f'"{path}" holds no YOLO model; give weights that ultralytics saved.')

@@ -39,7 +39,7 @@ def test_a_torchvision_that_does_not_import_is_a_problem_with_a_remedy(monkeypat
     assert doctor.problems(table) == 1
 
 
-def test_a_bundled_model_that_is_not_the_one_shipped_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_bundled_model_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "_BUNDLED", weights.ASSETS / "missing.pt")
     assert "install yolothreads again" in state("bundled model")
 

@@ -55,12 +55,12 @@ def test_a_name_given_twice_runs_once(lessons: Path) -> None:
     assert len(notebooks.find(["0", "00_start"], lessons)) == 1
 
 
-def test_any_notebook_can_be_named_by_its_path(lessons: Path, tmp_path: Path) -> None:
+def test_a_notebook_can_be_given_by_its_path(lessons: Path, tmp_path: Path) -> None:
     mine = write(tmp_path, "mine")
     assert notebooks.find([str(mine)], lessons) == [mine]
 
 
-def test_an_unknown_notebook_is_an_error_that_names_those_there_are(lessons: Path) -> None:
+def test_the_error_for_an_unknown_notebook_names_the_existing_ones(lessons: Path) -> None:
     with pytest.raises(NotebookError, match='"7"; choose one of these: 00_start, 01_go_on'):
         notebooks.find(["7"], lessons)
 
@@ -81,19 +81,19 @@ def test_an_unknown_parameter_is_an_error_before_anything_runs(lessons: Path, tm
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_that_is_no_notebook_is_an_error(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_notebook_is_an_error(tmp_path: Path) -> None:
     broken = tmp_path / "00_broken.ipynb"
     broken.write_text("this is no JSON")
     with pytest.raises(NotebookError, match="cannot be read"):
         notebooks.run([broken], out=tmp_path / "out")
 
 
-def test_two_notebooks_of_one_name_are_an_error(tmp_path: Path) -> None:
+def test_two_notebooks_with_the_same_name_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(NotebookError, match="same name"):
         notebooks.run([write(tmp_path / "a", "00_x"), write(tmp_path / "b", "00_x")], out=tmp_path / "out")
 
 
-def test_a_timeout_of_nothing_is_an_error(tmp_path: Path) -> None:
+def test_a_timeout_of_zero_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="timeout_s=0"):
         notebooks.run([write(tmp_path, "00_x")], timeout_s=0)
 
@@ -134,7 +134,7 @@ def test_each_cell_is_announced_when_it_starts(tmp_path: Path) -> None:
     assert cells == [("00_x", 0), ("00_x", 1), ("00_x", 2)]
 
 
-def test_a_child_process_of_a_kernel_does_not_print_on_the_terminal(
+def test_a_child_process_of_a_kernel_does_not_print_to_the_terminal(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PYTEST_CURRENT_TEST")  # with it a kernel does not copy what its children print
@@ -162,7 +162,7 @@ def test_an_output_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> Non
         notebooks.run([write(tmp_path, "00_x")], out=tmp_path / "file" / "out")
 
 
-def test_two_runs_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+def test_two_concurrent_runs_do_not_interfere(tmp_path: Path) -> None:
     both = [write(tmp_path / name, "00_x", "import os; print(os.getcwd())") for name in ("here", "there")]
     outs = [source.parent / "out" for source in both]
     started = [
@@ -195,7 +195,7 @@ def test_ctrl_c_leaves_no_kernel_behind(tmp_path: Path) -> None:
             _, err = process.communicate(timeout=30)
         finally:
             process.kill()
-    assert "cli.py" not in err  # no traceback of ours; a kernel may log one of its own
+    assert "cli.py" not in err  # no traceback from the kit; a kernel may log one of its own
     assert process.returncode == 130
     kernel.wait(timeout=10)
 

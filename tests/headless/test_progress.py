@@ -11,20 +11,20 @@ from yolothreads.headless.notebooks import NotebookRun
 
 
 def write(file: Path, *seconds: float | None) -> Path:
-    """Write a notebook with one cell per duration, as papermill notes it."""
+    """Write a notebook with one cell per duration, as papermill records it."""
     notes = [{} if s is None else {"papermill": {"duration": s}} for s in seconds]
     nbformat.write(new_notebook(cells=[new_code_cell("1", metadata=note) for note in notes]), file)
     return file
 
 
-def test_cells_count_the_same_where_no_earlier_run_was_measured(tmp_path: Path) -> None:
+def test_cells_count_equally_without_an_earlier_run(tmp_path: Path) -> None:
     source = write(tmp_path / "00_x.ipynb", None, None)
     assert progress.expected_seconds(source, tmp_path / "none.ipynb") == [1.0, 1.0]
     assert progress.expected_seconds(source, source) == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("earlier", [(2.0, 5.0), (9.0, 2.0, 5.0)], ids=["as it is", "with injected parameters"])
-def test_cells_count_by_the_time_that_they_took_before(tmp_path: Path, earlier: tuple[float, ...]) -> None:
+def test_cells_count_by_their_duration_in_an_earlier_run(tmp_path: Path, earlier: tuple[float, ...]) -> None:
     source = write(tmp_path / "00_x.ipynb", None, None)
     assert progress.expected_seconds(source, write(tmp_path / "earlier.ipynb", *earlier)) == [2.0, 5.0]
 

@@ -1,4 +1,4 @@
-"""The report of a run: a page for each notebook and an index, without anything from outside."""
+"""The report of a run: one page per notebook and an index, with nothing loaded from outside."""
 
 import re
 from pathlib import Path
@@ -29,7 +29,7 @@ def shown(**data: object) -> object:
 
 @pytest.fixture
 def page(tmp_path: Path):
-    """Makes the page of a notebook with one cell of such outputs."""
+    """Function that makes the page of a notebook with one cell that has these outputs."""
 
     def made(*outputs: object, text: str = "# A lesson", others: tuple[NotebookRun, ...] = ()) -> BeautifulSoup:
         run = write(tmp_path / "run", "01_one", *outputs, text=text)
@@ -61,7 +61,7 @@ def test_the_index_has_claim_verdict_evidence_duration_and_machine(tmp_path: Pat
         assert said in index
 
 
-def test_a_notebook_that_failed_is_said_to_and_shows_how_far_it_came(tmp_path: Path) -> None:
+def test_the_page_of_a_failed_notebook_shows_the_failure_and_how_far_it_got(tmp_path: Path) -> None:
     error = new_output("error", ename="ValueError", evalue="no", traceback=["\x1b[31mValueError\x1b[0m: <no>"])
     write(tmp_path / "run", "01_one", error)
     failed = NotebookRun("01_one", 1.0, False, "Cell [2] raised ValueError: <no>", ())
@@ -72,13 +72,13 @@ def test_a_notebook_that_failed_is_said_to_and_shows_how_far_it_came(tmp_path: P
     assert "\x1b" not in page
 
 
-def test_a_notebook_whose_kernel_never_started_has_a_page_that_says_so(tmp_path: Path) -> None:
+def test_the_page_of_a_notebook_whose_kernel_never_started_says_so(tmp_path: Path) -> None:
     failed = NotebookRun("01_one", 1.0, False, "DeadKernelError: it died", ())
     report.write([failed], tmp_path / "nothing", tmp_path)
     assert "DeadKernelError: it died" in (tmp_path / "01_one.html").read_text()
 
 
-def test_tables_pictures_and_text_of_outputs_are_there(page) -> None:
+def test_pages_contain_tables_pictures_and_text(page) -> None:
     made = page(
         shown(text__html="<table><thead><tr><th>a</th></tr></thead></table>"),
         shown(image__png=PNG),
@@ -95,7 +95,7 @@ def test_a_verdict_is_shown_by_its_html(page) -> None:
     assert "Here: confirmed" in page(new_output("display_data", bundle)).text
 
 
-def test_what_only_lives_in_a_notebook_is_left_out_and_its_static_twin_kept(page) -> None:
+def test_widgets_are_omitted_and_their_static_twins_kept(page) -> None:
     widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "VBox(children=())"}
     script = {"application/javascript": "element.x()", "text/plain": "<IPython.core.display.Javascript object>"}
     made = page(
@@ -107,7 +107,7 @@ def test_what_only_lives_in_a_notebook_is_left_out_and_its_static_twin_kept(page
     assert not made.select("script")
 
 
-def test_links_between_lessons_lead_to_pages_and_none_is_dead(page, tmp_path: Path) -> None:
+def test_links_between_lessons_lead_to_existing_pages(page, tmp_path: Path) -> None:
     other = write(tmp_path / "run", "02_two")
     text = "# A\n[next](02_two.ipynb) [gone](03_three.ipynb) [docs](../docs/x.md) [web](https://example.org/a)"
     section = page(text=text, others=(other,)).select_one(".text")
@@ -115,12 +115,12 @@ def test_links_between_lessons_lead_to_pages_and_none_is_dead(page, tmp_path: Pa
     assert "gone" in section.text
 
 
-def test_pages_lead_to_one_another(page, tmp_path: Path) -> None:
+def test_pages_link_to_each_other(page, tmp_path: Path) -> None:
     links = [a["href"] for a in page(others=(write(tmp_path / "run", "02_two"),)).select("nav a")]
     assert links == ["index.html", "02_two.html"]
 
 
-def test_nothing_is_loaded_from_anywhere(page) -> None:
+def test_pages_load_nothing_from_outside(page) -> None:
     made = page(shown(image__png=PNG))
     loaded = [part.get("src") or part.get("href") for part in made.select("script, link, img, iframe, object")]
     assert loaded
@@ -128,7 +128,7 @@ def test_nothing_is_loaded_from_anywhere(page) -> None:
     assert not re.search(r"url\(|@import", made.style.text)
 
 
-def test_papermills_own_note_of_an_error_is_left_out(tmp_path: Path) -> None:
+def test_papermills_note_of_an_error_is_omitted(tmp_path: Path) -> None:
     write(tmp_path / "run", "01_one")
     file = tmp_path / "run" / "01_one.ipynb"
     notebook = nbformat.read(file, 4)
@@ -139,13 +139,13 @@ def test_papermills_own_note_of_an_error_is_left_out(tmp_path: Path) -> None:
     assert "An Exception was encountered" not in (tmp_path / "01_one.html").read_text()
 
 
-def test_a_place_where_nothing_can_be_written_is_named(tmp_path: Path) -> None:
+def test_the_error_for_a_folder_that_cannot_be_written_names_it(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r'report could not be written to ".*file"'):
         report.write([write(tmp_path / "run", "01_one")], tmp_path / "run", tmp_path / "file")
 
 
-def test_a_report_of_a_later_run_replaces_its_pages(page) -> None:
+def test_the_report_of_a_later_run_replaces_the_pages(page) -> None:
     page(text="# Before")
     assert "After" in page(text="# After").text
     assert "Before" not in page(text="# After").text

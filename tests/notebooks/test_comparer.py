@@ -1,4 +1,4 @@
-"""Our comparer of outputs finds what nbval finds: the same three faults are fed to both."""
+"""Our comparer of outputs finds the faults that nbval finds: both get the same three."""
 
 import copy
 import subprocess
@@ -16,7 +16,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 
 def delivered() -> NotebookNode:
-    """A notebook with an untagged cell and a tagged one, whose output is stored."""
+    """Return a notebook with an untagged cell and a tagged one, whose output is stored."""
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     cells = [new_code_cell("number = 2"), new_code_cell("print(number)", metadata={"tags": [COMPARED]})]
     notebook = new_notebook(cells=cells, metadata={"kernelspec": kernel})

@@ -1,4 +1,4 @@
-"""What can be said of the notebooks without running them: shape, tags, links, alt text, stored outputs."""
+"""Checks of the notebooks without running them: shape, tags, links, alt text, stored outputs."""
 
 import ast
 import io
@@ -10,7 +10,7 @@ from statistics import median
 
 import nbformat
 import pytest
-from comparer import COMPARED
+from comparer import COMPARED, is_compared
 
 from yolothreads.lessons import CLAIMS
 from yolothreads.lessons.exercises import NOT_STARTED, get
@@ -53,7 +53,7 @@ def test_it_has_one_title_in_its_first_cell_and_no_level_is_left_out(notebook):
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
-def test_its_first_cell_says_what_one_sees_and_needs(notebook):
+def test_its_first_cell_lists_content_needs_time_and_neighbours(notebook):
     points = re.findall(r"^\* \*\*(.+?)\*\*", notebook.cells[0].source, flags=re.M)
     assert points == ["You will see", "You need", "Time", "Previous", "Next"]
 
@@ -96,10 +96,10 @@ def test_its_pictures_have_alt_text(notebook):
 
 
 def test_outputs_are_stored_where_they_are_compared_and_stripped_elsewhere(notebook):
-    compared = [cell for cell in cells(notebook, "code") if COMPARED in tags(cell)]
+    compared = [cell for cell in cells(notebook, "code") if is_compared(cell)]
     assert compared
     assert all(cell.outputs and cell.execution_count for cell in compared)
-    others = [cell for cell in cells(notebook, "code") if COMPARED not in tags(cell)]
+    others = [cell for cell in cells(notebook, "code") if not is_compared(cell)]
     assert all(not cell.outputs and cell.execution_count is None for cell in others)
     assert "widgets" not in notebook.metadata
 
@@ -132,14 +132,14 @@ def test_its_code_cells_are_short(notebook):
     assert median(lengths) <= 8
 
 
-def test_it_explains_about_as_much_as_it_runs(notebook):
+def test_text_and_code_are_balanced(notebook):
     code, text = cells(notebook, "code"), cells(notebook, "markdown")
     assert len(text) >= 0.6 * len(code)
     words = [len(cell.source.split()) for cell in text[1:]]
     assert 20 <= median(words) <= 70
 
 
-def test_it_judges_the_claims_that_are_its_own(notebook):
+def test_it_judges_exactly_its_own_claims(notebook):
     source = "\n".join(cell.source for cell in cells(notebook, "code"))
     judged = set(re.findall(r'judge\(\s*"([\w-]+)"', source))
     assert judged == {claim.id for claim in CLAIMS.values() if notebook.path.stem in claim.notebooks}
@@ -155,10 +155,10 @@ def test_its_exercise_starts_as_not_started(notebook):
     assert exercise.check(space[exercise.name]).outcome == NOT_STARTED
 
 
-def test_it_ends_by_looking_for_what_it_left_behind(notebook):
+def test_it_ends_by_checking_what_it_left_behind(notebook):
     assert cells(notebook, "code")[-1].source.endswith("print(lesson.end())")
 
 
-def test_it_names_no_place_of_one_machine(notebook):
+def test_it_names_no_path_of_one_machine(notebook):
     text = notebook.path.read_text()
     assert not re.search(r"/(home|root|Users|work|tmp)/", text)

@@ -1,11 +1,10 @@
-"""Ray actors on two Ray nodes on this machine: the same results, bounded memory, and real kills of actors and nodes."""
+"""Ray actors on Ray nodes on this machine: the same results, bounded memory, and real kills of actors and nodes."""
 
 import os
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,23 +16,22 @@ import psutil
 import pytest
 import torch
 from deadlines import scaled
-from fakes import ctrl_c_on
+from fakes import STORE_BYTES, add_node, ctrl_c_on
 from ultralytics.engine.results import Results
 
 from yolothreads import scenes
 from yolothreads.detections import same
 from yolothreads.errors import ArgumentError, DeadlineError, ExtraError, WorkerDiedError
-from yolothreads.pools import Sequential, ray_connection
+from yolothreads.pools import Sequential, ray_actors
 
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
-from yolothreads.pools.ray_actors import _LOAD_S, RayActors, _RayWorker  # noqa: E402
+from yolothreads.pools.ray_actors import _LOAD_S, _PREDICT_S, RayActors, _RayWorker  # noqa: E402
 
 pytestmark = pytest.mark.timeout(scaled(300))
 WAIT_S = scaled(60.0)
-STORE_BYTES = 80 * 2**20  # about the smallest that Ray takes
 IMAGES = [scenes.scene(seed, (128, 160)).image for seed in range(6)]
 GIVEN = {"device": "cpu", "imgsz": 160}
 
@@ -90,44 +88,25 @@ def test_ray_on_this_machine_ends_with_its_last_pool_after_ctrl_c_too() -> None:
         text=True,
         timeout=scaled(200),
         check=False,
+        env={name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
         preexec_fn=ctrl_c_on,
     )
     assert (done.stdout.strip(), done.stderr, done.returncode) == ("ok", "", 0)
 
 
 def test_no_cluster_at_the_address_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_connection, "_ANSWER_S", 5.0)
+    monkeypatch.setattr(ray_actors, "_ANSWER_S", 5.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes calls, and does not answer
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        with pytest.raises(ArgumentError, match=rf"{address}.*nothing answered.*ray start"):
+        with pytest.raises(ArgumentError, match=rf"{address}.*longer than 5 s.*ray start"):
             RayActors(workers=1, address=address, **GIVEN).__enter__()
     assert not ray.is_initialized()
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """Two nodes with two CPUs each; whatever they start is gone at the end, and so are their files."""
-    folders = tempfile.TemporaryDirectory(dir="/tmp", prefix="ray-", ignore_cleanup_errors=True)
-    with folders as folder, pytest.MonkeyPatch.context() as patch:
-        given = {"RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0", **ray_connection.new_password()}
-        for name, value in given.items():
-            patch.setenv(name, value)
-        ray_connection.read_environment_again()
-        node = {"num_cpus": 2, "object_store_memory": STORE_BYTES, "include_dashboard": False}
-        both = Cluster(True, head_node_args=node)
-        try:
-            both.add_node(**node)
-            yield both
-        finally:
-            for each in [*both.worker_nodes, both.head_node]:
-                both.remove_node(each, allow_graceful=False)
-    ray_connection.read_environment_again()
-
-
-@pytest.fixture(scope="module")
-def pool(cluster: Cluster) -> Iterator[RayActors]:
+def pool(ray_cluster: Cluster) -> Iterator[RayActors]:
     """One pool for all tests that leave it working."""
-    with RayActors(workers=2, address=cluster.address, **GIVEN) as opened:
+    with RayActors(workers=2, address=ray_cluster.address, **GIVEN) as opened:
         yield opened
         pids = [worker.pid for worker in opened._workers.values()]
     assert not ray.is_initialized()
@@ -144,9 +123,9 @@ def alone() -> list[Results]:
 def kills(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Actors are killed where the list says, in this order: "start" (before it loads), "load" or "predict"."""
     left: list[str] = []
-    place, ask = _RayWorker._find_place, _RayWorker._answer_in_time
+    place, ask = _RayWorker._find_place, _RayWorker._answer
 
-    def kill(worker: _RayWorker, moment: str) -> None:
+    def kill(worker: _RayWorker, moment: str | None) -> None:
         if left[:1] == [moment]:
             left.pop(0)
             os.kill(worker.pid, signal.SIGKILL)
@@ -156,11 +135,11 @@ def kills(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         kill(worker, "start")
 
     def asked(worker: _RayWorker, reference: object, deadline_s: float) -> object:
-        kill(worker, "load" if deadline_s == _LOAD_S else "predict")
+        kill(worker, {_LOAD_S: "load", _PREDICT_S: "predict"}.get(deadline_s))
         return ask(worker, reference, deadline_s)
 
     monkeypatch.setattr(_RayWorker, "_find_place", placed)
-    monkeypatch.setattr(_RayWorker, "_answer_in_time", asked)
+    monkeypatch.setattr(_RayWorker, "_answer", asked)
     return left
 
 
@@ -198,7 +177,7 @@ def test_actors_keep_to_their_threads(pool: RayActors) -> None:
     assert all(in_actor(w, lambda _: torch.get_num_threads()) == pool.threads for w in pool._workers.values())
 
 
-def test_no_file_of_the_weights_is_left(pool: RayActors, cluster: Cluster) -> None:
+def test_no_file_of_the_weights_is_left(pool: RayActors) -> None:
     assert not list(Path(os.environ["RAY_TMPDIR"]).rglob("*.pt"))
 
 
@@ -275,11 +254,12 @@ def test_a_process_has_one_ray(pool: RayActors) -> None:
 
 
 def test_a_node_lost_during_map_loses_no_image(
-    pool: RayActors, cluster: Cluster, alone: list[Results], capsys: pytest.CaptureFixture[str]
+    pool: RayActors, ray_cluster: Cluster, alone: list[Results], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (node,) = cluster.worker_nodes
+    node = add_node(ray_cluster)  # one more than the other tests have
+    wait_until(lambda: any(known["NodeID"] == node.node_id and known["Alive"] for known in ray.nodes()))
     results, images = [], []
-    lost = RayActors(workers=2, address=cluster.address, cpus_per_worker=0, **GIVEN)
+    lost = RayActors(workers=2, address=ray_cluster.address, cpus_per_worker=0, **GIVEN)
     lost._scheduling = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
     with lost:
         lost._scheduling = "SPREAD"  # from now on, again
@@ -295,8 +275,8 @@ def test_a_node_lost_during_map_loses_no_image(
         for number, result in enumerate(lost.map(until_both_are_replaced())):
             results.append(result)
             if number == 5:
-                cluster.remove_node(node, allow_graceful=False)
-        assert nodes_of(lost) == {cluster.head_node.node_id}
+                ray_cluster.remove_node(node, allow_graceful=False)
+        assert node.node_id not in nodes_of(lost)
     assert are(results, alone * (len(images) // len(IMAGES)))
     assert capsys.readouterr() == ("", "")  # Ray would have printed a page of its log
 

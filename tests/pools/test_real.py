@@ -10,10 +10,10 @@ import torch
 import ultralytics
 from deadlines import scaled
 
-from yolothreads.devices import cores
+from yolothreads.devices import cores, torch_threads_kept
 from yolothreads.errors import ImageError
 from yolothreads.measure import same
-from yolothreads.pools import POOLS, Pool, RemotePool, SharedModel, make_pool
+from yolothreads.pools import POOLS, Pool, RayActors, RemotePool, SharedModel, make_pool
 from yolothreads.scenes import SHAPES, scene
 
 pytestmark = pytest.mark.timeout(scaled(120))
@@ -43,6 +43,8 @@ def alone() -> list:
 @pytest.fixture(scope="module", params=POOLS, ids=lambda kind: kind.__name__)
 def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
     """An open pool of each kind."""
+    if request.param is RayActors:
+        request.getfixturevalue("ray_joined")
     before = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ultralytics, "YOLO", CountsThreads)
@@ -89,9 +91,8 @@ def test_bad_images_fail_alone(pool: Pool, alone: list, tmp_path: Path) -> None:
 def test_a_picture_of_20000_pixels_is_done_like_any_other(pool: Pool, alone: list) -> None:
     wide = np.tile(IMAGES[1], (1, 20_000 // IMAGES[1].shape[1] + 1, 1))[:, :20_000]
     model = ultralytics.YOLO(pool.weights)
-    before = torch.get_num_threads()
-    expected = model.predict(wide, imgsz=640, device="cpu", verbose=False, **SETTINGS)[0]
-    torch.set_num_threads(before)
+    with torch_threads_kept():
+        expected = model.predict(wide, imgsz=640, device="cpu", verbose=False, **SETTINGS)[0]
     huge, after = pool.map([wide, IMAGES[0]], imgsz=640, **SETTINGS), alone[0]
     result = next(huge)
     assert same(result, expected) and len(expected.boxes) and result.orig_shape == wide.shape[:2]
@@ -115,14 +116,12 @@ def test_ultralytics_does_not_undo_the_thread_count(pool: Pool) -> None:
 
 
 def test_pools_that_overlap_leave_the_callers_thread_count_alone() -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(before + 3)  # ultralytics would set its own
-    try:
+    with torch_threads_kept():
+        before = torch.get_num_threads()
+        torch.set_num_threads(before + 3)  # ultralytics would set its own
         first, second = SharedModel(device="cpu", imgsz=64), SharedModel(device="cpu", imgsz=64)
         with first:
             second.__enter__()
             assert torch.get_num_threads() == before + 3
         second.shutdown()
         assert torch.get_num_threads() == before + 3
-    finally:
-        torch.set_num_threads(before)

@@ -12,7 +12,7 @@ from ultralytics import YOLO
 
 from yolothreads.detections import explore
 from yolothreads.pools import ModelPerThread, Pool, Replicas, Sequential, make_pool
-from yolothreads.pools.models import replica
+from yolothreads.pools.thread_pools import replica
 from yolothreads.scenes import scene
 from yolothreads.weights import bundled
 
@@ -52,9 +52,8 @@ def test_results_of_every_task_are_those_of_sequential_bit_for_bit(task: str, tm
 
 
 @pytest.mark.parametrize("kind", [ModelPerThread, Replicas])
-@pytest.mark.parametrize("streams", [True, False])
-def test_each_worker_has_a_cuda_stream_of_its_own_if_wanted(
-    kind: type[Pool], streams: bool, fakes: FakeModels, monkeypatch: pytest.MonkeyPatch
+def test_each_worker_has_a_cuda_stream_of_its_own(
+    kind: type[Pool], fakes: FakeModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered, now = [], threading.local()
 
@@ -74,14 +73,11 @@ def test_each_worker_has_a_cuda_stream_of_its_own_if_wanted(
         everyone.wait(20)
 
     fakes.inside = inside
-    pool = make_pool(kind, workers=2, device="cpu", streams=streams)
+    pool = make_pool(kind, workers=2, device="cpu")
     pool.device = "cuda:1"  # no GPU is needed to see which stream a worker asks for
     with pool:
         list(pool.map([picture(1)] * 4))
-    if streams:
-        assert len({id(stream) for stream in entered}) == 2 and {s.device for s in entered} == {"cuda:1"}
-    else:
-        assert entered == [None] * 4
+    assert len({id(stream) for stream in entered}) == 2 and {s.device for s in entered} == {"cuda:1"}
 
 
 def test_under_every_schedule_two_replicas_give_what_they_give_alone() -> None:

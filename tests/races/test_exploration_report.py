@@ -149,7 +149,7 @@ def test_a_comparison_shows_zero_rows_too(racy: Exploration, repaired: Explorati
     both = side_by_side(racy=racy, repaired=repaired)
     rows = {row["outcome"]: (row["racy"], row["repaired"]) for row in both.to_dicts()}
     assert rows[WRONG] == ("2", "0") and rows[EXCEPTION] == rows[DEADLOCK] == ("0", "0")
-    assert rows["verdict"] == ("NOT SAFE", "SAFE within the bound") and rows["every one"] == ("yes", "yes")
+    assert rows["verdict"] == ("NOT SAFE", "SAFE within the bound") and rows["exhausted"] == ("yes", "yes")
     assert rows["schedules"] == (str(racy.schedules), str(repaired.schedules))
     shown = Shown(both._repr_html_()).text
     assert all(word in str(both) and word in shown for word in ("racy", "repaired", "NOT SAFE", DEADLOCK))
@@ -158,7 +158,7 @@ def test_a_comparison_shows_zero_rows_too(racy: Exploration, repaired: Explorati
 def test_a_comparison_says_that_not_every_schedule_was_run() -> None:
     found = PROGRAMS["condition with while"].explore(preemptions=3, budget_s=0.1)
     rows = {row["outcome"]: row["cut"] for row in side_by_side(cut=found).to_dicts()}
-    assert rows["every one"] == f"no, of {found.total}" and rows["verdict"] == "NOTHING FOUND"
+    assert rows["exhausted"] == f"no, of {found.total}" and rows["verdict"] == "NOTHING FOUND"
 
 
 def test_a_picture_has_a_lane_for_each_thread_and_a_text_twin(racy: Exploration) -> None:

@@ -12,7 +12,7 @@ PROGRAM = Path(__file__).with_name("user_program.py")
 
 
 @pytest.mark.timeout(300)
-def test_a_users_program_fails_in_the_right_five_places_and_passes_in_the_others(tmp_path: Path) -> None:
+def test_mypy_reports_exactly_the_five_wrong_lines_of_a_users_program(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.read_text(encoding="utf-8"), encoding="utf-8")
     settings = ["--strict", "--ignore-missing-imports", "--config-file=", f"--cache-dir={tmp_path / 'cache'}"]

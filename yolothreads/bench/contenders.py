@@ -7,21 +7,27 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from itertools import islice
+from pathlib import Path
+from threading import Barrier
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yolothreads.arguments import at_least_one, need_extra
-from yolothreads.errors import ArgumentError, DeviceError
+from yolothreads.errors import ArgumentError, DeviceError, at_least_one, need_extra
 from yolothreads.measure import Contender, pools_here
 from yolothreads.pools import POOLS, BatchingWorker, Image, ModelPerThread, OnnxSession, Pool, Predict, load, onnx_file
 from yolothreads.scenes import scene
+
+Run = Callable[[Sequence[Image]], int]
+"""Processes images, and returns how many it has processed."""
 
 _START_S = 300.0  # for worker processes to load their models
 _ROUND_S = 3600.0  # for the images of one round
@@ -48,9 +54,7 @@ class Setting:
         for name in ("workers", "batch"):
             at_least_one(name, getattr(self, name))
         if self.imgsz % _STRIDE or self.imgsz < 2 * _STRIDE:
-            raise ArgumentError(
-                f"imgsz={self.imgsz} is not a valid input size; give a multiple of {_STRIDE}, 64 or more."
-            )
+            raise ArgumentError(f"imgsz={self.imgsz} is no valid size; give a multiple of {_STRIDE}, 64 or more.")
 
     def made(self) -> dict[str, Any]:
         """Return the arguments that every pool has."""
@@ -67,70 +71,62 @@ class Setting:
         return [scene(seed, (self.imgsz, self.imgsz)).image for seed in range(count)]
 
     def __str__(self) -> str:
-        weights = self.weights if self.weights == "bundled" else os.path.basename(self.weights)  # noqa: PTH119
-        return f"{self.workers} workers, {weights} weights, {self.imgsz}x{self.imgsz} pixels, batches of {self.batch}"
+        weights, side = Path(self.weights).name, self.imgsz  # the bundled weights have no folder
+        return f"{self.workers} workers, {weights} weights, {side}x{side} pixels, batches of {self.batch}"
+
+
+class Alternative(Contender):
+    """Another way to use the weights, workers and sizes of a pool, `like`."""
+
+    def __init__(self, like: ModelPerThread) -> None:
+        self.like, self.workers = like, like.workers
 
 
 # --- common alternatives to a pool ---
 
 
-class EveryTask(Contender):
+class EveryTask(Alternative):
     """The guide's thread-safe example with one task per image: each task loads a model, and drops it again."""
 
     name = "YOLO() in every task"
 
-    def __init__(self, like: ModelPerThread) -> None:
-        self._like, self.workers = like, like.workers
-
-    def run(self, images: Sequence[Image]) -> int:
-        """Do a quarter of the images, because each takes about four times as long."""
+    @contextmanager
+    def ready(self) -> Iterator[Run]:
+        """Get ready to do a quarter of the images, because each takes about four times as long."""
         from ultralytics import YOLO
 
-        like = self._like
-
         def task(image: Image) -> None:
-            YOLO(like.weights).predict(image, imgsz=like.imgsz, device=like.device, verbose=False)
+            YOLO(self.like.weights).predict(image, imgsz=self.like.imgsz, device=self.like.device, verbose=False)
 
-        few = images[: max(self.workers, len(images) // 4)]
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="task") as threads:
-            list(threads.map(task, few))
-        return len(few)
+        def run(images: Sequence[Image]) -> int:
+            few = images[: max(self.workers, len(images) // 4)]
+            with ThreadPoolExecutor(self.workers, thread_name_prefix="task") as threads:
+                return len(list(threads.map(task, few)))
+
+        yield run
 
 
-class ProcessExecutor(Contender):
+class ProcessExecutor(Alternative):
     """`ProcessPoolExecutor` with spawned processes: each loads a model when it starts; pixels travel as pickles."""
 
     name = "ProcessPoolExecutor"
 
-    def __init__(self, like: ModelPerThread) -> None:
-        self._like, self.workers = like, like.workers
-
-    def __enter__(self) -> Self:
+    @contextmanager
+    def ready(self) -> Iterator[Run]:
         """Start the processes, and wait until each has loaded its model."""
-        spawn, like = multiprocessing.get_context("spawn"), self._like
+        spawn, like = multiprocessing.get_context("spawn"), self.like
         given = (spawn.Barrier(self.workers), like.weights, like.imgsz, like.device, like.threads)
-        self._executor = ProcessPoolExecutor(self.workers, spawn, _load_here, given)
+        executor = ProcessPoolExecutor(self.workers, spawn, _load_here, given)
         try:
             # The executor starts one process per task while none is idle, and none is idle before all have loaded.
-            for started in [self._executor.submit(os.getpid) for _ in range(self.workers)]:
+            for started in [executor.submit(os.getpid) for _ in range(self.workers)]:
                 started.result(_START_S)
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """End the processes."""
-        self._executor.shutdown(cancel_futures=True)
-
-    def run(self, images: Sequence[Image]) -> int:
-        """Do all images."""
-        return len(list(self._executor.map(_predict_here, images, timeout=_ROUND_S)))
+            yield lambda images: len(list(executor.map(_predict_here, images, timeout=_ROUND_S)))
+        finally:
+            executor.shutdown(cancel_futures=True)
 
 
-def _load_here(
-    everyone: threading.Barrier, weights: os.PathLike[str], imgsz: int, device: str, torch_threads: int
-) -> None:
+def _load_here(everyone: Barrier, weights: os.PathLike[str], imgsz: int, device: str, torch_threads: int) -> None:
     """Load the model of this worker process."""
     global _predict
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches it, too; the caller ends it
@@ -159,32 +155,32 @@ class _Workers(ModelPerThread):
         self._own.tensor = torch.rand(1, 3, self.imgsz, self.imgsz, device=self.device)
         return self._own.model.predict
 
-    def run_in_each(self, work: Callable[[threading.local], None]) -> None:
-        """Run a function in every thread, with the model and tensor of that thread."""
+    def run(self, work: Callable[[Any, Iterator[Image]], None], images: Sequence[Image]) -> int:
+        """Run a function in every thread, with what the thread owns, and the images that all threads take from."""
+        left = iter(images)
 
         def in_context() -> None:
             with self._worker_context():
-                work(self._own)
+                work(self._own, left)
 
         for each in [self._hand_over(in_context) for _ in range(self.workers)]:
             each.result(_ROUND_S)
+        return len(images)
 
 
-class ThreadsContender(Contender):
+class ThreadsContender(Alternative):
     """Contender with worker threads and one model per thread."""
 
-    def __init__(self, like: ModelPerThread, workers: int | None = None) -> None:
-        self.workers = workers or like.workers
-        self.threads = _Workers(like.weights, workers=self.workers, device=like.device, imgsz=like.imgsz)
-
-    def __enter__(self) -> Self:
+    @contextmanager
+    def ready(self) -> Iterator[Run]:
         """Load the models."""
-        self.threads.__enter__()
-        return self
+        like = self.like
+        with _Workers(like.weights, workers=self.workers, device=like.device, imgsz=like.imgsz) as threads:
+            yield partial(threads.run, self._work)
 
-    def __exit__(self, *exception: object) -> None:
-        """Join the threads."""
-        self.threads.shutdown()
+    @abstractmethod
+    def _work(self, own: Any, left: Iterator[Image]) -> None:
+        """Process images until none is left, with the model and tensor of this thread."""
 
 
 class PlainThreads(ThreadsContender):
@@ -192,16 +188,9 @@ class PlainThreads(ThreadsContender):
 
     name = "predict() in plain threads"
 
-    def run(self, images: Sequence[Image]) -> int:
-        """Do all images."""
-        left = iter(images)
-
-        def work(own: Any) -> None:
-            for image in left:
-                own.model.predict(image)
-
-        self.threads.run_in_each(work)
-        return len(images)
+    def _work(self, own: Any, left: Iterator[Image]) -> None:
+        for image in left:
+            own.model.predict(image)
 
 
 class PredictList(ThreadsContender):
@@ -211,39 +200,27 @@ class PredictList(ThreadsContender):
     """
 
     def __init__(self, like: ModelPerThread, batch: int) -> None:
-        super().__init__(like, 1)
-        self.name, self._batch = f"predict(list, batch={batch})", batch
+        self.like, self.workers, self._batch = like, 1, batch
+        self.name = f"predict(list, batch={batch})"
 
-    def run(self, images: Sequence[Image]) -> int:
-        """Do all images."""
-
-        def work(own: Any) -> None:
-            for start in range(0, len(images), self._batch):
-                own.model.predict(list(images[start : start + self._batch]), batch=self._batch)
-
-        self.threads.run_in_each(work)
-        return len(images)
+    def _work(self, own: Any, left: Iterator[Image]) -> None:
+        while batch := list(islice(left, self._batch)):
+            own.model.predict(batch, batch=self._batch)
 
 
 # --- upper bounds: bare loops with nothing before or after the network ---
 
 
 class BareForward(ThreadsContender):
-    """The network that predict runs, called with a ready tensor: the upper bound of torch."""
+    """The network that predict runs, called with a ready tensor per image: the upper bound of torch."""
 
     name = "bare forward"
 
-    def run(self, images: Sequence[Image]) -> int:
-        """Run one forward pass per image."""
-        left = iter(range(len(images)))  # shared: a thread takes its next pass when it has finished the last
-        self.threads.run_in_each(lambda own: self._passes(own, left))
-        return len(images)
-
-    def _passes(self, own: Any, left: Iterator[int]) -> None:
+    def _work(self, own: Any, left: Iterator[Image]) -> None:
         import torch
 
         # After a predict this is the network that predict itself runs: fused, and in the memory format chosen for it.
-        network, device = own.model.predictor.model.backend.model, self.threads.device
+        network, device = own.model.predictor.model.backend.model, self.like.device
         with torch.inference_mode():
             for _ in left:
                 network(own.tensor)
@@ -253,78 +230,70 @@ class BareForward(ThreadsContender):
             torch.mps.synchronize()
 
 
-class BareOnnx(Contender):
+class BareOnnx(Alternative):
     """The session of an `OnnxSession`, with ready tensors and as many threads: the upper bound of ONNX Runtime."""
 
     name = "bare ONNX session"
 
     def __init__(self, like: ModelPerThread) -> None:
+        super().__init__(like)
         self._pool = OnnxSession(like.weights, workers=like.workers, device=like.device, imgsz=like.imgsz)
-        self.workers = like.workers
 
-    def __enter__(self) -> Self:
+    @contextmanager
+    def ready(self) -> Iterator[Run]:
         """Export the weights, unless they are in the cache, and make the session."""
-        self._session = self._pool._make_session(onnx_file(self._pool.weights))
-        return self
+        session = self._pool._make_session(onnx_file(self._pool.weights))
+        given = {session.get_inputs()[0].name: _ready_tensor(self.like.imgsz)}
 
-    def __exit__(self, *exception: object) -> None:
-        """Drop the session."""
-        del self._session
+        def run(images: Sequence[Image]) -> int:
+            with ThreadPoolExecutor(self.workers, thread_name_prefix="bare") as threads:
+                return len(list(threads.map(lambda _: session.run(None, given), images)))
 
-    def run(self, images: Sequence[Image]) -> int:
-        """Run one forward pass per image."""
-        tensor = _ready_tensor(self._pool.imgsz)
-        name = self._session.get_inputs()[0].name
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="bare") as threads:
-            list(threads.map(lambda _: self._session.run(None, {name: tensor}), images))
-        return len(images)
+        yield run
 
 
-class BareOpenVino(Contender):
+class BareOpenVino(Alternative):
     """OpenVINO's asynchronous queue with one job per worker and ready tensors, on the CPU."""
 
     name = "bare OpenVINO queue"
 
     def __init__(self, like: ModelPerThread) -> None:
+        super().__init__(like)
         need_extra(self.name, "openvino", "onnx", install="openvino onnx")
         if like.device != "cpu":
             raise DeviceError(f'{self.name} is measured on the CPU only; use device="cpu".')
-        self._like, self.workers = like, like.workers
 
-    def __enter__(self) -> Self:
+    @contextmanager
+    def ready(self) -> Iterator[Run]:
         """Export the weights, unless they are in the cache, and compile them."""
         openvino = _import_openvino()
-        core, side = openvino.Core(), self._like.imgsz
-        network = core.read_model(onnx_file(self._like.weights))
+        core, side = openvino.Core(), self.like.imgsz
+        network = core.read_model(onnx_file(self.like.weights))
         network.reshape([1, 3, side, side])
         options: dict[str, str | int] = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
-        options |= {"NUM_STREAMS": self.workers, "INFERENCE_NUM_THREADS": self.workers * self._like.threads}
-        self._queue = openvino.AsyncInferQueue(core.compile_model(network, "CPU", options), self.workers)
-        return self
+        options |= {"NUM_STREAMS": self.workers, "INFERENCE_NUM_THREADS": self.workers * self.like.threads}
+        queue = openvino.AsyncInferQueue(core.compile_model(network, "CPU", options), self.workers)
 
-    def __exit__(self, *exception: object) -> None:
-        """Drop the queue."""
-        del self._queue
+        def run(images: Sequence[Image]) -> int:
+            tensor = _ready_tensor(side)
+            for _ in images:
+                queue.start_async([tensor])
+            queue.wait_all()
+            return len(images)
 
-    def run(self, images: Sequence[Image]) -> int:
-        """Run one forward pass per image."""
-        tensor = _ready_tensor(self._like.imgsz)
-        for _ in images:
-            self._queue.start_async([tensor])
-        self._queue.wait_all()
-        return len(images)
+        yield run
 
 
 def _import_openvino() -> Any:
     """Import OpenVINO without its telemetry, which would send data, and leave a thread and a file."""
     telemetry = "openvino_telemetry"
-    if telemetry in sys.modules:  # the user has imported it
-        return importlib.import_module("openvino")
-    sys.modules[telemetry] = None  # type: ignore[assignment]
+    absent = telemetry not in sys.modules
     try:
+        sys.modules.setdefault(telemetry, None)  # type: ignore[arg-type]
         return importlib.import_module("openvino")
     finally:
-        del sys.modules[telemetry]
+        if absent:  # else the user has imported it
+            del sys.modules[telemetry]
 
 
 def _ready_tensor(side: int) -> NDArray[np.float32]:

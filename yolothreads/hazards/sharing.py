@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from importlib import import_module
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yolothreads import pools
-from yolothreads.detections import explore, outcome, same
+from yolothreads.detections import explore, same
 from yolothreads.errors import ArgumentError, ExploreError, WeightsError
-from yolothreads.hazards.fixtures import DEADLINE_S, SIDE, make_pool, new_model, picture, run_together, spy, warm_model
-from yolothreads.hazards.hazard import NOT_APPLICABLE, Evidence, Try, evidence_of
+from yolothreads.hazards.attempts import (
+    DEADLINE_S,
+    NOT_APPLICABLE,
+    Evidence,
+    Try,
+    new_model,
+    picture,
+    pool_of_two,
+    rate_together,
+    warm_model,
+)
 from yolothreads.pools import Pool, RemotePool
-from yolothreads.races import RIGHT, WRONG, Rate, rate
+from yolothreads.races import RIGHT, Rate
 
 if TYPE_CHECKING:
     from ultralytics import YOLO
@@ -30,11 +38,12 @@ _POOL_TRIALS, _FEW = 30, 10  # so many natural trials where fewer schedules than
 _WIDE, _TALL = (64, 96), (96, 64)
 
 
-def _submits(asks: Sequence[Ask]) -> list[Callable[[Pool], Any]]:
-    def body(image: Any, settings: Mapping[str, Any]) -> Callable[[Pool], Any]:
-        return lambda pool: pool.submit(image, **settings).result(timeout=DEADLINE_S)
+def _predicts(image: Any, settings: Mapping[str, Any]) -> Callable[[Any], Any]:
+    return lambda model: model.predict(image, **settings)[0]
 
-    return [body(*ask) for ask in asks]
+
+def _submits(image: Any, settings: Mapping[str, Any]) -> Callable[[Pool], Any]:
+    return lambda pool: pool.submit(image, **settings).result(DEADLINE_S)
 
 
 def _explored(pool: type[Pool], asks: Sequence[Ask], watch: Sequence[Any], budget_s: float) -> Try:
@@ -44,26 +53,20 @@ def _explored(pool: type[Pool], asks: Sequence[Ask], watch: Sequence[Any], budge
     warm_model()  # else the first prediction of the process would use up the budget
     try:
         found = explore(
-            *_submits(asks), setup=lambda: make_pool(pool), restore=lambda opened: None, watch=watch, budget_s=budget_s
-        )
+            *[_submits(*ask) for ask in asks], setup=lambda: pool_of_two(pool), restore=lambda opened: None,
+            watch=watch, budget_s=budget_s,
+        )  # fmt: skip
     except ExploreError as error:
-        if "ran no line" not in str(error):  # its lines run in another process
+        if "ran no line" not in str(error):
             raise
-        return _met(pool, asks)
+        return _met(pool, asks)  # the pool does without these lines
     few = found.schedules < _FEW and not found.exhausted and not found.forbidden
     return _met(pool, asks) if few else Try.of_found(found)
 
 
 def _met(pool: type[Pool], asks: Sequence[Ask]) -> Try:
-    with make_pool(pool) as opened:
-        bodies = _submits(asks)
-        wanted = [body(opened) for body in bodies]
-
-        def trial(i: int) -> str:
-            futures = [opened.submit(image, **settings) for image, settings in asks]
-            return outcome([f.exception(DEADLINE_S) or f.result() for f in futures], wanted)
-
-        counted = rate(trial, _POOL_TRIALS)
+    with pool_of_two(pool) as opened:
+        counted = rate_together(opened, [_submits(*ask) for ask in asks], _POOL_TRIALS)
     return Try.of(counted.trials - counted[RIGHT], counted.trials)
 
 
@@ -76,21 +79,14 @@ def _asks() -> list[Ask]:
 
 def force_leak() -> Evidence:
     """Explore two calls with different `max_det` on one warm model, by the lines of `Model.predict`."""
-    model = warm_model()
-    bodies = [_predicts(image, settings) for image, settings in _asks()]
-    return evidence_of(explore(*bodies, setup=lambda: model, watch=[type(model).predict], budget_s=_FORCE_S))
-
-
-def _predicts(image: Any, settings: Mapping[str, Any]) -> Callable[[Any], Any]:
-    return lambda model: model.predict(image, **settings)[0]
+    model, bodies = warm_model(), [_predicts(*ask) for ask in _asks()]
+    found = explore(*bodies, setup=lambda: model, watch=[type(model).predict], budget_s=_FORCE_S)
+    return Evidence.of_found(found)
 
 
 def natural_leak(trials: int) -> Rate:
     """Run the same two calls at the same time, unforced."""
-    model = warm_model()
-    bodies = [_predicts(image, settings) for image, settings in _asks()]
-    wanted = [body(model) for body in bodies]
-    return rate(lambda i: outcome(run_together(*[lambda body=b: body(model) for b in bodies]), wanted), trials)
+    return rate_together(warm_model(), [_predicts(*ask) for ask in _asks()], trials)
 
 
 def leak_in(pool: type[Pool], budget_s: float) -> Try:
@@ -117,69 +113,63 @@ def _unused(model: YOLO) -> None:
 
 def force_first() -> Evidence:
     """Explore two first calls of one model with weights edited in memory, by the lines of `Model.predict`."""
-    model, image = _edited(), picture(3)
-    first = _predicts(image, {})
-    return evidence_of(
-        explore(first, first, setup=lambda: model, restore=_unused, watch=[type(model).predict], budget_s=_FORCE_S)
-    )
+    model, bodies = _edited(), [_predicts(picture(3), {})] * 2
+    watch = [type(model).predict]
+    return Evidence.of_found(explore(*bodies, setup=lambda: model, restore=_unused, watch=watch, budget_s=_FORCE_S))
 
 
 def natural_first(trials: int) -> Rate:
     """Make three first calls at the same time."""
-    model, image = _edited(), picture(3)
-    wanted = [model.predict(image)[0]] * 3
-
-    def trial(i: int) -> str:
-        _unused(model)
-        return outcome(run_together(*[lambda: model.predict(image)[0]] * 3), wanted)
-
-    return rate(trial, trials)
+    return rate_together(_edited(), [_predicts(picture(3), {})] * 3, trials, _unused)
 
 
 def first_in(pool: type[Pool], budget_s: float) -> Try:
     """The first two calls into a pool just opened, again and again; it must not set a model up in them."""
-    from ultralytics.engine.predictor import BasePredictor
-
-    asks: list[Ask] = [(picture(3), {}), (picture(4), {})]
-    wanted = [warm_model().predict(image)[0] for image, _ in asks]
+    images, model = [picture(3), picture(4)], warm_model()
+    wanted = [model.predict(image)[0] for image in images]
     bad = count = 0
     until = perf_counter() + budget_s
     while not count or perf_counter() < until:
-        with make_pool(pool) as opened, spy(BasePredictor, "setup_model", lambda: 1) as setups:
-            futures = [opened.submit(image) for image, _ in asks]
+        with pool_of_two(pool) as opened, _set_ups() as set_ups:
+            futures = [opened.submit(image) for image in images]
             got = [future.exception(DEADLINE_S) or future.result() for future in futures]
-        bad += bool(setups) or outcome(got, wanted) != RIGHT
+        bad += set_ups.called or not same(got, wanted)
         count += 1
     return Try.of(bad, count)
+
+
+def _set_ups() -> Any:
+    """Count the calls that set a predictor up, until the end of the block."""
+    from ultralytics.engine.predictor import BasePredictor
+
+    return mock.patch.object(BasePredictor, "setup_model", autospec=True, side_effect=BasePredictor.setup_model)
 
 
 # setup-keys: settings that rebuild the predictor
 
 
-def _set_ups(ask: Callable[..., Any]) -> int:
+def _set_ups_of(ask: Callable[..., Any]) -> int:
     """Count the set-ups of a model while calls alternate between two settings that were both used before."""
-    from ultralytics.engine.predictor import BasePredictor
-
     trackers = ("botsort.yaml", "bytetrack.yaml")
     for tracker in trackers:
         ask(picture(3), tracker=tracker)
-    with spy(BasePredictor, "setup_model", lambda: 1) as setups:
-        for i in range(4):
-            ask(picture(3), tracker=trackers[i % 2])
-    return len(setups)
+    with _set_ups() as set_ups:
+        for tracker in trackers * 2:
+            ask(picture(3), tracker=tracker)
+    return int(set_ups.call_count)
 
 
 def force_setup() -> Evidence:
     """Alternate one setting, and count the set-ups."""
-    count = _set_ups(warm_model().predict)
+    count = _set_ups_of(warm_model().predict)
     return Evidence(count > 0, f"{count} set-ups in 4 calls that alternate between two trackers, both used before")
 
 
 def setup_in(pool: type[Pool], budget_s: float) -> Try:
     """Do the same through a pool, if it takes such a setting."""
-    with make_pool(pool) as opened:
+    with pool_of_two(pool) as opened:
         try:
-            count = _set_ups(lambda image, **settings: opened.submit(image, **settings).result(DEADLINE_S))
+            count = _set_ups_of(lambda image, **settings: opened.submit(image, **settings).result(DEADLINE_S))
         except ArgumentError as error:
             return Try(NOT_APPLICABLE, reason=f"the pool refuses it: {error}")
     return Try.of(count, 4)
@@ -208,22 +198,14 @@ def _network() -> tuple[Any, list[Callable[[Any], Any]]]:
 def force_anchors() -> Evidence:
     """Explore two shapes through one raw network, by the lines of its head."""
     network, bodies = _network()
-    return evidence_of(explore(*bodies, setup=lambda: network, watch=[type(network.model[-1])], budget_s=_FORCE_S))
+    found = explore(*bodies, setup=lambda: network, watch=[type(network.model[-1])], budget_s=_FORCE_S)
+    return Evidence.of_found(found)
 
 
 def natural_anchors(trials: int) -> Rate:
     """Run the two shapes at the same time, twice each."""
     network, bodies = _network()
-    wanted = [body(network) for body in bodies] * 2
-
-    def trial(i: int) -> str:
-        got = run_together(*[lambda body=b: body(network) for b in bodies * 2])
-        errors = [result for result in got if isinstance(result, Exception)]
-        if errors:
-            raise errors[0]
-        return RIGHT if all(same(a, b) for a, b in zip(got, wanted, strict=True)) else WRONG
-
-    return rate(trial, trials)
+    return rate_together(network, bodies * 2, trials)
 
 
 def anchors_in(pool: type[Pool], budget_s: float) -> Try:
@@ -256,9 +238,8 @@ def force_trackers() -> Evidence:
 
 
 def trackers_in(pool: type[Pool], budget_s: float) -> Try:
-    """Return that it does not apply: pools that only detect follow no object."""
-    tracks = hasattr(pool, "track")
-    return Try(NOT_APPLICABLE, reason="its track() is not known here" if tracks else "the pool has no track()")
+    """Return that it does not apply: pools only detect, and follow no object."""
+    return Try(NOT_APPLICABLE, reason="the pool has no track()")
 
 
 # aliasing: two names, one model
@@ -275,14 +256,14 @@ def force_aliases() -> Evidence:
         "copy.copy(model) shares the network": copied.model is model.model,
         "copy.copy(model) shares the callbacks": copied.callbacks is model.callbacks,
     }
-    return Evidence(any(shares.values()), "; ".join(f"{what}: {'yes' if so else 'no'}" for what, so in shares.items()))
+    return Evidence.of_answers(shares)
 
 
 def aliases_in(pool: type[Pool], budget_s: float) -> Try:
     """Give a pool a model instead of weights, and find out whether it uses the caller's own."""
     model = new_model()
     try:
-        with pools.make_pool(pool, model, workers=2, device="cpu", imgsz=SIDE) as opened:
+        with pool_of_two(pool, model) as opened:
             opened.submit(picture(3)).result(DEADLINE_S)
     except (TypeError, WeightsError, ArgumentError):
         return Try(NOT_APPLICABLE, reason="the pool refuses a model: it takes weights, and loads them itself")
@@ -291,43 +272,36 @@ def aliases_in(pool: type[Pool], budget_s: float) -> Try:
 
 # stream-holds-lock and lock-scope: limits of the locks of ultralytics
 
-Streams = list[Any]
 _ANSWER_S = 10.0  # a prediction takes 15 ms here; one that waits for a lock never comes
 
 
 @contextmanager
-def _model_and_streams() -> Iterator[tuple[YOLO, Streams]]:
-    """Yield a model and the list of streams begun with it. Closing the streams at the end releases their locks."""
-    streams: Streams = []
-    try:
+def _model_and_streams() -> Iterator[tuple[YOLO, ExitStack]]:
+    """Yield a model, and a stack that closes the streams begun with it at the end, which releases their locks."""
+    with ExitStack() as streams:
         yield warm_model(), streams
-    finally:
-        for stream in streams:
-            stream.close()
 
 
-def _take_one(state: tuple[YOLO, Streams]) -> Any:
+def _take_one(state: tuple[YOLO, ExitStack]) -> Any:
     model, streams = state
-    streams.append(model.predict([picture(3), picture(4)], stream=True))
-    return next(streams[-1])
+    return next(streams.enter_context(closing(model.predict([picture(3), picture(4)], stream=True))))
 
 
 def force_stream() -> Evidence:
     """Explore: A takes one result of a stream and keeps the stream; B predicts."""
     bodies = _take_one, lambda state: state[0].predict(picture(5))[0]
-    return evidence_of(
-        explore(*bodies, setup=_model_and_streams, watch=["ultralytics.engine"], preemptions=0, budget_s=20.0)
-    )
+    found = explore(*bodies, setup=_model_and_streams, watch=["ultralytics.engine"], preemptions=0, budget_s=_FORCE_S)
+    return Evidence.of_found(found)
 
 
 def stream_in(pool: type[Pool], budget_s: float) -> Try:
     """Take one result of `map`, keep the rest, and ask for another image."""
-    with make_pool(pool) as opened:
+    with pool_of_two(pool) as opened:
         results = opened.map([picture(seed) for seed in range(6)])
         try:
             next(results)
             opened.submit(picture(6)).result(_ANSWER_S)
-        except concurrent.futures.TimeoutError:
+        except TimeoutError:
             return Try.of(1, 1, f"no answer within {_ANSWER_S:.0f} s beside a half-used map()")
         finally:
             results.close()  # type: ignore[attr-defined]
@@ -350,7 +324,7 @@ def force_scope() -> Evidence:
         yield one.lock.locked()
 
     limits = {**one(inside)(), "a generator runs without it": not next(one(stream)())}
-    return Evidence(any(limits.values()), "; ".join(f"{what}: {'yes' if so else 'no'}" for what, so in limits.items()))
+    return Evidence.of_answers(limits)
 
 
 def scope_in(pool: type[Pool], budget_s: float) -> Try:

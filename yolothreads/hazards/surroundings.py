@@ -8,26 +8,27 @@ import pickle
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 from yolothreads import child
 from yolothreads.detections import explore
-from yolothreads.hazards.fixtures import (
+from yolothreads.hazards.attempts import (
     DEADLINE_S,
-    make_pool,
+    NOT_APPLICABLE,
+    Evidence,
+    Try,
     new_model,
     picture,
+    pool_of_two,
     quiet_ultralytics,
     run_together,
-    spy,
     warm_model,
 )
-from yolothreads.hazards.hazard import NOT_APPLICABLE, Evidence, Try, evidence_of
 from yolothreads.pools import Pool, RemotePool
 from yolothreads.races import RIGHT, WRONG, Rate, rate
 
@@ -38,26 +39,22 @@ _MEET_S = 0.5  # a worker that is free comes within milliseconds
 # run-directory: two models, one folder
 
 
-class _SavingModels:
-    """Two models that save their pictures, and a new folder per schedule."""
+@contextmanager
+def _saving() -> Iterator[tuple[list[Callable[[Path], int]], Iterator[Path]]]:
+    """Yield functions that save a picture each, with a model each, and the new folders that they are to save in."""
+    with TemporaryDirectory() as folder:
 
-    def __init__(self, folder: str):
-        self.models = [new_model(), new_model()]
-        for model in self.models:
+        def saves(seed: int) -> Callable[[Path], int]:
+            model = new_model()
             model.overrides["project"] = folder  # else a picture might be saved in the user's own folder
             model.predict(picture(0))
-        self._folders = (Path(folder) / str(i) for i in count())
-        self.clear()
+            return lambda project: len(model.predict(picture(seed), save=True, project=str(project), name="run")[0])
 
-    def clear(self) -> None:
-        self.project = next(self._folders)
+        yield [saves(3), saves(4)], (Path(folder) / str(i) for i in count())
 
-    def save(self, which: int) -> int:
-        found = self.models[which].predict(picture(3 + which), save=True, project=str(self.project), name="run")
-        return len(found[0])
 
-    def saved(self) -> int:
-        return len(list(self.project.rglob("*.jpg")))
+def _saved(project: Path) -> int:
+    return len(list(project.rglob("*.jpg")))
 
 
 def force_directory() -> Evidence:
@@ -66,25 +63,20 @@ def force_directory() -> Evidence:
     from ultralytics.engine.model import Model
     from ultralytics.utils.files import increment_path
 
-    with TemporaryDirectory() as folder:
-        models = _SavingModels(folder)
-        found = explore(
-            lambda models: models.save(0), lambda models: models.save(1),
-            setup=lambda: models, restore=_SavingModels.clear, observe=_SavingModels.saved,
-            watch=[get_save_dir, increment_path, Model.predict], budget_s=20.0,
-        )  # fmt: skip
-    return evidence_of(found)
+    watch = [get_save_dir, increment_path, Model.predict]
+    with _saving() as (bodies, folders):
+        found = explore(*bodies, setup=lambda: next(folders), observe=_saved, watch=watch, budget_s=20.0)
+    return Evidence.of_found(found)
 
 
 def natural_directory(trials: int) -> Rate:
     """Let both save at the same time."""
-    with TemporaryDirectory() as folder:
-        models = _SavingModels(folder)
+    with _saving() as (bodies, folders):
 
         def trial(i: int) -> str:
-            models.clear()
-            run_together(lambda: models.save(0), lambda: models.save(1))
-            return RIGHT if models.saved() == 2 else WRONG
+            project = next(folders)
+            run_together(*[partial(body, project) for body in bodies])
+            return RIGHT if _saved(project) == 2 else WRONG
 
         return rate(trial, trials)
 
@@ -108,22 +100,20 @@ def _meeting() -> Iterator[None]:
 
 def directory_in(pool: type[Pool], budget_s: float) -> Try:
     """Save two pictures through a pool under one name, with both folders chosen before one is made."""
-    trials = 3
     left = []
     # The project is given to the pool, too: calls of a shared model may save where an earlier one was to save.
-    with TemporaryDirectory() as folder, make_pool(pool, project=folder) as opened:
-        for i in range(trials):
+    with TemporaryDirectory() as folder, pool_of_two(pool, project=folder) as opened:
+        for i in range(3):
             project = Path(folder) / str(i)
             with _meeting():
-                asks = [opened.submit(picture(s), save=True, project=str(project), name="run") for s in (3, 4)]
-                for ask in asks:
-                    ask.result(DEADLINE_S)
-            left.append(len(list(project.rglob("*.jpg"))))
-    return Try.of(
-        sum(n < 2 for n in left),
-        trials,
-        f"of 2 pictures {min(left)} found where they were to be saved" if min(left) < 2 else "",
-    )
+                _results(opened, [picture(3), picture(4)], save=True, project=str(project), name="run")
+            left.append(_saved(project))
+    reason = f"of 2 pictures {min(left)} found where they were to be saved" if min(left) < 2 else ""
+    return Try.of(sum(n < 2 for n in left), len(left), reason)
+
+
+def _results(pool: Pool, images: list[Any], **settings: Any) -> list[Any]:
+    return [future.result(DEADLINE_S) for future in [pool.submit(image, **settings) for image in images]]
 
 
 # thread-count: every set-up on the CPU sets torch's thread count
@@ -148,27 +138,25 @@ def threads_in(pool: type[Pool], budget_s: float) -> Try:
 
     if issubclass(pool, RemotePool):
         return Try(NOT_APPLICABLE, reason="it predicts in another process")
-    wanted = NUM_THREADS + 1
-    with make_pool(pool, threads=wanted) as opened, spy(BasePredictor, "inference", torch.get_num_threads) as seen:
-        for ask in [opened.submit(picture(seed)) for seed in range(8)]:
-            ask.result(DEADLINE_S)
+    wanted, seen, inference = NUM_THREADS + 1, [], BasePredictor.inference
+
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return inference(*args, **kwargs)
+
+    with pool_of_two(pool, threads=wanted) as opened, mock.patch.object(BasePredictor, "inference", noting):
+        _results(opened, [picture(seed) for seed in range(8)])
     return Try.of(sum(n != wanted for n in seen), len(seen), f"given {wanted} threads, it used {sorted(set(seen))}")
 
 
 # nms-clock: NMS ends after a wall time
 
 
-@contextmanager
-def _slow_nms() -> Iterator[list[float]]:
-    """Advance the clock of NMS by a minute at each reading, and yield the list of readings."""
-    readings: list[float] = []
-
-    def time() -> float:
-        readings.append(60.0 * len(readings))
-        return readings[-1]
-
-    with mock.patch("ultralytics.utils.nms.time", SimpleNamespace(time=time)):
-        yield readings
+def _slow_nms() -> Any:
+    """Advance the clock of NMS by a minute at each reading, until the end of the block."""
+    clock = mock.Mock()
+    clock.time.side_effect = count(0.0, 60.0)
+    return mock.patch("ultralytics.utils.nms.time", clock)
 
 
 def force_clock() -> Evidence:
@@ -185,17 +173,13 @@ def clock_in(pool: type[Pool], budget_s: float) -> Try:
     if issubclass(pool, RemotePool):
         return Try(NOT_APPLICABLE, reason="the NMS that reads the clock runs in another process")
     images = [picture(seed) for seed in (3, 4, 5, 6)]
-    with make_pool(pool) as opened:
+    with pool_of_two(pool) as opened:
         wanted = [len(_results(opened, [image])[0]) for image in images]
-        with _slow_nms() as readings:
+        with _slow_nms() as clock:
             got = [len(result) for result in _results(opened, images)]
-    if not readings:
+    if not clock.time.called:
         return Try(NOT_APPLICABLE, reason="it has no NMS that reads the clock")
     return Try.of(sum(a != b for a, b in zip(got, wanted, strict=True)), len(images), f"boxes {wanted}, then {got}")
-
-
-def _results(pool: Pool, images: list[Any]) -> list[Any]:
-    return [ask.result(DEADLINE_S) for ask in [pool.submit(image) for image in images]]
 
 
 # fork and shutdown: what a process does to its threads
@@ -206,10 +190,13 @@ def _in_child(function: Callable[..., Any], *names: str) -> Evidence:
     return Evidence(*child.call(child.name_of(function), *names, timeout_s=_CHILD_S))
 
 
+def _met_in_child(function: Callable[[str], Any], pool: type[Pool]) -> Try:
+    seen = _in_child(function, child.name_of(pool))
+    return Try.of(int(seen.reproduced), 1, seen.detail)
+
+
 def force_fork() -> Evidence:
     """Fork while another thread predicts, and try whether a used model can be pickled."""
-    if not hasattr(os, "fork"):
-        return Evidence(False, "this system does not fork", tried="not")
     return _in_child(_fork_model)
 
 
@@ -220,22 +207,17 @@ def force_shutdown() -> Evidence:
 
 def fork_in(pool: type[Pool], budget_s: float) -> Try:
     """Use an open pool in a forked child."""
-    if not hasattr(os, "fork"):
-        return Try(NOT_APPLICABLE, reason="this system does not fork")
-    seen = _in_child(_fork_pool, child.name_of(pool))
-    return Try.of(int(seen.reproduced), 1, seen.detail)
+    return _met_in_child(_fork_pool, pool)
 
 
 def shutdown_in(pool: type[Pool], budget_s: float) -> Try:
     """End the script at once, with work in a pool that is still open."""
-    seen = _in_child(_end_with_pool, child.name_of(pool))
-    return Try.of(int(seen.reproduced), 1, seen.detail)
+    return _met_in_child(_end_with_pool, pool)
 
 
 # --- in the child process ---
 
 ANSWER_S = 5.0  # a prediction takes 15 ms; a child that hangs never answers
-_HANGS = 3
 
 
 @quiet_ultralytics()
@@ -270,7 +252,7 @@ def _fork_model() -> tuple[bool, str]:
 @quiet_ultralytics()
 def _fork_pool(pool: str) -> tuple[bool, str]:
     """Fork beside an open pool, and ask it in the child."""
-    with make_pool(child.resolve(pool)) as opened:
+    with pool_of_two(child.resolve(pool)) as opened:
         opened.submit(picture(3)).result(DEADLINE_S)
         hangs = _hangs_in_child(lambda: opened.submit(picture(4)).result())
     return hangs, f"submit().result() in a forked child {_ended(hangs)}"
@@ -288,9 +270,8 @@ def _hangs_in_child(work: Callable[[], Any]) -> bool:
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
         thread.join(ANSWER_S)
-        os._exit(_HANGS if thread.is_alive() else 0)
-    _, status = os.waitpid(forked, 0)
-    return os.waitstatus_to_exitcode(status) != 0
+        os._exit(thread.is_alive())
+    return os.waitpid(forked, 0)[1] != 0
 
 
 @quiet_ultralytics()
@@ -318,7 +299,7 @@ def _end_with_model() -> None:
 @quiet_ultralytics()
 def _end_with_pool(pool: str) -> None:
     """Give an open pool work, and end without closing it."""
-    opened = make_pool(child.resolve(pool)).__enter__()
+    opened = pool_of_two(child.resolve(pool)).__enter__()
     asks = [opened.submit(picture(seed)) for seed in range(8)]
 
     def report() -> None:

@@ -10,9 +10,8 @@ from yolothreads.lessons.cluster import local_cluster, memory_of_children
 from yolothreads.lessons.lesson import Lesson
 from yolothreads.lessons.panels.batching import BatchingPanel
 from yolothreads.lessons.panels.cameras import CamerasPanel
-from yolothreads.lessons.panels.compare import ComparePanel
 from yolothreads.lessons.panels.explorer import ExplorerPanel
-from yolothreads.lessons.panels.pools import Panel
+from yolothreads.lessons.panels.pools import ComparePanel, Panel
 from yolothreads.lessons.texts import say, table, text
 
 __all__ = [

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Literal
 
-from yolothreads.arguments import at_least_one
-from yolothreads.errors import ArgumentError
+from yolothreads.errors import ArgumentError, at_least_one
 from yolothreads.measure import Comparison, Measurement
 from yolothreads.tables import Table
 

@@ -14,14 +14,8 @@ import psutil
 
 from yolothreads.errors import ArgumentError, DeadlineError
 from yolothreads.memory import used_mb
-from yolothreads.pools import (
-    RayActors,
-    RayConnection,
-    RemoteWorker,
-    environment_kept,
-    new_password,
-    read_environment_again,
-)
+from yolothreads.pools import RayActors, RemoteWorker
+from yolothreads.pools.ray_actors import RayConnection, environment_kept, new_password, read_environment_again
 from yolothreads.trace import Span
 
 _NODE_S = 120.0  # to start or end a node, which takes 1 to 10 s on two cores

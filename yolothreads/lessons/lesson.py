@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from yolothreads import devices
 from yolothreads import weights as weights_module
-from yolothreads.arguments import at_least_one
-from yolothreads.errors import ArgumentError, ImageError, YoloThreadsError
+from yolothreads.errors import ArgumentError, ImageError, YoloThreadsError, at_least_one
 from yolothreads.lessons.panels import base
 from yolothreads.measure import stamp
 from yolothreads.pools import read_image

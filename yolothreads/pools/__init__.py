@@ -1,12 +1,10 @@
 """Pools run YOLO concurrently. All strategies share the methods of an executor: open, submit, map, close."""
 
-from yolothreads.pools.base import Pool, make_pool
+from yolothreads.pools.base import Image, Pool, Predict, load, make_pool, read_image
 from yolothreads.pools.batching import Batch, BatchingWorker, Counters
-from yolothreads.pools.models import Image, Predict, load, read_image
 from yolothreads.pools.onnx_session import OnnxSession, onnx_file
 from yolothreads.pools.processes import ModelPerProcess
 from yolothreads.pools.ray_actors import RayActors
-from yolothreads.pools.ray_connection import RayConnection, environment_kept, new_password, read_environment_again
 from yolothreads.pools.remote import RemotePool, RemoteWorker, pack, unpack
 from yolothreads.pools.thread_pools import (
     LockedModel,
@@ -45,19 +43,15 @@ __all__ = [
     "Pool",
     "Predict",
     "RayActors",
-    "RayConnection",
     "RemotePool",
     "RemoteWorker",
     "Replicas",
     "Sequential",
     "SharedModel",
-    "environment_kept",
     "load",
     "make_pool",
-    "new_password",
     "onnx_file",
     "pack",
-    "read_environment_again",
     "read_image",
     "unpack",
 ]

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from yolothreads.arguments import at_least_one, not_negative
+from yolothreads import errors
 from yolothreads.devices import memory_errors_named
 from yolothreads.errors import ArgumentError, DeadlineError, ImageError, PoolClosedError, QueueFullError
-from yolothreads.pools.models import Image, Predict, check_settings, read_image
+from yolothreads.pools.base import Image, Predict, read_image
 from yolothreads.pools.thread_pools import ThreadPool
 
 if TYPE_CHECKING:
@@ -97,17 +97,15 @@ class BatchingWorker(ThreadPool):
         **settings: Any,
     ) -> None:
         super().__init__(weights, workers=workers, device=device, imgsz=imgsz, threads=threads, **settings)
-        self.max_batch = at_least_one("max_batch", max_batch)
-        self.max_wait_ms = not_negative("max_wait_ms", max_wait_ms)
-        self.queue_size = at_least_one("queue_size", queue_size)
+        self.max_batch = errors.at_least_one("max_batch", max_batch)
+        self.max_wait_ms = errors.not_negative("max_wait_ms", max_wait_ms)
+        self.queue_size = errors.at_least_one("queue_size", queue_size)
         if when_full not in ("block", "refuse"):
             raise ArgumentError(f'when_full="{when_full}" is not known; use "block" or "refuse".')
         self.when_full = when_full
-        self.deadline_s = None if deadline_s is None else not_negative("deadline_s", deadline_s)
-        self.history: deque[Batch] = deque(maxlen=_KEPT)  # the latest batches, oldest first
-        self._counts: Counter[str] = Counter()
+        self.deadline_s = None if deadline_s is None else errors.not_negative("deadline_s", deadline_s)
         self._counting = threading.Lock()
-        self._queue = self._empty_queue()
+        self._prepare()
 
     @property
     def at_once(self) -> int:
@@ -132,9 +130,9 @@ class BatchingWorker(ThreadPool):
             ArgumentError, PoolClosedError: as in every pool.
             QueueFullError: the queue has no room, and the pool was made with `when_full="refuse"`.
         """
-        check_settings(settings)
+        self._check_settings(settings)
         self._check_open()
-        given_s = self.deadline_s if deadline_s is None else not_negative("deadline_s", deadline_s)
+        given_s = self.deadline_s if deadline_s is None else errors.not_negative("deadline_s", deadline_s)
         return self._enqueue(image, settings, given_s, block=self.when_full == "block")
 
     def _submit(self, image: Image, settings: dict[str, Any]) -> Future[Results]:
@@ -148,7 +146,7 @@ class BatchingWorker(ThreadPool):
             pixels, name = read_image(image)
             settings = {**self.settings, **own}
             due = None if deadline_s is None else now + deadline_s
-            call = Call(pixels, name, settings, self._model.batch_key(pixels, settings), now, due, future)
+            call = Call(pixels, name, settings, batch_key(pixels, settings, self._after), now, due, future)
             self._queue.put(call, block=block)
         except (ImageError, DeadlineError, TypeError, ValueError) as error:  # the last two: a setting out of range
             future.set_exception(error)
@@ -159,22 +157,20 @@ class BatchingWorker(ThreadPool):
         self._track(future)
         return future
 
-    def _empty_queue(self) -> CallQueue:
-        return CallQueue(self.queue_size, lambda: self._hand_over(self._serve))
-
     def _prepare(self) -> None:
-        self._queue = self._empty_queue()
-        self.history.clear()
-        self._counts.clear()
+        self._queue = CallQueue(self.queue_size, lambda: self._hand_over(self._serve))
+        self.history: deque[Batch] = deque(maxlen=_KEPT)  # the latest batches, oldest first
+        self._counts: Counter[str] = Counter()
 
     def _predictor(self, index: int) -> Predict:
-        self._model = BatchModel(self._load())
+        self._model = self._load()
+        end2end = getattr(self._model.predictor.model, "end2end", False)
+        self._after = _AFTER - _IN_HEAD if end2end else _AFTER
         return self._model.predict
 
     def _forget(self) -> None:
         self._queue.end()
-        if hasattr(self, "_model"):
-            self._model.release()
+        super()._forget()
 
     def _serve(self) -> None:
         while batch := self._queue.gather(self.max_batch, self.max_wait_ms / 1000):
@@ -187,7 +183,7 @@ class BatchingWorker(ThreadPool):
         """Give each call its result. If the batch fails, do its halves, until the image that fails is alone."""
         try:
             with memory_errors_named(self.device):
-                results = self._model.predict([call.pixels for call in calls], [call.settings for call in calls])
+                results = predict_batch(self._model, calls, self._after)
                 answers = [(call, result.cpu()) for call, result in zip(calls, results, strict=True)]
         except BaseException as error:  # as an executor does: the error is the call's, and the worker goes on
             if len(calls) > 1:
@@ -239,9 +235,9 @@ class Call:
     due: float | None = None
     future: Future[Results] = field(default_factory=Future)
 
-    def is_wanted(self, now: float) -> bool:
+    def is_wanted(self) -> bool:
         """Return whether a caller still waits: the call was not cancelled, and is not too late."""
-        return not self.future.done() and (self.due is None or self.due > now)
+        return not self.future.done() and (self.due is None or self.due > monotonic())
 
 
 class CallQueue:
@@ -289,7 +285,10 @@ class CallQueue:
             self._waiting.append(call)
             if call.due is not None:
                 self._timed.add(call)
-                self._start_deadlines()
+                if self._deadline_thread is None:  # a daemon, so that it does not keep the interpreter alive
+                    name = "BatchingWorker deadlines"
+                    self._deadline_thread = threading.Thread(target=self._enforce_deadlines, name=name, daemon=True)
+                    self._deadline_thread.start()
             self._changed.notify_all()
 
     def gather(self, most: int, wait_s: float) -> list[Call]:
@@ -300,14 +299,17 @@ class CallQueue:
         leave: the next call starts a worker again.
         """
         with self._changed:
-            while waiting := [call for call in self._waiting if call.is_wanted(monotonic())]:
+            while waiting := [call for call in self._waiting if call.is_wanted()]:
                 oldest = waiting[0]
                 batch = [call for call in waiting if call.batch_key == oldest.batch_key][:most]
                 patience_s = wait_s if oldest.due is None else min(wait_s, (oldest.due - oldest.asked) / 2)
                 left_s = oldest.asked + patience_s - monotonic()
                 if len(batch) == most or left_s <= 0 or self._closed or not self._has_room():
-                    if taken := self._take(batch):
-                        return taken
+                    for call in batch:
+                        self._waiting.remove(call)
+                    self._changed.notify_all()
+                    if taken := [call for call in batch if call.future.set_running_or_notify_cancel()]:
+                        return taken  # from now on they cannot be cancelled
                 else:
                     self._changed.wait(left_s)
             self._waiting.clear()
@@ -341,14 +343,6 @@ class CallQueue:
         if self._deadline_thread is not None:
             self._deadline_thread.join()
 
-    def _start_deadlines(self) -> None:
-        if self._deadline_thread is None:
-            # A daemon, so that it does not keep the interpreter alive.
-            self._deadline_thread = threading.Thread(
-                target=self._enforce_deadlines, name="BatchingWorker deadlines", daemon=True
-            )
-            self._deadline_thread.start()
-
     def _enforce_deadlines(self) -> None:
         """Fail each call that has no answer when it is due."""
         while not self._deadlines_end:
@@ -366,13 +360,6 @@ class CallQueue:
     def _has_room(self) -> bool:
         return len(self) < self.size
 
-    def _take(self, batch: list[Call]) -> list[Call]:
-        """Return the calls of a batch that were not cancelled; from now on they cannot be."""
-        for call in batch:
-            self._waiting.remove(call)
-        self._changed.notify_all()
-        return [call for call in batch if call.future.set_running_or_notify_cancel()]
-
 
 def _too_late(call: Call) -> DeadlineError:
     given_s = 0.0 if call.due is None else call.due - call.asked
@@ -384,61 +371,55 @@ def _too_late(call: Call) -> DeadlineError:
 # --- the model ---
 
 
-class BatchModel:
-    """A YOLO object whose batches are split after the network, so that each image has its own settings from there on.
-
-    The images of a batch must have all other settings in common, and their shape: ultralytics pads a batch of one
-    shape to a rectangle and a batch of several shapes to a square, which changes boxes.
+def batch_key(pixels: NDArray[np.uint8], settings: Mapping[str, Any], after: frozenset[str]) -> Hashable:
+    """Return a key that is equal for images that may share a batch. A wrong value raises what predict raises.
 
     Args:
-        model: a loaded and warmed-up model, which only this object uses from now on.
+        pixels: (H, W, 3) uint8, BGR.
+        settings: the settings of the image.
+        after: the names of the settings that apply after the network.
     """
+    from ultralytics.cfg import get_cfg
 
-    def __init__(self, model: YOLO) -> None:
-        self._model: YOLO | None = model
-        end2end = getattr(model.predictor.model, "end2end", False)
-        self._after = _AFTER - _IN_HEAD if end2end else _AFTER
-        self._asks: Sequence[Mapping[str, Any]] = ()  # the settings of each image for the postprocessing of this batch
+    if settings:  # checked now, because one wrong value would make the whole batch run again
+        get_cfg(overrides=dict(settings))
+    before = sorted((name, repr(value)) for name, value in settings.items() if name not in after)
+    return pixels.shape, tuple(before)
 
-    def batch_key(self, pixels: NDArray[np.uint8], settings: Mapping[str, Any]) -> Hashable:
-        """Return a key that is equal for images that may share a batch. A wrong value raises what predict raises."""
-        from ultralytics.cfg import get_cfg
 
-        if settings:  # checked now, because one wrong value would make the whole batch run again
-            get_cfg(overrides=dict(settings))
-        before = sorted((name, repr(value)) for name, value in settings.items() if name not in self._after)
-        return pixels.shape, tuple(before)
+def predict_batch(model: YOLO, calls: Sequence[Call], after: frozenset[str]) -> list[Results]:
+    """Do calls that have the same `batch_key` in one pass; after the network, each image has its own settings.
 
-    def predict(self, images: Sequence[NDArray[np.uint8]], settings: Sequence[Mapping[str, Any]]) -> list[Results]:
-        """Do images of (H, W, 3) uint8, BGR, each with its own settings; all all have the same `batch_key`."""
-        before = {name: value for name, value in settings[0].items() if name not in self._after}
-        self._asks = [{n: v for n, v in ask.items() if n in self._after} for ask in settings]
-        assert self._model is not None
-        self._model.predictor.postprocess = self._postprocess
-        try:
-            return self._model.predict(list(images), **before)
-        finally:
-            del self._model.predictor.postprocess
+    The images of a batch must have their shape in common, too: ultralytics pads a batch of one shape to a rectangle and
+    a batch of several shapes to a square, which changes boxes.
 
-    def release(self) -> None:
-        """Drop the model; `batch_key` still works."""
-        self._model = None
+    Args:
+        model: a loaded and warmed-up model, which only this thread uses.
+        calls: the images with their settings.
+        after: the names of the settings that apply after the network.
+    """
+    from ultralytics.cfg import get_cfg
 
-    def _postprocess(self, preds: Any, img: torch.Tensor, orig_imgs: list[NDArray[np.uint8]]) -> list[Results]:
-        from ultralytics.cfg import get_cfg
+    predictor = model.predictor
+    before = {name: value for name, value in calls[0].settings.items() if name not in after}
+    asks = [{name: value for name, value in call.settings.items() if name in after} for call in calls]
 
-        assert self._model is not None
-        predictor = self._model.predictor
+    def postprocess(preds: Any, img: torch.Tensor, orig_imgs: list[NDArray[np.uint8]]) -> list[Results]:
         common, results = predictor.args, []
-        for place, ask in enumerate(self._asks):
-            predictor.args = get_cfg(common, dict(ask)) if ask else common
+        for place, ask in enumerate(asks):
+            predictor.args = get_cfg(common, ask) if ask else common
             one = slice(place, place + 1)
+            own = _rows(preds, one, len(orig_imgs))
             # Also because NMS has a time limit per call, which would leave out the last images.
-            results += type(predictor).postprocess(
-                predictor, _rows(preds, one, len(orig_imgs)), img[one], orig_imgs[one]
-            )
+            results += type(predictor).postprocess(predictor, own, img[one], orig_imgs[one])
         predictor.args = common
         return results
+
+    predictor.postprocess = postprocess
+    try:
+        return model.predict([call.pixels for call in calls], **before)
+    finally:
+        del predictor.postprocess
 
 
 def _rows(preds: Any, part: slice, count: int) -> Any:

@@ -6,32 +6,24 @@ import hashlib
 import json
 import logging
 import os
-import subprocess
-import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from typing import Any
 
-from yolothreads.arguments import need_extra
+from yolothreads import child
 from yolothreads.errors import ArgumentError, DeviceError, WeightsError, writing
-from yolothreads.pools.models import Image, Predict, load, twin
-from yolothreads.pools.thread_pools import ThreadPool
-
-if TYPE_CHECKING:
-    from ultralytics.engine.results import Results
+from yolothreads.pools.base import Predict, load
+from yolothreads.pools.thread_pools import ThreadPool, twin
 
 # A size of the image does not fix the graph's, but with dynamic=False wide images would be padded to squares, which a
 # .pt model does not do. simplify=True would need a further package, and makes no difference in speed.
 _RECIPE = {"format": "onnx", "dynamic": True, "simplify": False, "imgsz": 640, "device": "cpu"}
 _EXPORT_S = 900.0  # deadline; yolo11n takes 4 to 8 s on two cores
-_CODE = "import json, sys, ultralytics; ultralytics.YOLO(sys.argv[1]).export(**json.loads(sys.argv[2]))"
-_NEED_TORCH = ("augment", "channels_last", "compile", "dnn", "nms", "quantize", "visualize")
+_NEED_TORCH = {"augment", "channels_last", "compile", "dnn", "nms", "quantize", "visualize"}
 
 
 class OnnxSession(ThreadPool):
@@ -44,7 +36,8 @@ class OnnxSession(ThreadPool):
     with the bundled model on a CPU, imgsz 160, 320 and 640, on pictures of five shapes with 2,683 boxes: 0.0003 pixels
     and 0.000002 at most. A score that close to `conf` may fall on the other side of it. CUDA has not been tried.
 
-    The first opening exports the weights, which takes some seconds, into a cache: see `cache_folder`.
+    The first opening exports the weights, which takes some seconds, into a cache: $YOLOTHREADS_CACHE,
+    or the user's cache folder. It may be deleted.
 
     Args:
         weights, workers, imgsz, threads, settings: as in every pool; `threads` also limits the threads of the session.
@@ -56,30 +49,30 @@ class OnnxSession(ThreadPool):
         ArgumentError: a setting that needs the network of torch, such as augment=True.
     """
 
-    def __init__(
-        self,
-        weights: str | os.PathLike[str] = "bundled",
-        *,
-        workers: int = 2,
-        device: str = "auto",
-        imgsz: int = 640,
-        threads: int | None = None,
-        **settings: Any,
-    ) -> None:
-        need_extra("OnnxSession", "onnx", "onnxruntime", install='"yolothreads[onnx]"')
-        super().__init__(weights, workers=workers, device=device, imgsz=imgsz, threads=threads, **settings)
-        _refuse_torch_only(self.settings)
-        if self.device != "cpu" and not (self.device.startswith("cuda") and _has_cuda()):
-            if device != "auto":
-                raise DeviceError(
-                    f'ONNX Runtime cannot use "{self.device}" here; install onnxruntime-gpu instead of onnxruntime for '
-                    'CUDA, or use device="cpu".'
-                )
-            self.device = "cpu"
+    libraries = ("onnx", "onnxruntime")
 
-    def _submit(self, image: Image, settings: dict[str, Any]) -> Future[Results]:
-        _refuse_torch_only(settings)
-        return super()._submit(image, settings)
+    def _resolve(self, device: str) -> str:
+        import onnxruntime
+
+        found = super()._resolve(device)
+        cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+        if found == "cpu" or (cuda and found.startswith("cuda")):
+            return found
+        if device == "auto":
+            return "cpu"
+        raise DeviceError(
+            f'ONNX Runtime cannot use "{found}" here; install onnxruntime-gpu instead of onnxruntime for CUDA, or use '
+            'device="cpu".'
+        )
+
+    def _check_settings(self, settings: dict[str, Any], *, of_pool: bool = False) -> None:
+        """Refuse also settings that ultralytics would ignore with a warning, or cannot follow without the network."""
+        super()._check_settings(settings, of_pool=of_pool)
+        for name in _NEED_TORCH & settings.keys():
+            from ultralytics.utils import DEFAULT_CFG_DICT
+
+            if settings[name] != DEFAULT_CFG_DICT[name]:
+                raise ArgumentError(f'"{name}" needs torch\'s own network; leave it out, or use another pool.')
 
     def _prepare(self) -> None:
         file = onnx_file(self.weights)
@@ -118,21 +111,6 @@ class OnnxSession(ThreadPool):
         self.__dict__.pop("_session", None)
 
 
-def _has_cuda() -> bool:
-    import onnxruntime
-
-    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-
-
-def _refuse_torch_only(settings: dict[str, Any]) -> None:
-    """Refuse settings that ultralytics would ignore with a warning, or cannot follow with an exported model."""
-    from ultralytics.utils import DEFAULT_CFG_DICT
-
-    for name in _NEED_TORCH:
-        if name in settings and settings[name] != DEFAULT_CFG_DICT[name]:
-            raise ArgumentError(f'"{name}" needs torch\'s own network; leave it out, or use another pool.')
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence what ultralytics logs while it loads, in this thread only."""
@@ -153,14 +131,6 @@ def _quiet() -> Iterator[None]:
 # --- the export ---
 
 
-def cache_folder() -> Path:
-    """Return the folder of exported files: $YOLOTHREADS_CACHE, or the user's cache folder. It may be deleted."""
-    import platformdirs
-
-    chosen = os.environ.get("YOLOTHREADS_CACHE")
-    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("yolothreads")
-
-
 def onnx_file(weights: Path) -> Path:
     """Return the ONNX file of these weights, from the cache if it is there and whole, else exported now.
 
@@ -173,69 +143,52 @@ def onnx_file(weights: Path) -> Path:
         WeightsError: ultralytics cannot export this model, or the weights can no longer be read.
         OutputError: the cache cannot be written.
     """
+    from platformdirs import user_cache_path
+
     try:
         data = weights.read_bytes()
     except OSError as error:
         raise WeightsError(f'The weights "{weights}" cannot be read ({error.strerror}); check the path.') from error
     made_of = [_RECIPE, *(version(name) for name in ("ultralytics", "torch", "onnx"))]
-    key = _digest([data, json.dumps(made_of).encode()])
-    folder = cache_folder()
+    key = _digest(data, json.dumps(made_of).encode())
+    folder = Path(os.environ.get("YOLOTHREADS_CACHE") or user_cache_path("yolothreads")).expanduser()
     problem = f'The cache of ONNX files "{folder}" cannot be used'
     with writing(problem, "set the environment variable YOLOTHREADS_CACHE to a folder that can be written to"):
         for found in sorted(folder.glob(f"{key}-*.onnx")):
-            if found.stem.endswith(_digest([found.read_bytes()])):
+            if found.stem.endswith(_digest(found.read_bytes())):
                 return found
             found.unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
-        graph = _export(data, weights)
-        file = folder / f"{key}-{_digest([graph])}.onnx"
-        _write_whole(file, graph)
-    return file
+        with tempfile.TemporaryDirectory(prefix="part-", dir=folder, ignore_cleanup_errors=True) as part:
+            copy = Path(part, "weights.pt")  # ultralytics writes beside it
+            copy.write_bytes(data)
+            try:
+                file = Path(_export(copy))
+            except child.ChildError as error:
+                raise WeightsError(
+                    f'"{weights}" could not be exported to ONNX ({error}); use another pool, such as Replicas.'
+                ) from error
+            return file.replace(folder / f"{key}-{_digest(file.read_bytes())}.onnx")
 
 
-def _digest(parts: Iterable[bytes]) -> str:
+def _digest(*parts: bytes) -> str:
     """Return 32 hex digits of a sha256, which keeps names short enough for any file system."""
-    sha = hashlib.sha256()
-    for part in parts:
-        sha.update(part)
-    return sha.hexdigest()[:32]
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:32]
 
 
-def _write_whole(file: Path, data: bytes) -> None:
-    """Write a file under another name first, so that a half-written file is never taken for a whole one."""
-    part = file.with_name(f"part-{uuid4().hex}")
-    try:
-        part.write_bytes(data)
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _export(data: bytes, weights: Path) -> bytes:
-    """Export the weights in a process of its own.
+def _export(weights: Path) -> str:
+    """Export weights in a process of their own; return the name of the file, which lies beside them.
 
     While it exports, ultralytics replaces `torch.arange` for the whole process, prints, writes to the user's settings,
     changes torch's thread count, and installs missing packages. In that process this affects nothing else.
     """
-    with tempfile.TemporaryDirectory(prefix="yolothreads-", ignore_cleanup_errors=True) as folder:
-        copy = Path(folder, "weights.pt")  # ultralytics writes beside it
-        copy.write_bytes(data)
-        settings = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_CONFIG_DIR": folder}
-        command = [sys.executable, "-c", _CODE, str(copy), json.dumps(_RECIPE)]
-        try:
-            subprocess.run(
-                command,
-                capture_output=True,
-                check=True,
-                cwd=folder,
-                env={**os.environ, **settings},
-                stdin=subprocess.DEVNULL,
-                timeout=_EXPORT_S,
-            )
-            return copy.with_suffix(".onnx").read_bytes()
-        except (subprocess.SubprocessError, FileNotFoundError) as error:
-            said = getattr(error, "stderr", None) or b""
-            reason = (said.decode(errors="replace").strip() or str(error)).splitlines()[-1][:300]
-            raise WeightsError(
-                f'"{weights}" could not be exported to ONNX ({reason}); use another pool, such as Replicas.'
-            ) from error
+    folder = str(weights.parent)
+    settings = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_CONFIG_DIR": folder}
+    function = child.name_of(_export_here)
+    return child.call(function, str(weights), _RECIPE, timeout_s=_EXPORT_S, folder=folder, environment=settings)
+
+
+def _export_here(weights: str, recipe: dict[str, Any]) -> str:
+    from ultralytics import YOLO
+
+    return YOLO(weights).export(**recipe)

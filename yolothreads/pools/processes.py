@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from yolothreads.devices import memory_errors_named
 from yolothreads.errors import ArgumentError, OutOfMemoryError, WorkerDiedError, YoloThreadsError
-from yolothreads.pools.models import Predict, load
+from yolothreads.pools.base import Predict, load
 from yolothreads.pools.remote import RemotePool, pack, unpack
 
 if TYPE_CHECKING:
@@ -45,31 +45,46 @@ class ImageWriter:
     end.
     """
 
-    def __init__(self) -> None:
-        self._block: SharedMemory | None = None
-        self._has_name = False
+    _block: SharedMemory | None = None
+    _has_name = False
 
-    def write(self, pixels: NDArray[np.uint8]) -> str:
-        """Write an image; return the name of the block that the reader has to open, or "" if it has opened it before.
+    @contextmanager
+    def written(self, pixels: NDArray[np.uint8]) -> Iterator[str]:
+        """Write an image; yield the name of the block that the reader has to open, or "" if it has opened it before.
+
+        The block ends when the reader has answered. After an exception it may not have opened the block.
 
         Raises:
             OutOfMemoryError: the machine does not have enough shared memory.
         """
-        name = ""
-        if self._block is None or self._block.size < pixels.nbytes:
+        try:
+            block = self._block
+            if block is None or block.size < pixels.nbytes:
+                self.close()
+                block = self._new_block(pixels.nbytes)
+            np.copyto(np.ndarray(pixels.shape, np.uint8, block.buf), pixels)
+            yield block.name if self._has_name else ""
+        except BaseException:
             self.close()
-            self._block, self._has_name = _new_block(pixels.nbytes), True
-            name = self._block.name
-        np.copyto(np.ndarray(pixels.shape, np.uint8, self._block.buf), pixels)
-        return name
-
-    def was_read(self, *, well: bool) -> None:
-        """Note that the reader has answered; without `well` it may not have opened the block."""
-        if self._block is None or not well or self._block.size > _KEPT_BYTES:
+            raise
+        if block.size > _KEPT_BYTES:
             self.close()
         elif self._has_name:
-            self._block.unlink()
+            block.unlink()
             self._has_name = False
+
+    def _new_block(self, size: int) -> SharedMemory:
+        try:
+            self._block, self._has_name = SharedMemory(create=True, size=size), True
+            if hasattr(os, "posix_fallocate"):  # else writing beyond the free memory ends the process with SIGBUS
+                # `_fd` is undocumented: see tests/pools/test_private_names.py.
+                os.posix_fallocate(self._block._fd, 0, size)  # type: ignore[attr-defined]
+        except OSError as error:
+            raise OutOfMemoryError(
+                f"There is no room for an image of {size / 2**20:.0f} MB in shared memory ({error.strerror}); give it "
+                "more (in a container: --shm-size), or use a pool of threads."
+            ) from error
+        return self._block
 
     def close(self) -> None:
         """Release the memory."""
@@ -78,49 +93,28 @@ class ImageWriter:
             block.close()
             if self._has_name:
                 block.unlink()
+            self._has_name = False
 
 
 class ImageReader:
     """The reading end of an `ImageWriter`."""
 
-    def __init__(self) -> None:
-        self._block: SharedMemory | None = None
+    _block: SharedMemory | None = None
 
     def read(self, name: str, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
         """Return a copy of the image, because a model keeps its last image."""
-        if name:
-            self.close()
+        if self._block is None or name:
+            self._close()
             self._block = SharedMemory(name)
-        assert self._block is not None
         pixels = np.ndarray(shape, np.uint8, self._block.buf).copy()
         if self._block.size > _KEPT_BYTES:
-            self.close()
+            self._close()
         return pixels
 
-    def close(self) -> None:
-        """Release the memory."""
+    def _close(self) -> None:
         if self._block is not None:
             self._block.close()
             self._block = None
-
-
-def _new_block(size: int) -> SharedMemory:
-    try:
-        block = SharedMemory(create=True, size=size)
-        try:
-            if hasattr(os, "posix_fallocate"):  # else writing beyond the free memory ends the process with SIGBUS
-                # `_fd` is undocumented: see tests/pools/test_private_names.py.
-                os.posix_fallocate(block._fd, 0, size)  # type: ignore[attr-defined]
-        except BaseException:
-            block.close()
-            block.unlink()
-            raise
-    except OSError as error:
-        raise OutOfMemoryError(
-            f"There is no room for an image of {size / 2**20:.0f} MB in shared memory ({error.strerror}); give it more "
-            "(in a container: --shm-size), or use a pool of threads."
-        ) from error
-    return block
 
 
 # --- in the worker process ---
@@ -170,24 +164,23 @@ def serve(
 
 
 def _answer(work: Callable[..., Any], *args: Any) -> bytes:
+    """Pickle what a function returns, or its error with the traceback as a note.
+
+    An error that cannot be pickled becomes a YoloThreadsError.
+    """
     try:
         return pickle.dumps((work(*args), None))
     except Exception as error:
-        return _portable(error)
-
-
-def _portable(error: Exception) -> bytes:
-    """Pickle an error, with its traceback as a note; one that cannot be pickled becomes a YoloThreadsError."""
-    note = "In the worker process:\n" + "".join(traceback.format_exception(error))
-    try:
-        error.add_note(note)
-        data = pickle.dumps((None, error))
-        pickle.loads(data)  # errors whose __init__ takes other arguments fail only here
-    except Exception:
-        other = YoloThreadsError(f"{type(error).__name__}: {error}")
-        other.add_note(note)
-        data = pickle.dumps((None, other))
-    return data
+        note = "In the worker process:\n" + "".join(traceback.format_exception(error))
+        try:
+            error.add_note(note)
+            data = pickle.dumps((None, error))
+            pickle.loads(data)  # errors whose __init__ takes other arguments fail only here
+        except Exception:
+            other = YoloThreadsError(f"{type(error).__name__}: {error}")
+            other.add_note(note)
+            data = pickle.dumps((None, other))
+        return data
 
 
 # --- the pool ---
@@ -221,8 +214,6 @@ class ModelPerProcess(RemotePool):
         mp_context: str | BaseContext = "spawn",
         **settings: Any,
     ) -> None:
-        if "start_method" in settings:
-            raise ArgumentError(f'"start_method" is not an option; use mp_context={settings["start_method"]!r}.')
         self.mp_context = _start_method(mp_context)
         super().__init__(weights, workers=workers, device=device, imgsz=imgsz, threads=threads, **settings)
 
@@ -270,19 +261,15 @@ class _Worker:
         context: Any = multiprocessing.get_context(pool.mp_context)
         self._pipe, theirs = context.Pipe()
         given = (pool.weights, pool.imgsz, pool.device, pool.settings, pool.threads)
-        self.process = context.Process(
-            target=serve,
-            args=(theirs, pool._make_predict, given, pool.device),
-            name=f"{type(pool).__name__}-{index}",
-            daemon=True,  # so that a script that never closes its pool can end
-        )
-        try:
-            self._start(pool.mp_context)
-        except BaseException:
-            self._pipe.close()
-            raise
-        finally:
-            theirs.close()
+        args, name = (theirs, pool._make_predict, given, pool.device), f"{type(pool).__name__}-{index}"
+        # A daemon, so that a script that never closes its pool can end.
+        self.process = context.Process(target=serve, args=args, name=name, daemon=True)
+        with theirs:
+            try:
+                self._start(pool.mp_context)
+            except BaseException:
+                self._pipe.close()
+                raise
 
     def _start(self, method: str) -> None:
         with _starting:
@@ -292,16 +279,19 @@ class _Worker:
                 forkserver.ensure_running()
             # Ctrl-C reaches the new process too, and would end it before its `serve` runs.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            main = vars(sys.modules["__main__"])
+            # The file name of a program from the standard input, which no new process can find.
+            hidden = {"__file__": main.pop("__file__")} if main.get("__file__") == "<stdin>" else {}
             try:
-                with _without_stdin_script():
-                    self.process.start()
+                self.process.start()
             finally:
+                main.update(hidden)
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def load(self) -> None:
         """Wait until the process has its model."""
         try:
-            self._receive(_START_S)
+            self._answer(_START_S)
         except WorkerDiedError as error:
             if not self._ending.startswith("exit"):
                 raise
@@ -309,32 +299,22 @@ class _Worker:
                 f"Worker {self._index} could not begin ({error}): a new process runs the caller's script again from "
                 'its start. Put the work of the script under `if __name__ == "__main__":`.'
             ) from None
-        self._receive(_START_S)
+        self._answer(_START_S)
 
     def is_alive(self) -> bool:
         return self._in_step and not self._ending and not wait([self.process.sentinel], 0)
 
     def predict(self, pixels: NDArray[np.uint8], **settings: Any) -> list[Results]:
-        pickle.dumps(settings)  # a setting that cannot travel fails here, before anything is under way
-        name, well = self._images.write(pixels), False
-        try:
-            packed = self._request((name, pixels.shape, settings))
-            well = True
-        finally:
-            self._images.was_read(well=well)
-        return [unpack(packed, pixels)]
+        with self._images.written(pixels) as name:
+            request = pickle.dumps((name, pixels.shape, settings))  # here a setting that cannot travel fails
+            return [unpack(self._answer(None, request), pixels)]
 
-    def _request(self, request: tuple[Any, ...]) -> Any:
-        try:
-            self._pipe.send_bytes(pickle.dumps(request))
-        except OSError:
-            raise self._died() from None
-        return self._receive(None)
-
-    def _receive(self, deadline_s: float | None) -> Any:
-        """Return the next answer; raise what the worker's code raised, or WorkerDiedError."""
+    def _answer(self, deadline_s: float | None, request: bytes = b"") -> Any:
+        """Return the answer to a request, or the next one; raise what the worker's code raised, or WorkerDiedError."""
         self._in_step = False
         try:
+            if request:
+                self._pipe.send_bytes(request)
             ready = wait([self._pipe, self.process.sentinel], deadline_s)
             if not ready:
                 self.kill()
@@ -343,15 +323,12 @@ class _Worker:
                 raise EOFError
             value, error = pickle.loads(self._pipe.recv_bytes())
         except (EOFError, OSError):  # also after half an answer
-            raise self._died() from None
+            self.join()
+            raise WorkerDiedError(self._ending) from None
         self._in_step = True
         if error is not None:
             raise error
         return value
-
-    def _died(self) -> WorkerDiedError:
-        self.join()
-        return WorkerDiedError(self._ending)
 
     def end(self) -> None:
         self._kill_at = self._kill_at or monotonic() + _END_S
@@ -373,20 +350,6 @@ class _Worker:
             with suppress(ValueError):  # it cannot even be killed, because it waits for the system
                 self.process.close()
         self._images.close()
-
-
-@contextmanager
-def _without_stdin_script() -> Iterator[None]:
-    """Hide the file name "<stdin>" of a program from the standard input, which no new process can find."""
-    main = vars(sys.modules["__main__"])
-    if main.get("__file__") != "<stdin>":
-        yield
-        return
-    file = main.pop("__file__")
-    try:
-        yield
-    finally:
-        main["__file__"] = file
 
 
 def _describe(code: int | None) -> str:

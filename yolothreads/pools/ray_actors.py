@@ -1,23 +1,33 @@
-"""One YOLO object per Ray actor, which is a process on this machine or on a machine of a cluster."""
+"""One YOLO object per Ray actor, which is a process on this machine or on a machine of a cluster; and the connection.
+
+This process is connected to Ray for the first open pool, and no longer after the last. Ray's private names stand in the
+last part of this file: tests/pools/test_private_names.py names the Ray version with which they were checked.
+"""
 
 from __future__ import annotations
 
+import faulthandler
+import logging
 import math
 import os
+import re
+import secrets
 import tempfile
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yolothreads.arguments import need_extra, not_negative
+from yolothreads import child
 from yolothreads.devices import devices, memory_errors_named
-from yolothreads.errors import DeadlineError, PoolClosedError, WorkerDiedError
-from yolothreads.pools.models import load
-from yolothreads.pools.ray_connection import RayConnection
+from yolothreads.errors import ArgumentError, DeadlineError, PoolClosedError, WorkerDiedError, not_negative
+from yolothreads.pools.base import load
 from yolothreads.pools.remote import RemotePool, pack, unpack
 
 if TYPE_CHECKING:
@@ -27,8 +37,10 @@ if TYPE_CHECKING:
 _LOAD_S = 300.0
 _PREDICT_S = 600.0
 _END_S = 3.0  # an actor that was killed, or is out of reach with its node
-
-_connection = RayConnection()
+_CONNECT_S = 180.0  # to start or end Ray, which takes 3 to 20 s on two cores
+_ANSWER_S = 30.0  # of a cluster, to a fresh process that joins it
+_QUIET: Any = {"log_to_driver": False, "configure_logging": False}
+_STORE_BYTES = 256 * 2**20  # for images: more than enough, as each worker has one at a time
 
 
 class RayActors(RemotePool):
@@ -51,6 +63,7 @@ class RayActors(RemotePool):
         DeadlineError: Ray had no place for a worker, either when the pool opens, or for an image whose worker died.
     """
 
+    libraries = ("ray",)
     _scheduling: Any = "SPREAD"  # over the nodes, as far as they have room
 
     def __init__(
@@ -67,12 +80,13 @@ class RayActors(RemotePool):
         placement_s: float = 60.0,
         **settings: Any,
     ) -> None:
-        need_extra("RayActors", "ray", install='"yolothreads[ray]"')
         super().__init__(weights, workers=workers, device=device, imgsz=imgsz, threads=threads, **settings)
         if cpus_per_worker is None:
             cpus_per_worker = 1.0 if address else 0.0
         if gpus_per_worker is None:
-            gpus_per_worker = _gpu_share(self.workers, address) if self.device.startswith("cuda") else 0.0
+            here = 0 if self.device == "cpu" else sum(name.startswith("cuda") for name in devices())
+            share = math.floor(10_000 * here / self.workers) / 10_000  # Ray's unit
+            gpus_per_worker = min(1.0, here if address else share)
         self.address = address
         self.cpus_per_worker = not_negative("cpus_per_worker", cpus_per_worker)
         self.gpus_per_worker = not_negative("gpus_per_worker", gpus_per_worker)
@@ -102,12 +116,6 @@ class RayActors(RemotePool):
         if self._weights_sent is not None:
             self._weights_sent = None
             _connection.close()
-
-
-def _gpu_share(workers: int, address: str | None) -> float:
-    """Return the default share of a GPU per worker, in Ray's unit of 1/10,000."""
-    here = sum(name.startswith("cuda") for name in devices())
-    return 1.0 if address else min(1.0, math.floor(10_000 * here / workers) / 10_000)
 
 
 class _Actor:
@@ -156,28 +164,28 @@ class _RayWorker:
         self._find_place()
         pool, device = self._pool, "cuda:0" if self._pool.gpus_per_worker else self._pool.device
         given = (pool.weights.name, pool.imgsz, device, pool.settings, pool.threads)
-        self._answer_in_time(self._actor.load.remote(pool._weights_sent, *given), _LOAD_S)
+        self._answer(self._actor.load.remote(pool._weights_sent, *given), _LOAD_S)
 
     def _find_place(self) -> None:
         """Wait until Ray has started the process on some machine."""
         import ray
 
-        try:
-            self.pid = self._answer(self._actor.pid.remote(), self._pool.placement_s)
-        except _LateError:
+        reference = self._actor.pid.remote()
+        if not ray.wait([reference], timeout=self._pool.placement_s)[0]:
             free: dict[str, float] = {"CPU": 0, "GPU": 0, **ray.available_resources()}  # type: ignore[no-untyped-call]
             raise DeadlineError(
                 f"Ray found no place for worker {self._index} in {self._pool.placement_s:g} s: it books "
                 f"{self._pool.cpus_per_worker:g} CPUs and {self._pool.gpus_per_worker:g} GPUs, and "
                 f"{free['CPU']:g} CPUs and {free['GPU']:g} GPUs are free. Use fewer workers, let each book less "
                 "(cpus_per_worker, gpus_per_worker), or add a machine to the cluster."
-            ) from None
+            )
+        self.pid = self._answer(reference, _CONNECT_S)
 
     def is_alive(self) -> bool:
         return self._alive
 
     def predict(self, pixels: NDArray[np.uint8], **settings: Any) -> list[Results]:
-        return [unpack(self._answer_in_time(self._actor.predict.remote(pixels, settings), _PREDICT_S), pixels)]
+        return [unpack(self._answer(self._actor.predict.remote(pixels, settings), _PREDICT_S), pixels)]
 
     def end(self) -> None:
         import ray
@@ -193,18 +201,11 @@ class _RayWorker:
 
         self.end()
         if ray.is_initialized() and not self._has_ended:
-            with suppress(WorkerDiedError, _LateError):
-                self._answer(self._actor.pid.remote(), _END_S)
-
-    def _answer_in_time(self, reference: Any, deadline_s: float) -> Any:
-        try:
-            return self._answer(reference, deadline_s)
-        except _LateError:
-            self._alive = False
-            raise WorkerDiedError(f"it gave no answer in {deadline_s:g} s") from None
+            ray.wait([self._actor.pid.remote()], timeout=_END_S)  # until it cannot answer any more
+            self._has_ended = True
 
     def _answer(self, reference: Any, deadline_s: float) -> Any:
-        """Return an answer; raise what the actor's own code raised, WorkerDiedError, or _LateError."""
+        """Return an answer; raise what the actor's own code raised, or WorkerDiedError."""
         import ray
         from ray import exceptions as of_ray
 
@@ -212,7 +213,8 @@ class _RayWorker:
         try:
             return ray.get(reference, timeout=deadline_s)
         except of_ray.GetTimeoutError:
-            raise _LateError from None
+            self._alive = False
+            raise WorkerDiedError(f"it gave no answer in {deadline_s:g} s") from None
         except of_ray.RayTaskError as error:
             raise error.cause from error
         except (*ends, of_ray.ObjectLostError, of_ray.RaySystemError) as error:
@@ -220,5 +222,147 @@ class _RayWorker:
             raise WorkerDiedError(" ".join(str(error).split())[:300]) from error
 
 
-class _LateError(Exception):
-    """The answer is not there yet."""
+# --- the connection of this process to Ray ---
+
+
+class RayConnection:
+    """The connection that all pools of a process share. A Ray that is connected already is used, and keeps running."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pools = 0
+        self._ends = ExitStack()
+
+    def open(self, address: str | None, workers: int, weights_bytes: int) -> None:
+        """Count one more pool, and connect if this is the first; `address=None` starts Ray on this machine.
+
+        Raises:
+            ArgumentError: no cluster answers at `address`, or this process is connected to another one.
+        """
+        with self._lock, environment_kept(), ExitStack() as ends:
+            ends.enter_context(_ray_silenced())
+            import ray
+
+            if ray.is_initialized():
+                here = ray.get_runtime_context().gcs_address
+                if address not in (None, "auto", here):
+                    raise ArgumentError(
+                        f'This process is connected to Ray at "{here}" already, not at "{address}"; leave the address '
+                        "out, or call ray.shutdown() first."
+                    )
+            else:
+                self._connect(ends, address, workers, _STORE_BYTES + 2 * weights_bytes)
+                self._ends = ends.pop_all()
+            self._pools += 1
+
+    def close(self) -> None:
+        """Count one pool less; after the last one, end what `open` has started."""
+        with self._lock:
+            self._pools -= 1
+            if self._pools == 0:
+                self._ends.close()
+
+    def _connect(self, ends: ExitStack, address: str | None, workers: int, store_bytes: int) -> None:
+        """Connect; `ends` gets the calls that undo it, also if this fails half-way."""
+        folder = ""
+        if address is None:  # the path of a socket may have 107 bytes, so not in a long $TMPDIR
+            place = "/tmp" if os.name == "posix" else None
+            own = tempfile.TemporaryDirectory(prefix="ray-", dir=place, ignore_cleanup_errors=True)
+            folder = ends.enter_context(own)
+        # A thread of its own: Linux ends Ray's processes with the thread that started them, Ctrl-C cannot interrupt it
+        # half-way, and outside the main thread Ray leaves the signal handlers alone.
+        keeper = ThreadPoolExecutor(1, thread_name_prefix="Ray")
+        ends.callback(keeper.shutdown)
+        ends.callback(lambda: keeper.submit(_end).result(_CONNECT_S))
+        how = keeper.submit(_join, address) if address else keeper.submit(_start, folder, workers, store_bytes)
+        how.result(_CONNECT_S)
+
+
+_connection = RayConnection()  # of the pools
+
+
+def _join(address: str) -> None:
+    import ray
+
+    try:  # first in a fresh process, because it could wait for ever: `ray.init` has no time limit
+        child.call(child.name_of(_try_to_join), address, timeout_s=_ANSWER_S)
+        ray.init(address, **_QUIET)
+    except (child.ChildError, OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        raise ArgumentError(
+            f'No Ray cluster could be joined at "{address}" ({" ".join(str(error).split())[:200]}); start one there '
+            "with `ray start --head`, or leave the address out."
+        ) from error
+
+
+def _try_to_join(address: str) -> bool:
+    import ray
+
+    with ray.init(address, **_QUIET):
+        return ray.is_initialized()
+
+
+def _start(folder: str, workers: int, store_bytes: int) -> None:
+    import ray
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    if "RAY_AUTH_MODE" not in os.environ:  # else Ray would keep a password in the home directory, for good
+        os.environ |= new_password()
+    read_environment_again()
+    # Ray prepares as many processes for actors as there are CPUs; no actor books one.
+    room: Any = {"num_cpus": workers, "object_store_memory": store_bytes, "_temp_dir": folder}
+    ray.init("local", include_dashboard=False, **room, **_QUIET)
+
+
+def _end() -> None:
+    import ray
+
+    ray.shutdown(wait_for_processes=True)
+    read_environment_again()
+
+
+def new_password() -> dict[str, str]:
+    """Return the environment variables with which Ray asks for a password, with a new password."""
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
+@contextmanager
+def environment_kept() -> Iterator[None]:
+    """Restore the environment variables that change in the block."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+
+
+# --- Ray's private names ---
+
+
+def read_environment_again() -> None:
+    """Make Ray read its password again: it reads it once per process, and has no public way to forget it."""
+    raylet: Any = import_module("ray._raylet")
+    raylet.Config.initialize("")  # first, while there is a password, as Ray itself does
+    raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextmanager
+def _ray_silenced() -> Iterator[None]:
+    """Silence Ray, which logs warnings, and prints a page of its log when a node ends, whatever `log_to_driver` says.
+
+    The public variable RAY_DEDUP_LOGS_SKIP_REGEX works only before the first `import ray`, and for the whole process.
+    Importing Ray adds a log handler and switches the fault handler on; that is undone, too.
+    """
+    log = logging.getLogger("ray")
+    level, handlers, dumps_stacks = log.level, log.handlers[:], faulthandler.is_enabled()
+    printer: Any = import_module("ray._private.worker").stdout_deduplicator
+    skipped, printer.skip_re = printer.skip_re, re.compile("")
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        printer.skip_re, log.handlers[:] = skipped, handlers
+        log.setLevel(level)
+        if not dumps_stacks:
+            faulthandler.disable()

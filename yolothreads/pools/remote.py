@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from yolothreads import trace
 from yolothreads.errors import PoolClosedError, WorkerDiedError
-from yolothreads.pools.models import Predict
+from yolothreads.pools.base import Predict
 from yolothreads.pools.thread_pools import ThreadPool
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class RemotePool(ThreadPool):
                     results = worker.predict(pixels, **settings)
                 except WorkerDiedError as error:
                     reason = str(error)
-                    self._stop_worker(index)
+                    self._workers.pop(index).join()
                     continue
                 self._notify(index, worker, "infer", start)
                 trace.add_speed(results[0].speed)
@@ -128,7 +128,7 @@ class RemotePool(ThreadPool):
         if (worker := self._workers.get(index)) is not None:
             if worker.is_alive():
                 return worker
-            self._stop_worker(index)
+            self._workers.pop(index).join()
         reason = ""
         for _ in range(_TRIES):
             try:
@@ -139,9 +139,6 @@ class RemotePool(ThreadPool):
         raise WorkerDiedError(
             f"Worker {index} ended {_TRIES} times before it had loaded its model ({reason}); check the free memory."
         )
-
-    def _stop_worker(self, index: int) -> None:
-        self._workers.pop(index).join()
 
     def _notify(self, index: int, worker: RemoteWorker, stage: str, start: float) -> None:
         if self.observer is not None:

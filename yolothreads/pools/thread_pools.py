@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from yolothreads.devices import memory_errors_named, torch_threads_kept
 from yolothreads.errors import PoolClosedError
-from yolothreads.pools.base import Pool
-from yolothreads.pools.models import Image, Predict, load, read_image, replica
+from yolothreads.pools.base import Image, Pool, Predict, load, read_image
 from yolothreads.trace import TracedLock
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ class ThreadPool(Pool):
     """A pool whose workers are threads. A strategy decides where a model is built and which threads use it."""
 
     _executor: ThreadPoolExecutor | None = None
-    _torch_threads: int | None = None
 
     # --- the steps that a strategy fills in ---
 
@@ -122,8 +122,7 @@ class ThreadPool(Pool):
             if wait:
                 self._executor = None
                 self._forget()
-            if self._torch_threads is not None:
-                torch.set_num_threads(self._torch_threads)
+            torch.set_num_threads(self._torch_threads)
 
     def _join(self, executor: ThreadPoolExecutor) -> None:
         """Wait for the work, then for the threads; Ctrl-C meanwhile drops the work that has not begun.
@@ -151,31 +150,12 @@ class ThreadPool(Pool):
 
 
 class StreamPool(ThreadPool):
-    """A thread pool whose workers can overlap on a GPU: all threads of a process share one stream by default.
-
-    Args:
-        weights, workers, device, imgsz, threads, settings: as in every pool.
-        streams: whether each worker has a CUDA stream of its own; without effect on other devices.
-    """
-
-    def __init__(
-        self,
-        weights: str | os.PathLike[str] = "bundled",
-        *,
-        workers: int = 2,
-        device: str = "auto",
-        imgsz: int = 640,
-        threads: int | None = None,
-        streams: bool = True,
-        **settings: Any,
-    ) -> None:
-        super().__init__(weights, workers=workers, device=device, imgsz=imgsz, threads=threads, **settings)
-        self.streams = streams
+    """A thread pool whose workers have a CUDA stream each, so that they overlap: by default threads share one."""
 
     def _worker_context(self) -> AbstractContextManager[Any]:
         import torch
 
-        if not (self.streams and self.device.startswith("cuda")):
+        if not self.device.startswith("cuda"):
             return nullcontext()
         if not hasattr(self._own, "stream"):
             torch.cuda.synchronize(self.device)  # what the caller's thread has loaded on its stream must be there
@@ -274,3 +254,25 @@ class Replicas(StreamPool):
 
     def _predictor(self, index: int) -> Predict:
         return replica(self._model).predict
+
+
+# --- copies of a model ---
+
+
+def twin(model: YOLO, shared: Iterable[object]) -> YOLO:
+    """Copy a YOLO object that has predicted before; the copy uses the very objects in `shared`.
+
+    `copy.deepcopy` does not copy what its memo holds already: the shared objects, and the predictor's lock, which
+    cannot be copied.
+    """
+    predictor = model.predictor
+    predictor.dataset = predictor.batch = predictor.results = None  # the first image, which no copy needs
+    memo: dict[int, object] = {id(one): one for one in shared}
+    memo[id(predictor._lock)] = threading.Lock()  # undocumented: see tests/pools/test_private_names.py
+    return copy.deepcopy(model, memo)
+
+
+def replica(model: YOLO) -> YOLO:
+    """Copy a YOLO object that has predicted before; the copy uses the very tensors of `model`."""
+    network = model.predictor.model.backend.model
+    return twin(model, chain(network.parameters(), network.buffers()))

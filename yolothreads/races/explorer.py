@@ -42,8 +42,8 @@ def explore(
 ) -> Exploration:
     """Run bodies concurrently under every schedule within a bound, and compare each outcome with the sequential ones.
 
-    A result is right if some order of the bodies, run one after the other, gives it. Ctrl-C, or `stop`, ends the
-    search; the trials up to then are returned.
+    A result is right if some sequential order of the bodies gives it. Ctrl-C, or `stop`, ends the search; the trials
+    up to then are returned.
 
     Args:
         *bodies: two or more functions. Each is called with the value of `setup()`, or without arguments if there is

@@ -1,4 +1,4 @@
-"""Whether an outcome is right: some order of the bodies, run one after the other, has the same."""
+"""Decides whether an outcome is right, which means that some sequential order of the bodies has the same outcome."""
 
 from __future__ import annotations
 

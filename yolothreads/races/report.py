@@ -198,13 +198,13 @@ class Exploration:
         """One sentence that claims no more than the trials show."""
         bad = len(self.forbidden)
         if bad:
-            return f"NOT SAFE: {bad} of {self.schedules} schedules gave what no order of the bodies gives."
+            return f"NOT SAFE: {bad} of {self.schedules} schedules gave a result that no sequential order gives."
         if self.uncontrolled:
             names = ", ".join(self.uncontrolled)
             return f"UNCONTROLLED: no fault in {self.schedules} schedules, but {names} ran freely."
         if not self.exhausted:
-            return f"NOTHING FOUND so far in {self.schedules} schedules; not every one was run."
-        return f"SAFE within the bound: each of {self.schedules} schedules gave what some order of the bodies gives."
+            return f"NOTHING FOUND so far in {self.schedules} schedules; the search did not run all of them."
+        return f"SAFE within the bound: each of {self.schedules} schedules gave the result of some sequential order."
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return the table, with one dict per row."""
@@ -272,7 +272,7 @@ class SideBySide:
             ("outcome", *self.explorations),
             *((kind, *(str(sum(t.kind == kind for t in f.trials)) for f in columns)) for kind in KINDS),
             ("schedules", *(str(f.schedules) for f in columns)),
-            ("every one", *("yes" if f.exhausted else f"no, of {f.total}" for f in columns)),
+            ("exhausted", *("yes" if f.exhausted else f"no, of {f.total}" for f in columns)),
             ("verdict", *(f.verdict.split(":")[0].split(" so ")[0] for f in columns)),
         ]
 

@@ -10,9 +10,9 @@ RIGHT, WRONG, EXCEPTION, DEADLOCK = "as sequential", "wrong result", "exception"
 """The kinds of outcome of a trial."""
 
 KINDS = {
-    RIGHT: "the bodies give this one after the other, in some order",
-    WRONG: "no order of the bodies gives this, and no error says so",
-    EXCEPTION: "a body raised an exception that it raises in no order of the bodies",
+    RIGHT: "some sequential order of the bodies gives the same",
+    WRONG: "no sequential order of the bodies gives this, and nothing was raised",
+    EXCEPTION: "a body raised an exception that it raises in no sequential order",
     DEADLOCK: "nobody could go on, or the bodies did not end",
 }
 """The kinds of outcome, each with its meaning."""

@@ -10,7 +10,7 @@ from fakes import WAIT_S
 from yolothreads.errors import PanelError, YoloThreadsError
 from yolothreads.lessons import Lesson
 from yolothreads.lessons.panels import base
-from yolothreads.lessons.panels.base import BasePanel, Progress, Run, State, Stopped
+from yolothreads.lessons.panels.base import BasePanel, Run, State, Stopped
 
 
 class WaitingPanel(BasePanel[str]):
@@ -248,7 +248,7 @@ def clock():
 
 @pytest.fixture
 def progress(clock):
-    made = Progress(10, lambda: clock.now)
+    made = Run(10, lambda: clock.now)
     clock.now += 5  # preparation
     made.begin()
     return made
@@ -301,11 +301,11 @@ def test_after_the_end_nothing_changes(progress, clock):
 
 
 def test_stopped_ends_a_run_and_any_other_error_goes_on():
-    run = Run(Progress(3))
+    run = Run(3)
     with run.until_stopped():
         raise Stopped
     assert (run.stopped, run.state) == (True, State.DONE)
-    failed = Run(Progress(3))
+    failed = Run(3)
     with pytest.raises(ValueError, match="broken"), failed.until_stopped():
         raise ValueError("broken")
     assert not failed.stopped

@@ -152,9 +152,9 @@ def test_above_the_capacity_calls_are_refused_and_each_is_accounted_for() -> Non
 
 def test_the_rate_may_change_in_the_middle() -> None:
     run = finished(lambda share: 10.0 if share < 0.5 else 100.0)
-    middle = run.progress.began + 5
-    assert run.between(run.progress.began, middle).came == pytest.approx(10, rel=0.4)
-    assert run.between(middle, run.progress.began + 10).came == pytest.approx(100, rel=0.2)
+    middle = run.began + 5
+    assert run.between(run.began, middle).came == pytest.approx(10, rel=0.4)
+    assert run.between(middle, run.began + 10).came == pytest.approx(100, rel=0.2)
     assert run.rates == [10.0, 100.0]
 
 

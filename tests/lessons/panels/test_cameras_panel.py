@@ -88,7 +88,7 @@ def test_one_tracker_for_each_counted_live_agrees_with_counting_at_the_end() -> 
 def test_counts_only_grow() -> None:
     seen = []
     run = CamerasRun(CamerasRunSettings(3, FOR_ALL, FRAMES, "Replicas"))
-    run.go(Oracle(), lambda: seen.append((run.count.so_far.matched, run.count.so_far.transfers, run.progress.done)))
+    run.go(Oracle(), lambda: seen.append((run.count.so_far.matched, run.count.so_far.transfers, run.done)))
     assert all(before <= after for one in zip(*seen, strict=True) for before, after in pairwise(one))
     assert seen[-1][2] == 3 * FRAMES
 
@@ -112,12 +112,12 @@ def test_stop_ends_between_frames_and_closes_the_pool() -> None:
     oracle, run = Oracle(), CamerasRun(CamerasRunSettings(2, FOR_EACH, FRAMES, "Replicas"))
 
     def tick() -> None:
-        if run.progress.done == 7:
+        if run.done == 7:
             raise Stopped
 
     run.go(oracle, tick)
     assert run.stopped
-    assert run.progress.done == 7
+    assert run.done == 7
     assert not oracle.is_open
 
 
@@ -185,8 +185,8 @@ def test_both_ways_can_be_tried_in_one_run(panel: CamerasPanel) -> None:
 
 def test_pictures_have_alternative_texts(panel: CamerasPanel) -> None:
     panel.result(WAIT_S)
-    assert panel._live.value.count('<img alt="camera ') == 2
-    assert "transfers" in panel._live.value
+    assert panel.live.value.count('<img alt="camera ') == 2
+    assert "transfers" in panel.live.value
     assert "Identities of cameras are mixed." in panel.status.value
 
 
@@ -200,7 +200,7 @@ def test_a_frame_that_fails_ends_the_run_and_it_runs_again(
     assert "Failed. FakeError: a frame is lost" in panel.status.value
     monkeypatch.setattr(Oracle, "fails_at", -1)
     panel.run()
-    assert panel.result(WAIT_S)[0].progress.done == 2 * FRAMES
+    assert panel.result(WAIT_S)[0].done == 2 * FRAMES
 
 
 def test_stopped_before_any_frame_there_is_no_result(panel: CamerasPanel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +217,7 @@ def test_with_real_pools_cameras_are_kept_apart(pool: str) -> None:
     lesson = Lesson("cpu", quick=True, count=1)
     with CamerasPanel(lesson, tracker=FOR_EACH, frames=4, pool=pool, imgsz=160) as panel:
         (run,) = panel.result(5 * WAIT_S)
-        assert run.progress.done == 8
+        assert run.done == 8
         assert run.count.so_far.matched > 10
         assert run.count.so_far.transfers == 0
     torch.set_num_threads(count)  # the set-up of a model has changed it

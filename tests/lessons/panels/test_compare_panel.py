@@ -8,7 +8,7 @@ from fakes import WAIT_S, FakeModel, FakeModels, picture
 
 from yolothreads.errors import ArgumentError
 from yolothreads.lessons import Lesson
-from yolothreads.lessons.panels.compare import ComparePanel, bars
+from yolothreads.lessons.panels.pools import ComparePanel, bars
 from yolothreads.measure import Measurement
 from yolothreads.scenes import Pictures
 
@@ -33,7 +33,7 @@ def test_every_chosen_pool_has_all_its_rounds(panel: ComparePanel) -> None:
 
 def test_bars_grow_while_it_runs(panel: ComparePanel) -> None:
     seen = []
-    panel._live.observe(lambda change: seen.append(change.new.count('class="bar"')), "value")
+    panel.live.observe(lambda change: seen.append(change.new.count('class="bar"')), "value")
     panel.result(WAIT_S)
     assert set(seen) == {0, 1, 2}
     assert seen == sorted(seen)

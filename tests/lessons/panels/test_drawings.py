@@ -20,13 +20,13 @@ def paths(html):
 
 
 def test_a_span_is_drawn_where_and_as_long_as_it_was():
-    lanes = Lanes([Span("a", "infer", 11.0, 11.5)], seconds=2.0)
+    lanes = Lanes([Span("a", "infer", 11.0, 11.5)])
     assert paths(lanes.html(now=12.0)) == {BLUE: [(500.0, 12.0, 250.0)]}
 
 
 def test_each_thread_keeps_its_lane():
     spans = [Span("a", "infer", 0.0, 1.0), Span("b", "infer", 0.0, 1.5)]
-    lanes = Lanes(spans, seconds=2.0)
+    lanes = Lanes(spans)
     lanes.html(now=2.0)
     spans.append(Span("b", "infer", 3.0, 3.5))
     assert paths(lanes.html(now=4.0))[BLUE] == [(500.0, 12.0 + LANE, 250.0)]
@@ -34,11 +34,11 @@ def test_each_thread_keeps_its_lane():
 
 def test_old_spans_are_left_out_and_one_that_reaches_in_begins_outside():
     spans = [Span("a", "infer", 0.0, 1.0), Span("a", "infer", 7.0, 9.0)]
-    assert paths(Lanes(spans, seconds=2.0).html(now=10.0)) == {BLUE: [(-500.0, 12.0, 1000.0)]}
+    assert paths(Lanes(spans).html(now=10.0)) == {BLUE: [(-500.0, 12.0, 1000.0)]}
 
 
 def test_bars_move_to_the_left_with_time():
-    lanes = Lanes([Span("a", "infer", 9.0, 10.0)], seconds=2.0)
+    lanes = Lanes([Span("a", "infer", 9.0, 10.0)])
     assert paths(lanes.html(now=10.0)) == {BLUE: [(500.0, 12.0, 500.0)]}
     assert paths(lanes.html(now=10.5)) == {BLUE: [(250.0, 12.0, 500.0)]}
 

@@ -93,14 +93,14 @@ def test_each_schedule_has_a_row_bad_ones_first_and_is_counted(racy):
     rows = racy.schedules.rows.options
     assert sorted(schedule for _, schedule in rows) == sorted(t.schedule for t in found.trials)
     assert [WRONG in text for text, _ in rows] == [True] * 2 + [False] * 4
-    assert "<b>2</b>✗ wrong result" in racy.schedules.counts.value
-    assert "6 of 6 schedules" in racy.schedules.counts.value
+    assert "<b>2</b>✗ wrong result" in racy.live.value
+    assert "6 of 6 schedules" in racy.live.value
 
 
 def test_rows_come_while_it_runs(busy):
     assert busy.is_running
     assert len(busy.schedules.rows.options) >= 2
-    assert "known so far" in busy.schedules.counts.value
+    assert "known so far" in busy.live.value
 
 
 def test_rows_that_are_not_listed_are_counted(racy, monkeypatch):

@@ -48,7 +48,7 @@ def test_a_result_with_another_threads_settings_is_silently_wrong(panel: Panel, 
     in_the_pool(fakes, overwritten)
     run = panel.result(WAIT_S)
     assert (run.right, run.wrong) == (3, 3)  # every second call has that setting anyway
-    assert "<b>3</b>silently wrong" in panel._live.value
+    assert "<b>3</b>silently wrong" in panel.live.value
 
 
 def test_the_first_wrong_result_is_shown_beside_the_right_one(panel: Panel, fakes: FakeModels) -> None:
@@ -152,7 +152,7 @@ def test_with_a_front_end_figures_are_folded_below_the_panel(panel: Panel, monke
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        ({"pool": "NoPool"}, 'no pool "NoPool"'),
+        ({"pool": "NoPool"}, "'NoPool' cannot be chosen"),
         ({"workers": 0}, "workers=0"),
         ({"workers": 17}, "from 1 to 16"),
         ({"images": 2.5}, "images=2.5"),

@@ -5,16 +5,17 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum, auto
 from html import escape
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from yolothreads.errors import PanelError
-from yolothreads.lessons.panels import style
+from yolothreads.errors import ArgumentError, PanelError
+from yolothreads.lessons.figures import Figure
+from yolothreads.lessons.panels.drawings import SHEET
 from yolothreads.lessons.texts import section
 from yolothreads.tables import Table
 
@@ -25,37 +26,37 @@ T = TypeVar("T")
 Tick = Callable[[], None]
 
 _REDRAW_S = 0.1  # between two redraws
-_REDRAWS_KEPT = 1000
 _END_S = 60.0  # deadline for the end of a run: it may be opening a pool of processes
 _NOW_S = 1.0  # the time that "now" means in a speed
 
 _TEXTS = section("panels", "base")
 
-# What widgets cannot do. JupyterLab takes arrows and Enter as its own commands, even where the focus is on a list or
-# a button, unless that element says that it must not. And sliders have a visible name only, none for a screen reader.
-_SCRIPT = """setTimeout(() => {
-  const area = element.closest(".jp-OutputArea");
-  if (!area) return;
-  area.addEventListener("focusin", event => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
-  const name = () => area.querySelectorAll("[role=slider]:not([aria-label])").forEach(handle => {
-    const label = handle.closest(".widget-inline-hbox")?.querySelector("label");
-    if (label) handle.setAttribute("aria-label", label.textContent);
-  });
-  name();
-  new MutationObserver(name).observe(area, {childList: true, subtree: true});
-})"""
+# What widgets cannot do: names of sliders, and keys that JupyterLab leaves to them.
+_SCRIPT = Path(__file__).with_name("panels.js").read_text(encoding="utf-8")
 
 
 class Stopped(Exception):  # noqa: N818
     """Raised inside a run when Stop was pressed."""
 
 
-class Progress:
-    """Count of what is done of a total, with the moments. One thread counts; any thread may read.
+class State(StrEnum):
+    """Phases of a run, in order; a run may leave some out. Each is the key of a sentence of the panel."""
+
+    NOT_STARTED = auto()
+    REFERENCES = auto()  # the right results are being made
+    OPENING = auto()  # the pool is being opened
+    CALIBRATING = auto()  # the worker shows how fast it is
+    WORKING = auto()
+    DRAINING = auto()  # no more calls come; those that wait are answered
+    DONE = auto()
+
+
+class Run:
+    """One run of a panel: its state, and how much is done of a total. The run's thread writes, any thread may read.
 
     Attributes:
         began, ended: seconds of the clock; 0 before the beginning and the end.
-        moments: seconds of the clock at which each one was done.
+        moments: seconds of the clock at which each image or frame was done.
 
     Args:
         total: how many there are to do.
@@ -63,6 +64,7 @@ class Progress:
     """
 
     def __init__(self, total: int, clock: Callable[[], float] = perf_counter) -> None:
+        self.state, self.stopped = State.NOT_STARTED, False
         self.total, self.done = total, 0
         self.began = self.ended = 0.0
         self.moments: list[float] = []
@@ -103,34 +105,6 @@ class Progress:
         """Seconds that the rest takes at the speed so far; None before the first is done."""
         return (self.total - self.done) / self.so_far if self.done else None
 
-
-class State(StrEnum):
-    """Phases of a run, in order; a run may leave some out. Each is the key of a sentence of the panel."""
-
-    NOT_STARTED = auto()
-    REFERENCES = auto()  # the right results are being made
-    OPENING = auto()  # the pool is being opened
-    CALIBRATING = auto()  # the worker shows how fast it is
-    WORKING = auto()
-    DRAINING = auto()  # no more calls come; those that wait are answered
-    DONE = auto()
-
-
-class Run:
-    """One run of a panel: its state and its progress. The run's thread writes them; any thread may read.
-
-    Args:
-        progress: counts what the run does.
-    """
-
-    def __init__(self, progress: Progress) -> None:
-        self.state, self.stopped, self.progress = State.NOT_STARTED, False, progress
-
-    @property
-    def done(self) -> int:
-        """Number of images or frames that are done."""
-        return self.progress.done
-
     @contextmanager
     def until_stopped(self) -> Iterator[None]:
         """Do the work of the run in this block; `Stopped` ends it early and goes no further."""
@@ -138,7 +112,7 @@ class Run:
             yield
         except Stopped:
             self.stopped = True
-        self.progress.end()
+        self.end()
         self.state = State.DONE
 
 
@@ -164,27 +138,25 @@ class BasePanel(ABC, Generic[T]):
     Args:
         title: the purpose of the panel, in a few words.
         settings: the widgets that a run takes its settings from, in the order of the page.
-        pictures: the widgets that move, below the buttons.
+        pictures: further widgets, below the buttons and `live`, the HTML that moves.
     """
 
-    def __init__(self, title: str, settings: Mapping[str, Widget], pictures: Iterable[Widget]) -> None:
-        from ipywidgets import HTML, Button, HBox, VBox
-
+    def __init__(self, title: str, settings: Mapping[str, Widget], pictures: Iterable[Widget] = ()) -> None:
         self.title, self.settings = title, dict(settings)
-        self.run_button = Button(description=_TEXTS["run"], button_style="primary", tooltip=_TEXTS["run_tooltip"])
-        self.stop_button = Button(description=_TEXTS["stop"], tooltip=_TEXTS["stop_tooltip"])
-        self.run_button.on_click(lambda _: self._on_button(self.run))
-        self.stop_button.on_click(lambda _: self._on_button(self.stop))
-        self.status = style.html_widget("status")
-        for name, widget in {"run": self.run_button, "stop": self.stop_button, **self.settings}.items():
-            widget.add_class(f"yolothreads-{name.replace('_', '-')}")
-        rows = [HBox(list(self.settings.values())), HBox([self.run_button, self.stop_button, self.status])]
-        for row in rows:
-            row.add_class("yolothreads-row")
-        self.widget = VBox([HTML(style.SHEET), HTML(f"<strong>{escape(title)}</strong>"), *rows, *pictures])
-        self.widget.add_class("yolothreads-panel")
-        self.widget.add_class(f"yolothreads-panel-{type(self).__name__.lower()}")
-        self.redraws_ms: deque[float] = deque(maxlen=_REDRAWS_KEPT)  # how long each of the last redraws took
+        self.run_button = make_widget("Button", "run", description=_TEXTS["run"], tooltip=_TEXTS["run_tooltip"])
+        self.run_button.button_style = "primary"
+        self.stop_button = make_widget("Button", "stop", description=_TEXTS["stop"], tooltip=_TEXTS["stop_tooltip"])
+        self.run_button.on_click(lambda _: self._on_run())
+        self.stop_button.on_click(lambda _: self.stop())
+        self.status, self.live = make_widget("HTML", "status"), make_widget("HTML", "live")
+        for name, widget in self.settings.items():
+            widget.add_class(_css_class(name))
+        head = make_widget("HTML", "head", value=f"{SHEET}<strong>{escape(title)}</strong>")
+        fields = make_widget("HBox", "row", children=list(self.settings.values()))
+        buttons = make_widget("HBox", "row", children=[self.run_button, self.stop_button, self.status])
+        self.widget = make_widget("VBox", "panel", children=[head, fields, buttons, self.live, *pictures])
+        self.widget.add_class(_css_class(f"panel-{type(self).__name__.lower()}"))
+        self.redraws_ms: list[float] = []  # how long each redraw took
         self.redraws_every_s = _REDRAW_S
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -224,7 +196,12 @@ class BasePanel(ABC, Generic[T]):
         from IPython.display import HTML, Javascript, display
 
         if not has_front_end():
-            display(style.RunOutput(self._outputs(self._run_here())))  # type: ignore[no-untyped-call]
+            self._begin()
+            try:
+                self._outcome = self._work(lambda: None)  # in the caller's thread, with no redraws
+            finally:
+                self._end()
+            display(RunOutput(self._outputs(self._outcome)))  # type: ignore[no-untyped-call]
             return
         _show_in_cell(self.close)
         display(self.widget)  # type: ignore[no-untyped-call]
@@ -239,11 +216,7 @@ class BasePanel(ABC, Generic[T]):
         """
         self._begin()
         self._thread = threading.Thread(target=self._run_in_background, name="panel")
-        try:
-            self._thread.start()
-        except BaseException:
-            self._end()
-            raise
+        self._thread.start()
 
     def stop(self, wait_s: float = 0.0) -> None:
         """End the run. It ends within half a second, unless it is opening a pool: that is closed as soon as it is open.
@@ -251,11 +224,11 @@ class BasePanel(ABC, Generic[T]):
         Args:
             wait_s: seconds to wait for the end of its thread.
         """
-        if self.is_running:
+        if (thread := self._thread) is not None and thread.is_alive():
             self._stop.set()
             self._say(_TEXTS["stopping"])
-            if wait_s and self._thread is not None:
-                self._thread.join(wait_s)
+            if wait_s:
+                thread.join(wait_s)
 
     def close(self) -> None:
         """End the run, wait for the end of its thread, and take the panel off the page."""
@@ -303,7 +276,8 @@ class BasePanel(ABC, Generic[T]):
         return {name: widget.value for name, widget in self.settings.items()}
 
     def _say(self, text: str, *, is_error: bool = False) -> None:
-        self.status.value = style.status(text, is_error=is_error)
+        kind = "error" if is_error else "said"
+        self.status.value = f'<span class="yolothreads-{kind}" role="status">{escape(text)}</span>'
 
     # How it works.
 
@@ -323,15 +297,6 @@ class BasePanel(ABC, Generic[T]):
         _running = None
         _one_at_a_time.release()
 
-    def _run_here(self) -> T:
-        """Run in the caller's thread, with no redraws."""
-        self._begin()
-        try:
-            self._outcome = self._work(lambda: None)
-        finally:
-            self._end()
-        return self._outcome
-
     def _run_in_background(self) -> None:
         self._say(_TEXTS["running"])
         try:
@@ -349,7 +314,7 @@ class BasePanel(ABC, Generic[T]):
             self.run_button.description = _TEXTS["run_again"]
             self._say(said, is_error=self._error is not None)
             if self._output_below is not None and self._outcome is not None:
-                self._output_below.update(style.RunOutput(self._outputs(self._outcome), fold_figures=True))
+                self._output_below.update(RunOutput(self._outputs(self._outcome), fold_figures=True))
         finally:
             self._end()
 
@@ -363,17 +328,94 @@ class BasePanel(ABC, Generic[T]):
             self._draw()
             self.redraws_ms.append(1000 * (perf_counter() - now))
 
-    def _on_button(self, act: Callable[[], None]) -> None:
-        """Do what a button asks for; show a refusal, since nobody would see an error raised here."""
+    def _on_run(self) -> None:
+        """Run, or show a refusal: nobody would see an error raised here."""
         try:
-            act()
+            self.run()
         except PanelError as error:
             self._say(str(error))
+
+
+class RunOutput:
+    """Output of a run in the notebook: things with `_repr_html_` and `str`, one below another, shown as one output.
+
+    Args:
+        parts: the things, in order; a string is a paragraph.
+        fold_figures: hide the figures until a reader opens them, because the panel above shows them already.
+    """
+
+    def __init__(self, parts: Iterable[Any], *, fold_figures: bool = False) -> None:
+        self.parts, self.fold_figures = list(parts), fold_figures
+
+    def _repr_html_(self) -> str:
+        plain, figures = "", ""
+        for part in self.parts:
+            if isinstance(part, Figure):
+                figures += part._repr_html_()
+            else:
+                plain += f"<p>{escape(part)}</p>" if isinstance(part, str) else part._repr_html_()
+        if self.fold_figures and figures:
+            figures = f"<details><summary>{_TEXTS['summary']}</summary>{figures}</details>"
+        return plain + figures
+
+    def __repr__(self) -> str:
+        return "\n".join(map(str, self.parts))
 
 
 def runs_table(headers: Sequence[str], rows: Sequence[Sequence[Any]], stamp: str) -> Table:
     """Return the table of a panel's runs, one row per run; without runs, its caption says so."""
     return Table(headers, rows, stamp if rows else _TEXTS["no_runs"])
+
+
+# Widgets.
+
+
+def _css_class(name: str) -> str:
+    return f"yolothreads-{name.replace('_', '-')}"
+
+
+def make_widget(kind: str, name: str = "", /, **traits: Any) -> Any:
+    """Return a widget; ipywidgets is imported when the first one is made.
+
+    Args:
+        kind: its class in ipywidgets.
+        name: the style sheet and the tests find it by the class yolothreads-`name`.
+        **traits: what its class takes.
+    """
+    import ipywidgets
+
+    widget = getattr(ipywidgets, kind)(**traits)
+    if name:
+        widget.add_class(_css_class(name))
+    return widget
+
+
+def field(name: str, value: Any, known: Sequence[Any], label: str = "") -> Widget:
+    """Return a field for a number, or a list to choose from.
+
+    Args:
+        name: the argument's name, for the error message.
+        value: what the field shows at first.
+        known: what can be chosen; of a range, any whole number can be typed.
+        label: the text beside the field; by default the name.
+
+    Raises:
+        ArgumentError: `value` cannot be chosen.
+    """
+    if isinstance(known, range):
+        kind, remedy = "BoundedIntText", f"a whole number from {known[0]} to {known[-1]}"
+        traits: dict[str, Any] = {"min": known[0], "max": known[-1]}
+    else:
+        kind, remedy = "Dropdown", f"one of: {', '.join(map(str, known))}"
+        traits = {"options": known}
+    if value not in known or isinstance(value, bool):
+        raise ArgumentError(f"{name}={value!r} cannot be chosen; give {remedy}.")
+    return make_widget(kind, value=value, description=label or name, **traits)
+
+
+def checkbox(value: bool, label: str) -> Widget:
+    """Return a box to tick."""
+    return make_widget("Checkbox", value=value, description=label, indent=False)
 
 
 def _close(widget: Widget) -> None:
@@ -404,16 +446,18 @@ def _show_in_cell(close: Callable[[], None]) -> None:
     cell = str(request.get("metadata", {}).get("cellId") or request.get("content", {}).get("code", ""))
     if not _close_by_cell and (shell := get_ipython()) is not None:
         shell.events.register("pre_run_cell", _close_deleted)
-    if (close_last := _close_by_cell.pop(cell, None)) is not None:
-        close_last()
+    _close_cells([cell])
     _close_by_cell[cell] = close
 
 
 def _close_deleted(*_: object) -> None:
     """Close the panels of deleted cells: each request of JupyterLab names the cells deleted since the one before."""
-    for cell in _request().get("metadata", {}).get("deletedCells", []):
-        if (close := _close_by_cell.pop(cell, None)) is not None:
-            close()
+    _close_cells(_request().get("metadata", {}).get("deletedCells", []))
+
+
+def _close_cells(cells: Iterable[str]) -> None:
+    for cell in cells:
+        _close_by_cell.pop(cell, lambda: None)()
 
 
 def _request() -> dict[str, Any]:

@@ -6,27 +6,20 @@ import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, fields
-from itertools import cycle
-from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import cycle, islice
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from yolothreads.arguments import not_negative
-from yolothreads.errors import DeadlineError, QueueFullError
+from yolothreads.errors import DeadlineError, QueueFullError, not_negative
 from yolothreads.lessons import figures
 from yolothreads.lessons.lesson import Lesson
-from yolothreads.lessons.panels import style
-from yolothreads.lessons.panels.base import BasePanel, Progress, Run, State, Stopped, Tick, has_front_end, runs_table
-from yolothreads.lessons.panels.drawings import MARKS, Strips, progress_bar
+from yolothreads.lessons.panels import base, drawings
+from yolothreads.lessons.panels.base import BasePanel, Run, State, Stopped, Tick
 from yolothreads.lessons.texts import section
 from yolothreads.palette import BLUE, GOOD, GREY
 from yolothreads.pools import Batch, BatchingWorker, Image, read_image
 from yolothreads.tables import Table
-
-if TYPE_CHECKING:
-    from ipywidgets import Dropdown, Widget
 
 OUTCOMES = ("answered", "refused", "late", "failed", "cancelled")
 """Possible outcomes of a call."""
@@ -34,13 +27,13 @@ OUTCOMES = ("answered", "refused", "late", "failed", "cancelled")
 _POLL_S = 0.01  # between two looks at what came and what was answered
 _CALIBRATION_BATCHES = 3  # in which the worker shows how fast it is, after a first one
 _SHAPE = (320, 240)  # width and height: images of one batch must have one shape
-_CONF = 0.05
-_MOST_PER_S = 1000
-_MOST_BATCH, _MOST_QUEUE, _MOST_SECONDS = 16, 256, 120  # a batch under way cannot be stopped
+_IMGSZ, _CONF = 160, 0.05
+_PER_S = range(1, 1001)
+_BATCH, _QUEUE, _SECONDS = range(1, 17), range(1, 257), range(1, 121)  # a batch under way cannot be stopped
 _WAITS_MS, _DEADLINES_S = (0, 5, 20, 50, 100, 500), (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)  # deadline 0: none
 _RUSH = ((0.25, 0.5), (0.6, 2.0), (1.0, 0.5))  # until this share of the time: the rate as a multiple of the capacity
 _NOW_S = 2.0
-_COLOURS = {"answered": GOOD, **MARKS, "failed": BLUE, "cancelled": GREY}
+_COLOURS = {"made": GREY, "answered": GOOD, **drawings.MARKS, "failed": BLUE, "cancelled": GREY}
 
 _TEXTS = section("panels", "batching")
 
@@ -96,23 +89,21 @@ class Calls:
         self.moments: dict[str, list[float]] = {outcome: [] for outcome in OUTCOMES}
         self.error = ""
         self._submit = submit
-        self._done: SimpleQueue[Future[Any]] = SimpleQueue()
+        self._pending: set[Future[Any]] = set()
 
     def make(self, now: float) -> None:
         """Make a call."""
         self.made.append(now)
         try:
-            self._submit().add_done_callback(self._done.put)
+            self._pending.add(self._submit())
         except QueueFullError:
             self.moments["refused"].append(now)
 
     def collect(self, now: float) -> None:
         """Record the outcomes of the calls that are done by now."""
-        while True:
-            try:
-                future = self._done.get_nowait()
-            except Empty:
-                return
+        done = [future for future in self._pending if future.done()]
+        self._pending.difference_update(done)
+        for future in done:
             self.moments[self._outcome(future)].append(now)
 
     def _outcome(self, future: Future[Any]) -> str:
@@ -133,11 +124,10 @@ class Calls:
     @property
     def pending(self) -> int:
         """Number of calls without an outcome yet."""
-        return len(self.made) - sum(self.counts.values())
+        return len(self._pending)
 
 
-@dataclass(frozen=True)
-class BatchingRunSettings:
+class BatchingRunSettings(NamedTuple):
     """Settings of a run: those of the worker, and for how many seconds calls come."""
 
     max_batch: int
@@ -168,12 +158,10 @@ class BatchingRun(Run):
     """
 
     def __init__(
-        self,
-        settings: BatchingRunSettings,
-        clock: Callable[[], float] = time.monotonic,
+        self, settings: BatchingRunSettings, clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
-    ) -> None:
-        super().__init__(Progress(0, clock))
+    ) -> None:  # fmt: skip
+        super().__init__(0, clock)
         self.settings = settings
         self.capacity = 0.0
         self.rates: list[float] = []
@@ -181,7 +169,7 @@ class BatchingRun(Run):
         self.batches: list[Batch] = []
         self.calls = Calls(Future)
         self.agrees = True
-        self._clock, self._sleep = clock, sleep
+        self._sleep = sleep
 
     def go(self, pool: BatchingWorker, images: Sequence[Image], rate: Callable[[float], float], tick: Tick) -> None:
         """Run. `Stopped`, raised by `tick`, ends the run early.
@@ -208,12 +196,12 @@ class BatchingRun(Run):
                 while self.calls.pending:
                     self._poll(pool, tick)
                     self._sleep(_POLL_S)
-        if self.progress.began:
+        if self.began:
             self._settle(pool, answered_before)
 
     def _let_come(self, pool: BatchingWorker, rate: Callable[[float], float], tick: Tick) -> None:
-        self.progress.begin()
-        began = now = self.progress.began
+        self.begin()
+        began = now = self.began
         arrivals = Arrivals(rate(0.0), now)
         while (share := (now - began) / self.settings.seconds) < 1:
             arrivals.rate = rate(share)
@@ -239,7 +227,7 @@ class BatchingRun(Run):
 
     def _settle(self, pool: BatchingWorker, answered_before: int) -> None:
         """Record the outcomes that closing the pool has settled, and compare them with the worker's own counters."""
-        ended = self.progress.ended
+        ended = self.ended
         self._collect(pool, ended)
         self.lengths.append((ended, pool.counters.waiting))
         counted = {outcome: getattr(pool.counters, outcome) for outcome in OUTCOMES}
@@ -251,19 +239,19 @@ class BatchingRun(Run):
         return not self.calls.pending and self.agrees
 
     @property
+    def waiting(self) -> int:
+        """The length of the queue, when it was last seen."""
+        return self.lengths[-1][1] if self.lengths else 0
+
+    @property
     def most_waiting(self) -> int:
         """The longest queue that was seen."""
         return max((waiting for _, waiting in self.lengths), default=0)
 
-    @property
-    def answered_per_s(self) -> float:
-        """Answers per second, so far."""
-        return len(self.calls.moments["answered"]) / self.progress.seconds if self.progress.seconds else 0.0
-
     def overall(self) -> Rates:
         """Return the rates of the whole run so far. Calls come in the chosen time, answers in that and the rest."""
-        seconds = self.progress.seconds
-        rates = self.between(self.progress.began, self.progress.began + seconds)
+        seconds = self.seconds
+        rates = self.between(self.began, self.began + seconds)
         return rates._replace(came=len(self.calls.made) / min(seconds, self.settings.seconds) if seconds else 0.0)
 
     def between(self, begin: float, end: float) -> Rates:
@@ -283,8 +271,7 @@ class BatchingRun(Run):
 
 def _capacity(pool: BatchingWorker, images: Sequence[Image], tick: Tick) -> float:
     """Return the images/s of an open pool with full batches; its history is empty after that."""
-    next_image = cycle(images)
-    for _ in pool.map(next(next_image) for _ in range((1 + _CALIBRATION_BATCHES) * pool.max_batch)):
+    for _ in pool.map(islice(cycle(images), (1 + _CALIBRATION_BATCHES) * pool.max_batch)):
         tick()
     first, *rest = pool.history
     pool.history.clear()
@@ -307,58 +294,43 @@ class BatchingPanel(BasePanel[BatchingRun]):
             half again. By default only where there is no reader to move it.
         max_batch, max_wait_ms, queue_size, deadline_s: the worker's at first, as `BatchingWorker` takes them.
         seconds: how long calls come; by default 15, or fewer without a reader, or in quick mode.
-        imgsz: size in pixels that images are resized to.
 
     Raises:
         ArgumentError: a number is out of range.
     """
 
     def __init__(
-        self,
-        lesson: Lesson,
-        *,
-        rate: int = 20,
-        rush: bool | None = None,
-        max_batch: int = 8,
-        max_wait_ms: float = 5,
-        queue_size: int = 16,
-        deadline_s: float | None = None,
-        seconds: int | None = None,
-        imgsz: int = 160,
-    ) -> None:
-        from ipywidgets import Checkbox
-
-        self.lesson, self.imgsz, self.runs = lesson, imgsz, list[BatchingRun]()
-        has_reader = has_front_end()
+        self, lesson: Lesson, *, rate: int = 20, rush: bool | None = None, max_batch: int = 8, max_wait_ms: float = 5,
+        queue_size: int = 16, deadline_s: float | None = None, seconds: int | None = None,
+    ) -> None:  # fmt: skip
+        self.lesson, self.runs = lesson, list[BatchingRun]()
+        has_reader = base.has_front_end()
         seconds = lesson.trials(15 if has_reader else 9, quick=3) if seconds is None else seconds
-        rush = not has_reader if rush is None else rush
         settings = {
             **_rate_widgets(rate),
-            "max_batch": style.number_field("max_batch", max_batch, _MOST_BATCH),
+            "max_batch": base.field("max_batch", max_batch, _BATCH),
             "max_wait_ms": _time_list("max_wait_ms", _WAITS_MS, max_wait_ms, 1, "0 ms"),
-            "queue_size": style.number_field("queue_size", queue_size, _MOST_QUEUE),
+            "queue_size": base.field("queue_size", queue_size, _QUEUE),
             "deadline_s": _time_list("deadline_s", _DEADLINES_S, deadline_s or 0.0, 1000, _TEXTS["no_deadline"]),
-            "seconds": style.number_field("seconds", seconds, _MOST_SECONDS),
-            "rush": Checkbox(value=rush, description=_TEXTS["rush"], indent=False),
+            "seconds": base.field("seconds", seconds, _SECONDS),
+            "rush": base.checkbox(not has_reader if rush is None else rush, _TEXTS["rush"]),
         }
-        self._live = style.html_widget("live")
-        super().__init__(_TEXTS["title"], settings, [self._live])
+        super().__init__(_TEXTS["title"], settings)
         self._watch(BatchingRun(self._run_settings()))
         self._draw()
 
     def table(self) -> Table:
         """Return the table of this panel's runs, one row per run."""
-        return runs_table(_TEXTS["headers"], [_row(run) for run in self.runs], self.lesson.stamp)
+        return base.runs_table(_TEXTS["headers"], [_row(run) for run in self.runs], self.lesson.stamp)
 
     def _run_settings(self) -> BatchingRunSettings:
         chosen = self._chosen()
         chosen["deadline_s"] = chosen["deadline_s"] or None
-        return BatchingRunSettings(**{field.name: chosen[field.name] for field in fields(BatchingRunSettings)})
+        return BatchingRunSettings(**{name: chosen[name] for name in BatchingRunSettings._fields})
 
     def _watch(self, run: BatchingRun) -> None:
-        settings = run.settings
-        self._run = run
-        self._strips = Strips(settings.queue_size, settings.max_batch, has_deadline=settings.deadline_s is not None)
+        self._run, has_deadline = run, run.settings.deadline_s is not None
+        self._strips = drawings.Strips(run.settings.queue_size, run.settings.max_batch, has_deadline=has_deadline)
         self._rush_factor = 0.0  # of the present phase of a rush
 
     def _work(self, tick: Tick) -> BatchingRun:
@@ -374,17 +346,10 @@ class BatchingPanel(BasePanel[BatchingRun]):
         return run
 
     def _worker(self, settings: BatchingRunSettings) -> BatchingWorker:
-        return BatchingWorker(
-            self.lesson.weights,
-            device=self.lesson.device,
-            imgsz=self.imgsz,
-            conf=_CONF,
-            threads=1,  # the other cores are for the calls, and for drawing
-            max_batch=settings.max_batch,
-            max_wait_ms=settings.max_wait_ms,
-            queue_size=settings.queue_size,
-            when_full="refuse",
-        )
+        chosen = {name: getattr(settings, name) for name in ("max_batch", "max_wait_ms", "queue_size")}
+        given: dict[str, Any] = {"device": self.lesson.device, "imgsz": _IMGSZ, "conf": _CONF}
+        # One thread for torch: the other cores are for the calls, and for drawing.
+        return BatchingWorker(self.lesson.weights, threads=1, when_full="refuse", **chosen, **given)
 
     def _rate(self, share: float) -> float:
         """Return the calls per second when this share of the time is over."""
@@ -393,116 +358,75 @@ class BatchingPanel(BasePanel[BatchingRun]):
             factor = next((factor for until, factor in _RUSH if share < until), self._rush_factor)
             if factor != self._rush_factor:
                 self._rush_factor = factor
-                rate.value = min(_MOST_PER_S, max(1.0, factor * self._run.capacity))
+                rate.value = min(_PER_S[-1], max(1.0, factor * self._run.capacity))
         return float(rate.value)
 
     def _draw(self) -> None:
-        run, progress = self._run, self._run.progress
-        seconds, now = run.settings.seconds, progress.began + progress.seconds
-        state = _TEXTS[run.state].format(left=max(0.0, seconds - progress.seconds), capacity=run.capacity)
-        equation = _TEXTS["equation"].format(made=len(run.calls.made), pending=run.calls.pending, **run.calls.counts)
-        self._live.value = "".join(
-            (
-                f"<div>{state}</div>",
-                progress_bar(min(progress.seconds, seconds), seconds, _TEXTS["time_over"]),
-                style.numbers(self._numbers(run, now)),
-                style.counts(_count_boxes(run)),
-                f"<div>{equation}</div>",
-                self._strips.html(now, progress.began, run.lengths, run.batches, run.calls.moments),
-            )
+        run = self._run
+        seconds, now, counts = run.settings.seconds, run.began + run.seconds, run.calls.counts
+        made = {"made": len(run.calls.made), "pending": run.calls.pending}
+        state = _TEXTS[run.state].format(left=max(0.0, seconds - run.seconds), capacity=run.capacity)
+        # Outcomes that hardly ever happen have a box only when they do.
+        rare = {outcome for outcome in ("failed", "cancelled") if not counts[outcome]}
+        colours = {name: colour for name, colour in _COLOURS.items() if name not in rare}
+        self.live.value = (
+            f"<div>{state}</div>"
+            f"{drawings.progress_bar(min(run.seconds, seconds), seconds, _TEXTS['time_over'])}"
+            f"{self._numbers(run, now)}{drawings.counts(made | counts, colours, _TEXTS)}"
+            f"<div>{_TEXTS['equation'].format(**made, **counts)}</div>"
+            f"{self._strips.html(now, run.began, run.lengths, run.batches, run.calls.moments)}"
         )
 
-    def _numbers(self, run: BatchingRun, now: float) -> dict[str, str]:
-        progress = run.progress
-        if progress.ended:
-            rates, when = run.overall(), "all"
-            came, answered = f"{rates.came:.0f}", f"{rates.answered:.0f}"
-        else:
-            rates, when = run.between(max(progress.began, now - _NOW_S), now), "now"
-            came = _TEXTS["came_value"].format(rate=rates.came, set=self.settings["rate"].value)
-            answered = _TEXTS["answered_value"].format(rate=rates.answered, so_far=run.answered_per_s)
-        return {
-            _TEXTS[f"came_{when}"]: came,
-            _TEXTS[f"answered_{when}"]: answered,
-            _TEXTS["waiting"]: f"{run.lengths[-1][1] if run.lengths else 0} / {run.settings.queue_size}",
-            _TEXTS[f"batch_{when}"]: _or_dash(rates.batch, ".1f"),
-            _TEXTS[f"p50_{when}"]: f"{_or_dash(rates.p50_ms, '.0f')} ms",
-            _TEXTS[f"p95_{when}"]: f"{_or_dash(rates.p95_ms, '.0f')} ms",
-        }
+    def _numbers(self, run: BatchingRun, now: float) -> str:
+        if run.ended:
+            return drawings.numbers(_TEXTS["live_in_all"], run=run, rates=run.overall())
+        rates = run.between(max(run.began, now - _NOW_S), now)
+        so_far = len(run.calls.moments["answered"]) / max(run.seconds, 1e-9)
+        chosen = self.settings["rate"].value
+        return drawings.numbers(_TEXTS["live_now"], run=run, rates=rates, chosen=chosen, so_far=so_far)
 
     def _sentence(self, run: BatchingRun) -> str:
-        settings, calls = run.settings, run.calls
-        sentences = [
-            _TEXTS["accounted" if run.is_accounted_for else "not_accounted"].format(
-                seconds=min(run.progress.seconds, settings.seconds), made=len(calls.made), **calls.counts
-            ),
-            _TEXTS["capacity"].format(capacity=run.capacity, most=run.most_waiting, queue_size=settings.queue_size),
-        ]
-        if calls.error:
-            sentences.append(_TEXTS["first_error"].format(error=calls.error))
-        return " ".join(sentences)
+        seconds, calls = min(run.seconds, run.settings.seconds), run.calls
+        sentence = _TEXTS["accounted" if run.is_accounted_for else "not_accounted"]
+        counted = sentence.format(seconds=seconds, made=len(calls.made), **calls.counts)
+        error = _TEXTS["first_error"].format(error=calls.error) if calls.error else ""
+        return f"{counted} {_TEXTS['capacity'].format(run=run)} {error}".strip()
 
     def _outputs(self, run: BatchingRun) -> Iterator[Any]:
         yield self._sentence(run)
         yield self.table()
         if run.batches:
-            yield figures.queue(
-                run.batches,
-                run.lengths,
-                _TEXTS["figure"],
-                size=run.settings.queue_size,
-                refused=run.calls.moments["refused"],
-            )
+            size, refused = run.settings.queue_size, run.calls.moments["refused"]
+            yield figures.queue(run.batches, run.lengths, _TEXTS["figure"], size=size, refused=refused)
 
 
-def _rate_widgets(rate: int) -> dict[str, Widget]:
+def _rate_widgets(rate: int) -> dict[str, Any]:
     """Return a slider and a number field that show the same rate: one is quick, the other can be read and typed."""
-    from ipywidgets import FloatLogSlider, Layout
     from traitlets import link
 
-    number = style.number_field("rate", rate, _MOST_PER_S, _TEXTS["rate_number"])
-    slider = FloatLogSlider(
-        value=rate, min=0, max=3, step=0.005, readout=False, description=_TEXTS["rate"], layout=Layout(width="100%")
-    )
+    scale = {"min": 0, "max": 3, "step": 0.005, "readout": False}
+    slider = base.make_widget("FloatLogSlider", value=rate, description=_TEXTS["rate"], **scale)
+    number = base.field("rate", rate, _PER_S, _TEXTS["rate_number"])
     link((slider, "value"), (number, "value"), transform=(round, float))
     return {"rate": slider, "rate_number": number}
 
 
-def _time_list(name: str, known: Collection[float], value: float, ms: int, zero: str) -> Dropdown:
+def _time_list(name: str, known: Collection[float], value: float, ms: int, zero: str) -> Any:
     """Return a list of times to choose from, in units of `ms` milliseconds; `zero` is shown for 0."""
-    from ipywidgets import Dropdown
-
     options = [(f"{ms * time:g} ms" if time else zero, time) for time in sorted({*known, not_negative(name, value)})]
-    return Dropdown(options=options, value=value, description=name.removesuffix("_s"))
-
-
-def _count_boxes(run: BatchingRun) -> dict[str, tuple[int, str]]:
-    """Return the boxes of counts; outcomes that hardly ever happen are shown only when they do."""
-    counts = {outcome: n for outcome, n in run.calls.counts.items() if n or outcome in ("answered", *MARKS)}
-    return {_TEXTS["made"]: (len(run.calls.made), GREY)} | {
-        _TEXTS[outcome]: (n, _COLOURS[outcome]) for outcome, n in counts.items()
-    }
-
-
-def _or_dash(value: float | None, spec: str) -> str:
-    return "–" if value is None else format(value, spec)
+    return base.make_widget("Dropdown", options=options, value=value, description=name.removesuffix("_s"))
 
 
 def _row(run: BatchingRun) -> tuple[str | int, ...]:
     """Return a run's row of the table."""
     settings, rates = run.settings, run.overall()
     low, high = round(min(run.rates)), round(max(run.rates))
-    described = _TEXTS["described_no_deadline" if settings.deadline_s is None else "described"].format(
-        batch=settings.max_batch,
-        wait=settings.max_wait_ms,
-        queue=settings.queue_size,
-        deadline=1000 * (settings.deadline_s or 0),
-    )
+    described = _TEXTS["described" if settings.deadline_s else "described_no_deadline"]
     return (
-        described,
+        described.format(settings=settings, deadline_ms=1000 * (settings.deadline_s or 0)),
         f"{low}" if low == high else f"{low} – {high}",
         f"{rates.answered:.1f}",
-        _or_dash(rates.batch, ".1f"),
-        f"{_or_dash(rates.p50_ms, '.0f')}, {_or_dash(rates.p95_ms, '.0f')}",
-        *(len(run.calls.moments[outcome]) for outcome in MARKS),
+        drawings.filled("{rates.batch:.1f}", rates=rates),
+        drawings.filled("{rates.p50_ms:.0f}, {rates.p95_ms:.0f}", rates=rates),
+        *(len(run.calls.moments[outcome]) for outcome in drawings.MARKS),
     )

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from itertools import chain, tee
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yolothreads.errors import ArgumentError
 from yolothreads.lessons import figures
 from yolothreads.lessons.lesson import Lesson
-from yolothreads.lessons.panels import style
-from yolothreads.lessons.panels.base import BasePanel, Progress, Run, State, Stopped, Tick, has_front_end, runs_table
-from yolothreads.lessons.panels.drawings import progress_bar
+from yolothreads.lessons.panels import base, drawings
+from yolothreads.lessons.panels.base import BasePanel, Run, State, Stopped, Tick
 from yolothreads.lessons.texts import section
 from yolothreads.palette import BAD, BLUE, GOOD, GREEN, GREY, ODD, ORANGE, PINK, RED, SKY, YELLOW
 from yolothreads.pools import BatchingWorker, Pool, Replicas
@@ -38,14 +34,14 @@ _MARKED_FRAMES = 12  # how long a box keeps the mark of a transfer: in one frame
 _BOTH = "both, one after the other"
 _TRACKERS = {FOR_ALL: (FOR_ALL,), FOR_EACH: (FOR_EACH,), _BOTH: (FOR_ALL, FOR_EACH)}
 _POOLS = ("Replicas", "BatchingWorker")
-_MOST_CAMERAS, _MOST_FRAMES = 4, 1000
+_CAMERAS, _FRAMES = range(2, 5), range(1, 1001)  # one camera has nothing to mix
 _REDRAW_S = 0.2  # between two redraws: each encodes a picture of every camera
+_COLOURS = {"matched": GOOD, "missed": GREY, "switches": ODD, "transfers": BAD}
 
 _TEXTS = section("panels", "cameras")
 
 
-@dataclass(frozen=True)
-class CamerasRunSettings:
+class CamerasRunSettings(NamedTuple):
     """Settings of a run. tracker: FOR_ALL or FOR_EACH. frames: of each camera."""
 
     cameras: int
@@ -54,8 +50,7 @@ class CamerasRunSettings:
     pool: str
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """Frame of a camera with the objects that are tracked in it.
 
     image: (H, W, 3) uint8 BGR. boxes: (n, 4) xyxy in pixels. numbers: of the boxes. moved: for each box whose number
@@ -78,7 +73,7 @@ class CamerasRun(Run):
     """
 
     def __init__(self, settings: CamerasRunSettings) -> None:
-        super().__init__(Progress(settings.cameras * settings.frames))
+        super().__init__(settings.cameras * settings.frames)
         self.settings = settings
         self.between = 0
         self.count = IdentityCount()
@@ -93,7 +88,7 @@ class CamerasRun(Run):
             tick()
             with pool:
                 self.state = State.WORKING
-                self.progress.begin()
+                self.begin()
                 for tracker, scene, result in self._tracked(pool):
                     self._count(tracker, scene, result)
                     tick()
@@ -103,19 +98,15 @@ class CamerasRun(Run):
         cameras = range(self.settings.cameras)
         clips = [clip(SEEDS[i], self.settings.frames, SHAPE, first_id=i * _IDENTITIES) for i in cameras]
         streams = [chain.from_iterable(zip(*clips, strict=True))] if self.settings.tracker == FOR_ALL else clips
-        ahead: list[deque[Scene]] = [deque() for _ in streams]  # given to the pool, and not back yet
-
-        def images(stream: Iterator[Scene], given: deque[Scene]) -> Iterator[NDArray[np.uint8]]:
-            for scene in stream:
-                given.append(scene)
-                yield scene.image
-
-        results = [Camera(pool).follow(images(*pair)) for pair in zip(streams, ahead, strict=True)]
-        for number in range(self.progress.total):
+        followed = []
+        for stream in streams:
+            scenes, ahead = tee(stream)  # the pool takes more frames than it has given back
+            followed.append(zip(scenes, Camera(pool).follow(scene.image for scene in ahead), strict=True))
+        for number in range(self.total):
             tracker = number % len(streams)
-            result = next(results[tracker])
+            scene, result = next(followed[tracker])
             assert not isinstance(result, Exception)  # it would have been raised
-            yield tracker, ahead[tracker].popleft(), result
+            yield tracker, scene, result
 
     def _count(self, tracker: int, scene: Scene, result: Results) -> None:
         """Count a frame, and keep it to be shown."""
@@ -131,7 +122,7 @@ class CamerasRun(Run):
         missed = scene.boxes[~np.isin(np.asarray(scene.ids), [match.identity for match in seen.values()])]
         view = View(scene.image, result.boxes.xyxy.cpu().numpy(), tuple(numbers), moved, missed)
         self.views = [*self.views[:camera], view, *self.views[camera + 1 :]]
-        self.progress.step()
+        self.step()
         if camera == self.settings.cameras - 1 and _moved(self.views) >= _moved(self.most_moved):
             self.most_moved = self.views
 
@@ -166,32 +157,20 @@ class CamerasPanel(BasePanel[list[CamerasRun]]):
     """
 
     def __init__(
-        self,
-        lesson: Lesson,
-        *,
-        cameras: int = 2,
-        tracker: str | None = None,
-        frames: int | None = None,
-        pool: str = "Replicas",
-        imgsz: int = 320,
-    ) -> None:
-        from ipywidgets import Dropdown
-
+        self, lesson: Lesson, *, cameras: int = 2, tracker: str | None = None, frames: int | None = None,
+        pool: str = "Replicas", imgsz: int = 320,
+    ) -> None:  # fmt: skip
         self.lesson, self.imgsz, self.runs = lesson, imgsz, list[CamerasRun]()
-        has_reader = has_front_end()
+        has_reader = base.has_front_end()
         tracker = (FOR_ALL if has_reader else _BOTH) if tracker is None else tracker
         frames = lesson.trials(60 if has_reader else 40, quick=20) if frames is None else frames
-        for given, known in ((tracker, _TRACKERS), (pool, _POOLS)):
-            if given not in known:
-                raise ArgumentError(f'"{given}" is not known here; use one of: {", ".join(known)}.')
         settings = {
-            "cameras": style.number_field("cameras", cameras, _MOST_CAMERAS, least=2),  # one has nothing to mix
-            "tracker": Dropdown(options=list(_TRACKERS), value=tracker, description="tracker"),
-            "frames": style.number_field("frames", frames, _MOST_FRAMES),
-            "pool": Dropdown(options=_POOLS, value=pool, description="pool"),
+            "cameras": base.field("cameras", cameras, _CAMERAS),
+            "tracker": base.field("tracker", tracker, list(_TRACKERS)),
+            "frames": base.field("frames", frames, _FRAMES),
+            "pool": base.field("pool", pool, _POOLS),
         }
-        self._live = style.html_widget("live")
-        super().__init__(_TEXTS["title"], settings, [self._live])
+        super().__init__(_TEXTS["title"], settings)
         self.redraws_every_s = _REDRAW_S
         self._run = CamerasRun(CamerasRunSettings(cameras, FOR_ALL, frames, pool))
         self._draw()
@@ -201,9 +180,10 @@ class CamerasPanel(BasePanel[list[CamerasRun]]):
         rows = []
         for run in self.runs:
             so_far, settings = run.count.so_far, run.settings
-            counts = (so_far.matched, so_far.missed, so_far.switches, so_far.transfers, f"{so_far.idf1:.2f}")
-            rows.append((settings.tracker, settings.cameras, run.done // settings.cameras, *counts))
-        return runs_table(_TEXTS["headers"], rows, self.lesson.stamp)
+            counts = [getattr(so_far, name) for name in _COLOURS]
+            done = run.done // settings.cameras
+            rows.append((settings.tracker, settings.cameras, done, *counts, f"{so_far.idf1:.2f}"))
+        return base.runs_table(_TEXTS["headers"], rows, self.lesson.stamp)
 
     def _work(self, tick: Tick) -> list[CamerasRun]:
         chosen = self._chosen()
@@ -228,32 +208,24 @@ class CamerasPanel(BasePanel[list[CamerasRun]]):
         return BatchingWorker(self.lesson.weights, max_batch=settings.cameras, **given)
 
     def _draw(self) -> None:
-        run, progress, so_far = self._run, self._run.progress, self._run.count.so_far
-        numbers = {
-            _TEXTS["now"]: f"{progress.now:.0f}" if run.state is State.WORKING else "–",
-            _TEXTS["so_far"]: f"{progress.so_far:.1f}",
-            _TEXTS["frames_done"]: f"{progress.done} / {progress.total}",
-            _TEXTS["idf1"]: f"{so_far.idf1:.2f}" if so_far.matched else "–",
-        }
-        counts = {
-            _TEXTS["matched"]: (so_far.matched, GOOD),
-            _TEXTS["missed"]: (so_far.missed, GREY),
-            _TEXTS["switches"]: (so_far.switches, ODD),
-            _TEXTS["transfers"]: (so_far.transfers, BAD),
-        }
-        self._live.value = "".join(
-            (
-                f"<div>{_TEXTS[run.state].format(tracker=run.settings.tracker)}</div>",
-                progress_bar(progress.done, progress.total, _TEXTS["frames_done"]),
-                style.numbers(numbers),
-                style.counts(counts),
-                f'<div class="yolothreads-cameras">{style.pictures(_pictures(run.views))}</div>',
-                f"<div>{_TEXTS['words']}</div>",
-            )
+        run, so_far = self._run, self._run.count.so_far
+        now = run.now if run.state is State.WORKING else None
+        idf1 = so_far.idf1 if so_far.matched else None
+        shown = [(drawn(view), caption, caption) for view, caption in zip(run.views, _captions(run.views), strict=True)]
+        self.live.value = (
+            f"<div>{_TEXTS[run.state].format(tracker=run.settings.tracker)}</div>"
+            f"{drawings.progress_bar(run.done, run.total, _TEXTS['frames_done'])}"
+            f"{drawings.numbers(_TEXTS['live'], run=run, now=now, idf1=idf1)}"
+            f"{drawings.counts(vars(so_far), _COLOURS, _TEXTS)}"
+            f'<div class="yolothreads-cameras">{drawings.pictures(shown)}</div><div>{_TEXTS["words"]}</div>'
         )
 
     def _sentence(self, runs: list[CamerasRun]) -> str:
-        return " ".join(map(_verdict, runs))
+        return " ".join(
+            f"{_TEXTS['verdict'].format(run=run, so_far=run.count.so_far, frames=run.done // run.settings.cameras)} "
+            f"{_TEXTS['mixed' if run.between else 'not_mixed']}"
+            for run in runs
+        )
 
     def _outputs(self, runs: list[CamerasRun]) -> Iterator[Any]:
         yield self._sentence(runs)
@@ -261,36 +233,13 @@ class CamerasPanel(BasePanel[list[CamerasRun]]):
         for run in runs:
             if run.most_moved:
                 names = [_TEXTS["camera"].format(camera=i + 1) for i in range(len(run.most_moved))]
-                text = "\n".join(map(_caption, range(len(run.most_moved)), run.most_moved))
                 pictures = [drawn(view)[:, :, ::-1] for view in run.most_moved]
                 title = _TEXTS["figure"].format(tracker=run.settings.tracker)
-                yield figures.gallery(pictures, names, title, text)
+                yield figures.gallery(pictures, names, title, "\n".join(_captions(run.most_moved)))
 
 
-def _verdict(run: CamerasRun) -> str:
-    so_far, settings = run.count.so_far, run.settings
-    counts = _TEXTS["verdict"].format(
-        tracker=settings.tracker,
-        cameras=settings.cameras,
-        frames=run.done // settings.cameras,
-        pool=settings.pool,
-        transfers=so_far.transfers,
-        between=run.between,
-        switches=so_far.switches,
-        missed=so_far.missed,
-        idf1=so_far.idf1,
-    )
-    return f"{counts} {_TEXTS['mixed' if run.between else 'not_mixed']}"
-
-
-def _pictures(views: Sequence[View]) -> Iterator[str]:
-    for i, view in enumerate(views):
-        caption = _caption(i, view)
-        yield style.picture(drawn(view), caption, caption)
-
-
-def _caption(i: int, view: View) -> str:
-    return _TEXTS["caption"].format(camera=i + 1, objects=described(view))
+def _captions(views: Sequence[View]) -> list[str]:
+    return [_TEXTS["caption"].format(camera=i, objects=described(view)) for i, view in enumerate(views, 1)]
 
 
 def described(view: View) -> str:
@@ -310,8 +259,10 @@ def _moved_text(key: str, identity: int, **fields: Any) -> str:
 
 # --- drawing: colours of OpenCV are BGR ---
 
+_Colour = tuple[int, int, int]
 
-def _bgr(colour: str) -> tuple[int, int, int]:
+
+def _bgr(colour: str) -> _Colour:
     return int(colour[5:7], 16), int(colour[3:5], 16), int(colour[1:3], 16)
 
 
@@ -342,9 +293,7 @@ def drawn(view: View) -> NDArray[np.uint8]:
     return pixels
 
 
-def _write(
-    pixels: NDArray[np.uint8], text: str, x: int, y: int, scale: float, colour: tuple[int, int, int], brightness: int
-) -> None:
+def _write(pixels: NDArray[np.uint8], text: str, x: int, y: int, scale: float, colour: _Colour, ink: int) -> None:
     """Write on a coloured background whose lower left corner is (x, y), moved where it would leave the picture."""
     import cv2
 
@@ -353,4 +302,4 @@ def _write(
     x = max(0, min(x, pixels.shape[1] - width - 4))
     y = max(height + 6, min(y, pixels.shape[0]))
     cv2.rectangle(pixels, (x, y - height - 6), (x + width + 4, y), colour, -1)
-    cv2.putText(pixels, text, (x + 2, y - 3), font, scale, (brightness,) * 3, 1, cv2.LINE_AA)
+    cv2.putText(pixels, text, (x + 2, y - 3), font, scale, (ink,) * 3, 1, cv2.LINE_AA)

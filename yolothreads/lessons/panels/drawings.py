@@ -1,36 +1,96 @@
-"""Moving pictures of panels: the timeline of threads, the strips of a queue, and the progress bar.
+"""HTML of panels: the style sheet, small pieces, and moving pictures (the timeline of threads, the strips of a queue).
 
-Each is redrawn up to ten times a second. Every span or batch becomes a piece of an SVG path once, and is only moved
-afterwards. Text stands beside the SVG and not in it, so that the drawing stretches with the window and letters do not.
+Moving pictures are redrawn up to ten times a second. Every span or batch becomes a piece of an SVG path once, and is
+only moved afterwards. Text stands beside the SVG and not in it, so that the drawing stretches with the window and
+letters do not.
 """
 
 from __future__ import annotations
 
+import base64
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from math import floor, log10
-from time import perf_counter
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
-from yolothreads.lessons.panels.style import TEXT_COLOUR
+import numpy as np
+from numpy.typing import NDArray
+
 from yolothreads.lessons.texts import section
-from yolothreads.palette import BAD, BLUE, GOOD, MIDDLE_GREY, ODD, SKY, STAGES
+from yolothreads.palette import BAD, BLUE, GOOD, GREY, MIDDLE_GREY, ODD, ORANGE, SKY, STAGES, WHITE
 from yolothreads.pools import Batch
 from yolothreads.trace import Span
 
 _T = TypeVar("_T")
+_Lengths = Sequence[tuple[float, int]]  # moments, and how many images waited from then on
+_Marks = Mapping[str, Sequence[float]]  # outcome -> moments of the calls that came to it
 
 _TEXTS = section("panels", "drawings")
+
+_COLOURS = {"blue": BLUE, "orange": ORANGE, "white": WHITE, "good": GOOD, "bad": BAD, "odd": ODD, "grey": GREY}
+SHEET = (
+    f"<style>.yolothreads-panel {{ {' '.join(f'--yt-{name}: {colour};' for name, colour in _COLOURS.items())} }}\n"
+    f"{Path(__file__).with_name('panels.css').read_text(encoding='utf-8')}</style>"
+)
+_TEXT_COLOUR = "var(--yt-text)"
+
+_PICTURE_WIDTH = 320  # at most, in pixels
 
 MARKS = {"refused": BAD, "late": ODD}
 """Colours of the ticks for calls without a result."""
 
 
+# --- small pieces ---
+
+
 def progress_bar(done: float, total: float, label: str) -> str:
     """Return a progress bar; the label is for screen readers."""
     return f'<progress aria-label="{escape(label)}" value="{done:g}" max="{total:g}"></progress>'
+
+
+def filled(template: str, **fields: Any) -> str:
+    """Return a template with its fields; a dash where one is None, not known yet, which no format of numbers takes."""
+    try:
+        return template.format(**fields)
+    except TypeError:
+        return "–"
+
+
+def numbers(templates: Mapping[str, str], **fields: Any) -> str:
+    """Return labels with a value below each, given as label -> template."""
+    boxes = "".join(f"<div>{label}<b>{filled(value, **fields)}</b></div>" for label, value in templates.items())
+    return f'<div class="yolothreads-numbers">{boxes}</div>'
+
+
+def counts(values: Mapping[str, int], colours: Mapping[str, str], labels: Mapping[str, str]) -> str:
+    """Return one box with a growing count for each key of `colours`."""
+    boxes = "".join(
+        f'<div style="border-left-color:{colour}"><b>{values[key]}</b>{labels[key]}</div>'
+        for key, colour in colours.items()
+    )
+    return f'<div class="yolothreads-counts">{boxes}</div>'
+
+
+def pictures(shown: Iterable[tuple[NDArray[np.uint8], str, str]]) -> str:
+    """Return images side by side, or below one another where there is no room.
+
+    Args:
+        shown: of each its pixels (H, W, 3) uint8 BGR, its caption, and its alternative text.
+    """
+    import cv2
+
+    found = ""
+    for pixels, caption, alt in shown:
+        scale = min(1.0, _PICTURE_WIDTH / pixels.shape[1])
+        jpeg = cv2.imencode(".jpg", cv2.resize(pixels, None, fx=scale, fy=scale))[1].tobytes()
+        image = f'<img alt="{escape(alt)}" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
+        found += f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+    return f'<div class="yolothreads-pictures">{found}</div>'
+
+
+# --- what both moving pictures need ---
 
 
 def _axis(seconds: float) -> str:
@@ -58,7 +118,9 @@ class _Path:
 # --- the timeline of threads ---
 
 LANE = 24  # height of a lane in pixels
+LANES_SECONDS = 2.0  # how much of the past the timeline shows
 _LANES_WIDTH = 1000  # units of the SVG, which stretches with the window
+_LANES_SCALE = _LANES_WIDTH / LANES_SECONDS
 
 _BANDS = {"full": (3, 18), "upper": (3, 9), "lower": (12, 9)}  # first pixel and height of a bar in its lane
 # Stages with these hatches are boxes with a pattern. All others are thick lines, which take half as many characters:
@@ -66,26 +128,39 @@ _BANDS = {"full": (3, 18), "upper": (3, 9), "lower": (12, 9)}  # first pixel and
 _PATTERN_IDS = {"////": "yolothreads-lines", "....": "yolothreads-dots"}
 _PATTERNS = (
     '<defs><pattern id="yolothreads-lines" width="7" height="7" patternUnits="userSpaceOnUse" '
-    f'patternTransform="rotate(45)"><path d="M0 0V7" stroke="{TEXT_COLOUR}" stroke-width="2.5"/></pattern>'
+    f'patternTransform="rotate(45)"><path d="M0 0V7" stroke="{_TEXT_COLOUR}" stroke-width="2.5"/></pattern>'
     '<pattern id="yolothreads-dots" width="6" height="6" patternUnits="userSpaceOnUse">'
-    f'<circle cx="3" cy="3" r="1.4" fill="{TEXT_COLOUR}"/></pattern></defs>'
+    f'<circle cx="3" cy="3" r="1.4" fill="{_TEXT_COLOUR}"/></pattern></defs>'
 )
 _OF_OTHER_LESSONS = ("python", "turn")  # stages that no pool has
 
 
-def _stage_style(stage: str) -> str:
-    colour, hatch = STAGES[stage].colour, STAGES[stage].hatch
-    if hatch in _PATTERN_IDS:
-        outline = f'stroke="{TEXT_COLOUR}" stroke-width="1" vector-effect="non-scaling-stroke"'
-        return f'fill="url(#{_PATTERN_IDS[hatch]})" {outline}'
-    return f'stroke="{colour}" stroke-width="{_BANDS[STAGES[stage].band][1]}"'
+def _stage_path(stage: str, d: str) -> str:
+    """Return the path of a stage's bars."""
+    look = STAGES[stage]
+    if look.hatch in _PATTERN_IDS:
+        fill, outline = f"url(#{_PATTERN_IDS[look.hatch]})", f'stroke="{_TEXT_COLOUR}" stroke-width="1"'
+        return f'<path fill="{fill}" {outline} vector-effect="non-scaling-stroke" d="{d}"/>'
+    return f'<path stroke="{look.colour}" stroke-width="{_BANDS[look.band][1]}" d="{d}"/>'
 
 
 def _bar(stage: str, row: int, left: float, width: float) -> str:
+    """Return a piece of such a path."""
     top, height = _BANDS[STAGES[stage].band]
     if STAGES[stage].hatch in _PATTERN_IDS:
         return f"M{left:.1f} {LANE * row + top}h{width:.1f}v{height}h-{width:.1f}z"
     return f"M{left:.1f} {LANE * row + top + height / 2:g}h{width:.1f}"
+
+
+def legend() -> str:
+    """Return the legend of a timeline: a bar and its meaning for each stage that pools have."""
+    entries = "".join(
+        f'<span><svg viewBox="0 3 28 18" preserveAspectRatio="none" aria-hidden="true">{_PATTERNS}'
+        f"{_stage_path(name, _bar(name, 0, 0, 28))}</svg>{stage.words}</span>"
+        for name, stage in STAGES.items()
+        if name not in _OF_OTHER_LESSONS
+    )
+    return f'<div class="yolothreads-legend">{entries}</div>'
 
 
 class Lanes:
@@ -93,29 +168,34 @@ class Lanes:
 
     Args:
         spans: in the order of their ends, as `trace.recording` adds them.
-        seconds: how much of the past is shown.
     """
 
-    def __init__(self, spans: Sequence[Span], seconds: float = 2.0) -> None:
-        self.spans, self.seconds = spans, seconds
-        self._scale = _LANES_WIDTH / seconds
-        self._zero: float | None = None  # the moment that bars are measured from
+    def __init__(self, spans: Sequence[Span]) -> None:
+        self.spans = spans
+        self._zero = 0.0  # the moment that bars are measured from
         self._taken = 0  # spans that have become bars
         self._bars = {stage: _Path() for stage in STAGES}
         self._rows: dict[str, int] = {}  # a thread keeps its first lane
 
-    def html(self, now: float | None = None) -> str:
-        """Return the timeline up to `now`, in seconds of `time.perf_counter`; by default this moment."""
-        begin = (perf_counter() if now is None else now) - self.seconds
-        self._zero = begin if self._zero is None else self._zero
-        self._take_new(begin, self._zero)
-        shift = (self._zero - begin) * self._scale
-        paths = "".join(
-            f'<path {_stage_style(stage)} d="{d}"/>' for stage, bars in self._bars.items() if (d := bars.since(begin))
+    def html(self, now: float) -> str:
+        """Return the timeline up to `now`, in seconds of `time.perf_counter`."""
+        begin = now - LANES_SECONDS
+        self._zero = self._zero or begin
+        self._take_new(begin)
+        bars = "".join(_stage_path(stage, d) for stage, path in self._bars.items() if (d := path.since(begin)))
+        names = "".join(f"<span>{escape(thread)}</span>" for thread in self._rows)
+        rows = max(1, len(self._rows))
+        lines = "".join(f"M0 {LANE * row + LANE}h{_LANES_WIDTH}" for row in range(rows))
+        label = _TEXTS["timeline"].format(threads=len(self._rows), seconds=LANES_SECONDS)
+        return (
+            f'<div class="yolothreads-lanes">{names}<svg role="img" aria-label="{label}" height="{LANE * rows}" '
+            f'viewBox="0 0 {_LANES_WIDTH} {LANE * rows}" preserveAspectRatio="none" style="grid-row:1/span {rows}">'
+            f'{_PATTERNS}<path d="{lines}" stroke="{MIDDLE_GREY}" stroke-width="1"/>'
+            f'<g transform="translate({(self._zero - begin) * _LANES_SCALE:.1f})">{bars}</g></svg>'
+            f"{_axis(LANES_SECONDS)}</div>"
         )
-        return self._frame(f'<g transform="translate({shift:.1f})">{paths}</g>')
 
-    def _take_new(self, begin: float, zero: float) -> None:
+    def _take_new(self, begin: float) -> None:
         """Turn the spans since the last redraw into bars; those of one stage become one piece."""
         new: dict[str, list[str]] = {}
         last = begin
@@ -123,38 +203,11 @@ class Lanes:
             self._taken += 1
             row = self._rows.setdefault(thread, len(self._rows))
             if stage in self._bars and end > begin:
-                bar = _bar(stage, row, (start - zero) * self._scale, max(1.0, (end - start) * self._scale))
+                bar = _bar(stage, row, (start - self._zero) * _LANES_SCALE, max(1.0, (end - start) * _LANES_SCALE))
                 new.setdefault(stage, []).append(bar)
                 last = max(last, end)
         for stage, bars in new.items():
             self._bars[stage].add(last, "".join(bars))
-
-    def _frame(self, drawn: str) -> str:
-        names = "".join(f"<span>{escape(thread)}</span>" for thread in self._rows)
-        rows = max(1, len(self._rows))
-        height = LANE * rows
-        lines = "".join(f"M0 {LANE * row + LANE}h{_LANES_WIDTH}" for row in range(rows))
-        label = _TEXTS["timeline"].format(threads=len(self._rows), seconds=self.seconds)
-        return (
-            f'<div class="yolothreads-lanes">{names}<svg role="img" aria-label="{label}" height="{height}" '
-            f'viewBox="0 0 {_LANES_WIDTH} {height}" preserveAspectRatio="none" style="grid-row:1/span {rows}">'
-            f'{_PATTERNS}<path d="{lines}" stroke="{MIDDLE_GREY}" stroke-width="1"/>{drawn}</svg>'
-            f"{_axis(self.seconds)}</div>"
-        )
-
-
-def legend() -> str:
-    """Return the legend of a timeline: a bar and its meaning for each stage that pools have."""
-    entries = []
-    for name, stage in STAGES.items():
-        if name in _OF_OTHER_LESSONS:
-            continue
-        top, height = _BANDS[stage.band]
-        bar = f'<path {_stage_style(name)} d="M0 {top - 3 + height / 2:g}h28"/>'
-        if stage.hatch in _PATTERN_IDS:
-            bar = f'<rect x="0" y="{top - 3}" width="28" height="{height - 2}" {_stage_style(name)}/>'
-        entries.append(f'<span><svg viewBox="0 0 28 16" aria-hidden="true">{_PATTERNS}{bar}</svg>{stage.words}</span>')
-    return f'<div class="yolothreads-legend">{"".join(entries)}</div>'
 
 
 # --- the strips of a queue ---
@@ -183,14 +236,7 @@ class Strips:
         self._longest: deque[tuple[float, float]] = deque()  # the start of each batch, and its longest wait in ms
         self._zero = 0.0
 
-    def html(
-        self,
-        now: float,
-        zero: float,
-        lengths: Sequence[tuple[float, int]],
-        batches: Sequence[Batch],
-        marks: Mapping[str, Sequence[float]],
-    ) -> str:
+    def html(self, now: float, zero: float, lengths: _Lengths, batches: Sequence[Batch], marks: _Marks) -> str:
         """Return the strips up to `now`. The lists may grow between two calls.
 
         Args:
@@ -205,37 +251,21 @@ class Strips:
         while self._longest and self._longest[0][0] < begin:
             self._longest.popleft()
         wait_ms = _round_up(max((wait for _, wait in self._longest), default=1))
-        waits = f'stroke="{GOOD}" stroke-width="4" stroke-linecap="round" {_LINE}'
-        strips = (
-            _Strip(
-                _TEXTS["waiting"],
-                self._queue_size,
-                self._queue(begin, now) + self._marks("refused", begin, self._queue_size),
-                line=_TEXTS["room"].format(size=self._queue_size),
-                ticks="refused",
-            ),
-            _Strip(
-                _TEXTS["batch"],
-                self._max_batch,
-                f'<path d="{self._sizes.since(begin)}" fill="{BLUE}"/>',
-                line=_TEXTS["at_most"].format(size=self._max_batch),
-            ),
-            _Strip(
-                _TEXTS["waited"],
-                wait_ms,
-                f'<path d="{self._waits.since(begin)}" {waits}/>' + self._marks("late", begin, wait_ms),
-                ticks="late" if self._has_deadline else "",
-            ),
+        sizes = f'<path d="{self._sizes.since(begin)}" fill="{BLUE}"/>'
+        dots = f'stroke="{GOOD}" stroke-width="4" stroke-linecap="round" {_LINE}'
+        waits = f'<path d="{self._waits.since(begin)}" {dots}/>'
+        late = "late" if self._has_deadline else ""
+        return (
+            '<div class="yolothreads-strips">'
+            f"{self._strip(begin, 'waiting', self._queue_size, self._queue(begin, now), 'room', 'refused')}"
+            f"{self._strip(begin, 'batch', self._max_batch, sizes, 'at_most')}"
+            f"{self._strip(begin, 'waited', wait_ms, waits, ticks=late)}{_axis(STRIP_SECONDS)}</div>"
         )
-        shown = "".join(strip.html(self._x(begin)) for strip in strips)
-        return f'<div class="yolothreads-strips">{shown}{_axis(STRIP_SECONDS)}</div>'
 
     def _x(self, moment: float) -> int:
         return round(_UNITS * (moment - self._zero))
 
-    def _take_new(
-        self, lengths: Sequence[tuple[float, int]], batches: Sequence[Batch], marks: Mapping[str, Sequence[float]]
-    ) -> None:
+    def _take_new(self, lengths: _Lengths, batches: Sequence[Batch], marks: _Marks) -> None:
         """Turn what is new since the last redraw into pieces."""
         for moment, waiting in self._new("lengths", lengths):
             self._waiting.add(moment, f"H{self._x(moment)}V{-waiting}")
@@ -265,40 +295,32 @@ class Strips:
             f'<path d="M{left} {before}{line}" stroke="{BLUE}" stroke-width="2" {_LINE}/>'
         )
 
-    def _marks(self, outcome: str, begin: float, top: float) -> str:
-        """Return a tick above the highest value for each moment at which calls came to this outcome."""
-        place = f'transform="translate(0 {-top * (1 + _ABOVE):g}) scale(1 {top * _ABOVE * 0.7:g})"'
-        d = self._ticks[outcome].since(begin)
-        return f'<path {place} d="{d}" stroke="{MARKS[outcome]}" stroke-width="2" {_LINE}/>'
+    def _strip(self, begin: float, name: str, top: float, drawn: str, line: str = "", ticks: str = "") -> str:
+        """Return one strip with its words.
 
-
-@dataclass(frozen=True)
-class _Strip:
-    """One strip: its title, its highest value, the drawing, the meaning of the line at the top, and the ticks' outcome.
-
-    `line` and `ticks` are empty where there are none.
-    """
-
-    title: str
-    top: float
-    drawn: str
-    line: str = ""
-    ticks: str = ""
-
-    def html(self, x: int) -> str:
-        """Return the strip from `x` on, with its words."""
-        high, width = self.top * (1 + _ABOVE), int(STRIP_SECONDS * _UNITS)
-        label = _TEXTS["strip"].format(title=self.title, seconds=STRIP_SECONDS, top=self.top)
-        title, level = f"<b>{self.title}</b>", ""
-        if self.line:
-            title += f'<span><i class="line"></i>{self.line}</span>'
-            level = f'<path d="M{x} {-self.top}h{width}" stroke="{TEXT_COLOUR}" stroke-dasharray="6 4" {_LINE}/>'
-        if self.ticks:
-            title += f'<span><i class="tick" style="color:{MARKS[self.ticks]}"></i>{_TEXTS[self.ticks]}</span>'
+        Args:
+            begin: the moment at its left edge.
+            name: the key of its title.
+            top: its highest value.
+            drawn: its drawing.
+            line: the key of the meaning of a line at the highest value, if there is one.
+            ticks: the outcome whose calls are ticks above the highest value, if there are any.
+        """
+        x, width, high = self._x(begin), int(STRIP_SECONDS * _UNITS), top * (1 + _ABOVE)
+        title = f"<b>{_TEXTS[name]}</b>"
+        if line:
+            title += f'<span><i class="line"></i>{_TEXTS[line].format(size=top)}</span>'
+            drawn = f'<path d="M{x} {-top}h{width}" stroke="{_TEXT_COLOUR}" stroke-dasharray="6 4" {_LINE}/>{drawn}'
+        if ticks:
+            title += f'<span><i class="tick" style="color:{MARKS[ticks]}"></i>{_TEXTS[ticks]}</span>'
+            place = f'transform="translate(0 {-high:g}) scale(1 {top * _ABOVE * 0.7:g})"'
+            d = self._ticks[ticks].since(begin)
+            drawn += f'<path {place} d="{d}" stroke="{MARKS[ticks]}" stroke-width="2" {_LINE}/>'
+        label = _TEXTS["strip"].format(title=_TEXTS[name], seconds=STRIP_SECONDS, top=top)
         return (
-            f'<div class="title">{title}</div><div class="scale"><span>{self.top:g}</span><span>0</span></div>'
+            f'<div class="title">{title}</div><div class="scale"><span>{top:g}</span><span>0</span></div>'
             f'<svg role="img" aria-label="{label}" height="{_STRIP_HEIGHT}" viewBox="{x} {-high:g} {width} {high:g}" '
-            f'preserveAspectRatio="none">{level}{self.drawn}</svg>'
+            f'preserveAspectRatio="none">{drawn}</svg>'
         )
 
 

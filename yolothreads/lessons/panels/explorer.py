@@ -11,10 +11,9 @@ from typing import Any
 from yolothreads import detections
 from yolothreads.errors import ArgumentError, PanelError
 from yolothreads.lessons import figures
-from yolothreads.lessons.panels import style
+from yolothreads.lessons.panels import base, drawings
 from yolothreads.lessons.panels.base import BasePanel, Stopped, Tick
-from yolothreads.lessons.panels.drawings import progress_bar
-from yolothreads.lessons.panels.stepper import Inspect, SharedState, Stepper, Steps
+from yolothreads.lessons.panels.stepper import Inspect, SharedState, Stepper, Steps, shortened
 from yolothreads.lessons.texts import section
 from yolothreads.palette import BAD, GOOD, GREY, ODD
 from yolothreads.races import DEADLOCK, EXCEPTION, KINDS, RIGHT, WRONG, Drawing, Exploration, Trial, is_exploring
@@ -26,8 +25,8 @@ MOST_LISTED, MOST_WHILE_RUNNING = 500, 60
 _CHOICES: dict[str, list[Any]] = {"preemptions": [0, 1, 2, 3], "granularity": ["line", "instruction"]}
 _DEFAULTS: dict[str, Any] = {"preemptions": 1, "granularity": "line", "budget_s": 60.0}
 _OF_REPLAY = ("setup", "watch", "observe", "same", "restore", "describe", "max_steps")  # options of explore and replay
-_ENDING_S = 2.0  # deadline for a replay that only has to show its result
-_SIGNS = {RIGHT: ("✓", GOOD), WRONG: ("✗", BAD), EXCEPTION: ("!", ODD), DEADLOCK: ("=", GREY)}
+_SIGNS = {RIGHT: "✓", WRONG: "✗", EXCEPTION: "!", DEADLOCK: "="}
+_COLOURS = {RIGHT: GOOD, WRONG: BAD, EXCEPTION: ODD, DEADLOCK: GREY}
 _LONGEST = 70  # characters of an outcome in the list
 _SPACE, _BREAK = " ", " \u200b"  # ipywidgets makes spaces unbreakable; a line of the list may be broken here
 
@@ -42,11 +41,7 @@ class ScheduleList:
     """
 
     def __init__(self, on_choice: Callable[[str], None]) -> None:
-        from ipywidgets import Select
-
-        self.counts = style.html_widget("live")
-        self.rows = Select(options=[], rows=8, description=_TEXTS["rows"], layout={"width": "100%"})
-        self.rows.add_class("yolothreads-rows")
+        self.rows = base.make_widget("Select", "rows", options=[], rows=8)
         self.rows.observe(lambda change: self._on_value(change.new), "value")
         self._on_choice, self._is_user = on_choice, True
         self.clear()
@@ -55,11 +50,9 @@ class ScheduleList:
         """Remove all schedules."""
         self.known = 0  # schedules that are known to exist
         self._kinds: Counter[str] = Counter()
-        self._listed: set[str] = set()
         # The newest first; those beyond the limit are dropped.
         self._bad, self._good = (deque[Trial](maxlen=MOST_WHILE_RUNNING) for _ in range(2))
-        self._drawn = -1
-        self.draw()
+        self._show([])
 
     def take(self, trial: Trial) -> None:
         """Add a schedule that has run."""
@@ -71,13 +64,20 @@ class ScheduleList:
         if self._kinds.total() != self._drawn:
             self._show([*self._bad, *self._good][:MOST_WHILE_RUNNING])
 
+    def html(self) -> str:
+        """Return the counts and the progress bar."""
+        done, labels = self._kinds.total(), {kind: f"{sign} {kind}" for kind, sign in _SIGNS.items()}
+        known = _TEXTS["known"].format(done=done, known=self.known)
+        bar = drawings.progress_bar(done, max(1, self.known), _TEXTS["bar"])
+        return f"{drawings.counts(self._kinds, _COLOURS, labels)}<div>{known}</div>{bar}"
+
     def finish(self, found: Exploration) -> None:
         """Show all schedules: bad ones first, then in the order of the program."""
         self._show([*found.forbidden, *(trial for trial in found.trials if trial.kind == RIGHT)][:MOST_LISTED])
 
     def choose(self, schedule: str | None) -> None:
         """Choose a row, or none, without calling `on_choice`."""
-        if schedule is None or schedule in self._listed:
+        if schedule is None or any(schedule == listed for _, listed in self.rows.options):
             self._is_user = False
             self.rows.value = schedule
             self._is_user = True
@@ -88,12 +88,7 @@ class ScheduleList:
 
     def _show(self, trials: Sequence[Trial]) -> None:
         self._drawn = done = self._kinds.total()
-        counts = {f"{sign} {kind}": (self._kinds[kind], colour) for kind, (sign, colour) in _SIGNS.items()}
-        known = _TEXTS["known"].format(done=done, known=self.known)
-        bar = progress_bar(done, max(1, self.known), _TEXTS["bar"])
-        self.counts.value = f"{style.counts(counts)}<div>{known}</div>{bar}"
         self.choose(None)  # otherwise the list box would choose the first of the new ones
-        self._listed = {trial.schedule for trial in trials}
         title = _TEXTS["rows_cut" if done > len(trials) else "rows"].format(count=done - len(trials))
         with self.rows.hold_sync():
             self.rows.options = [(_row(trial), trial.schedule) for trial in trials]
@@ -102,9 +97,8 @@ class ScheduleList:
 
 def _row(trial: Trial) -> str:
     """Return a schedule as one line of the list."""
-    outcome = "" if trial.kind == RIGHT else trial.detail.splitlines()[0]
-    outcome = outcome if len(outcome) <= _LONGEST else f"{outcome[: _LONGEST - 1]}…"
-    row = f"{_SIGNS[trial.kind][0]} {trial.kind:<13} {trial.schedule.partition(' |')[0]:<24}"
+    outcome = "" if trial.kind == RIGHT else shortened(trial.detail.splitlines()[0], _LONGEST)
+    row = f"{_SIGNS[trial.kind]} {trial.kind:<13} {trial.schedule.partition(' |')[0]:<24}"
     return f"{row} {outcome.replace(_SPACE, _BREAK)}"
 
 
@@ -137,8 +131,8 @@ class ExplorerPanel(BasePanel[Exploration]):
         self._is_replaying = False
         self._stopped = False
         self._said = ""
-        pictures = [self.schedules.counts, self.schedules.rows, self.stepper.widget]
-        super().__init__(_TEXTS["title"], _settings(options), pictures)
+        super().__init__(_TEXTS["title"], _settings(options), [self.schedules.rows, self.stepper.widget])
+        self._draw()
 
     def replay(self, schedule: str) -> None:
         """Replay a schedule in the background; a replay that is going on is given up.
@@ -152,8 +146,6 @@ class ExplorerPanel(BasePanel[Exploration]):
             self._wanted = schedule
             if self._is_replaying:
                 return
-        if self._thread is not None and not is_exploring():
-            self._thread.join(_ENDING_S)
         try:
             self.run()
         except BaseException:
@@ -169,20 +161,33 @@ class ExplorerPanel(BasePanel[Exploration]):
 
     def _work(self, tick: Tick) -> Exploration:
         self._stopped = False
-        if self._wanted and self._found is not None:
-            self._replay_wanted(tick)
-            return self._found
-        self._found, self._wanted = None, ""
-        self.schedules.clear()
-        self.stepper.show(None)
-        found = self._explore(tick)
-        self.schedules.finish(found)
-        self._said = found.verdict
-        if found.forbidden and not self._stopped:
-            self._wanted, self._is_replaying = found.forbidden[0].schedule, True
-        self._found = found
-        self._replay_wanted(tick)
-        return found
+        if self._found is None or not self._wanted:
+            self._found, self._wanted = None, ""
+            self.schedules.clear()
+            self.stepper.show(None)
+            found = self._explore(tick)
+            self.schedules.finish(found)
+            self._said = found.verdict
+            if found.forbidden and not self._stopped:
+                self._wanted = found.forbidden[0].schedule
+            self._is_replaying = True  # what is wanted from now on, this run replays
+            self._found = found
+        while schedule := self._next_wanted():
+            try:
+                self._replay(schedule, tick)
+            except KeyboardInterrupt:
+                if not (self._stopped or self._wanted):
+                    self._is_replaying = False
+                    raise
+            except Exception as error:
+                self._said = _TEXTS["not_replayed"].format(error=error)
+        return self._found
+
+    def _next_wanted(self) -> str:
+        with self._guard:
+            schedule, self._wanted = "" if self._stopped else self._wanted, ""
+            self._is_replaying, self.is_over = bool(schedule), not schedule
+        return schedule
 
     def _explore(self, tick: Tick) -> Exploration:
         try:
@@ -206,23 +211,6 @@ class ExplorerPanel(BasePanel[Exploration]):
             self._stopped = True
         return self._stopped
 
-    def _replay_wanted(self, tick: Tick) -> None:
-        """Replay the wanted schedule, if any, and whichever is wanted instead meanwhile."""
-        while True:
-            with self._guard:
-                schedule, self._wanted = "" if self._stopped else self._wanted, ""
-                self._is_replaying = bool(schedule)
-            if not schedule:
-                return
-            try:
-                self._replay(schedule, tick)
-            except KeyboardInterrupt:
-                if not (self._stopped or self._wanted):
-                    self._is_replaying = False
-                    raise
-            except Exception as error:
-                self._said = _TEXTS["not_replayed"].format(error=error)
-
     def _replay(self, schedule: str, tick: Tick) -> None:
         self._say(_TEXTS["replaying"])
         self.schedules.choose(schedule)
@@ -235,7 +223,6 @@ class ExplorerPanel(BasePanel[Exploration]):
             stop=lambda: self._is_stopped(tick) or bool(self._wanted),
         )
         self.stepper.show(Steps(trial, len(self.bodies), shared))
-        shared.forget()
         self._said = _TEXTS["replayed"].format(verdict=self._found.verdict if self._found else "").strip()
 
     def _on_choice(self, schedule: str) -> None:
@@ -247,6 +234,7 @@ class ExplorerPanel(BasePanel[Exploration]):
 
     def _draw(self) -> None:
         self.schedules.draw()
+        self.live.value = self.schedules.html()
 
     def _sentence(self, found: Exploration) -> str:
         return self._said
@@ -265,15 +253,11 @@ class ExplorerPanel(BasePanel[Exploration]):
 
 def _settings(options: dict[str, Any]) -> dict[str, Any]:
     """Return the widgets of what can be changed, set to the given options."""
-    from ipywidgets import BoundedFloatText, Dropdown
-
-    given = {name: options.get(name, default) for name, default in _DEFAULTS.items()}
-    for name, known in _CHOICES.items():
-        if given[name] not in known:
-            raise ArgumentError(f"{name}={given[name]!r} cannot be chosen in a panel; give one of {known}.")
+    given = _DEFAULTS | options
     budget_s = given["budget_s"]
     if not isinstance(budget_s, int | float) or budget_s <= 0:
         raise ArgumentError(f"budget_s={budget_s!r} is out of range; give a number of seconds above 0.")
-    settings = {name: Dropdown(options=known, value=given[name], description=name) for name, known in _CHOICES.items()}
-    budget = BoundedFloatText(value=budget_s, min=0.0, max=max(3600.0, budget_s), description=_TEXTS["budget_s"])
-    return settings | {"budget_s": budget}
+    lists = {name: base.field(name, given[name], known) for name, known in _CHOICES.items()}
+    limits = {"min": 0.0, "max": max(3600.0, budget_s)}
+    budget = base.make_widget("BoundedFloatText", value=budget_s, description=_TEXTS["budget_s"], **limits)
+    return lists | {"budget_s": budget}

@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Lock, RLock
 from typing import Any, NamedTuple
 
-from yolothreads.lessons.panels.style import html_widget
+from yolothreads.lessons.panels.base import make_widget
 from yolothreads.lessons.texts import section
 from yolothreads.palette import THREADS
 from yolothreads.races import Trial, Where, holder, label
@@ -59,12 +59,12 @@ class SharedState:
         self._inspect, self._has_state = inspect, has_state
         self._predictors: dict[int, tuple[int, Any]] = {}  # by id: a number in the order of appearance, and the object
         self._always: set[str] = set()  # names that are shown even where they do not change: locks and shapes
-        self._state: Any = None
+        self.state: Any = None
         self._last: dict[str, str] = {}
 
     def __call__(self, state: Any) -> dict[str, str]:
         """Return the state at this moment: name -> text."""
-        self._state = state
+        self.state = state
         arguments = (state,) if self._has_state else ()
         if self._inspect is not None:
             facts = {name: _answer(function, arguments) for name, function in self._inspect.items()}
@@ -73,14 +73,6 @@ class SharedState:
         if facts != self._last:  # most steps change nothing, and need no memory
             self._last = facts
         return self._last
-
-    def at_the_end(self) -> dict[str, str]:
-        """Return the state after the replay."""
-        return self(self._state)
-
-    def forget(self) -> None:
-        """Drop the references to the state."""
-        self._state, self._predictors = None, {}
 
     def names(self, history: Sequence[Mapping[str, str]]) -> list[str]:
         """Return the names to show: all that were asked for; by default those that change, with locks and shapes."""
@@ -91,14 +83,11 @@ class SharedState:
         return [name for name in known if name in changing | self._always] or known[:_MOST_NAMES]
 
     def _facts(self, state: Any) -> Iterator[tuple[str, str]]:
-        if _is_model(state):
-            yield from self._of_model(state, "")
-            return
-        for name, part in _parts(state):
+        for name, part in [("", state)] if _is_model(state) else _parts(state):
             if name.startswith("_"):
                 continue
             if _is_model(part):
-                yield from self._of_model(part, f"{name}: ")
+                yield from self._of_model(part, f"{name}: " if name else "")
             elif isinstance(part, _LOCKS):
                 yield self._shown(name), _lock_text(part)
             elif (text := _plain_text(part)) is not None:
@@ -109,7 +98,7 @@ class SharedState:
         if predictor is not None:
             number, _ = self._predictors.setdefault(id(predictor), (len(self._predictors) + 1, predictor))
             yield f"{prefix}predictor", _TEXTS["predictor"].format(number=number)
-            for name, value in vars(getattr(predictor, "args", object)).items():
+            for name, value in vars(predictor.args).items():
                 yield f"{prefix}predictor.args.{name}", _short(value)
             if isinstance(lock := getattr(predictor, "_lock", None), _LOCKS):
                 yield self._shown(f"{prefix}the predictor's lock"), _lock_text(lock)
@@ -161,8 +150,12 @@ def _plain_text(value: Any) -> str | None:
 
 
 def _short(value: Any) -> str:
-    text = " ".join((value if isinstance(value, str) else reprlib.repr(value)).split())
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    return shortened(" ".join((value if isinstance(value, str) else reprlib.repr(value)).split()), _LONGEST)
+
+
+def shortened(text: str, longest: int) -> str:
+    """Return a text, cut off where it is longer than this."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def _lock_text(lock: Any) -> str:
@@ -208,15 +201,15 @@ class Steps:
 
     def __init__(self, trial: Trial, bodies: int, shared: SharedState) -> None:
         self.trial, self.steps = trial, trial.steps
-        seen: list[Mapping[str, str]] = [
-            step.inspected if isinstance(step.inspected, dict) else {} for step in self.steps
-        ]
-        seen.append(seen[-1] if trial.waits and seen else shared.at_the_end())  # stuck threads have been ended since
+        seen = [step.inspected if isinstance(step.inspected, dict) else {} for step in self.steps]
+        seen.append(seen[-1] if trial.waits and seen else shared(shared.state))  # stuck threads have been ended since
         self.names, self.seen = shared.names(seen), seen
         self.threads = list(dict.fromkeys([*map(label, range(bodies)), *sorted({step.thread for step in self.steps})]))
-        self._own = {t: [i for i, step in enumerate(self.steps) if step.thread == t] for t in self.threads}
         self._ran = {step.where for step in self.steps}
-        self.changes = [at for at in range(len(self)) if at in (0, self.end) or self._is_change(at)]
+        turns = [(step.thread, step.waits) for step in self.steps]
+        self.changes = [
+            at for at in range(len(self)) if at in (0, self.end) or turns[at - 1] != turns[at] or self.changed(at)
+        ]
 
     def __len__(self) -> int:
         return len(self.steps) + 1
@@ -236,9 +229,7 @@ class Steps:
 
     def changed(self, at: int) -> dict[str, str]:
         """Return what changed in the step before: name -> the text before that."""
-        if not at:
-            return {}
-        before, now = self.seen[at - 1], self.seen[at]
+        before, now = self.seen[max(at - 1, 0)], self.seen[at]
         return {name: before.get(name, NOTHING) for name in self.names if before.get(name) != now.get(name)}
 
     def places(self, at: int) -> list[Place]:
@@ -260,27 +251,18 @@ class Steps:
     def table(self) -> Table:
         """Return the steps around each change as a table for the notebook."""
         shown = sorted({near for at in self.changes for near in (at - 1, at, at + 1) if 0 <= near < self.end})
-        rows = [
-            (at + 1, step.thread, step.where.line, step.where.text[:70])
-            + tuple(self.seen[at].get(name, NOTHING) for name in self.names)
-            for at, step in ((at, self.steps[at]) for at in shown[:_TABLE_ROWS])
-        ]
-        caption = _TEXTS["table_caption_cut" if len(shown) > _TABLE_ROWS else "table_caption"].format(
-            kind=self.trial.kind, shown=_TABLE_ROWS, all=len(shown), steps=self.end
-        )
-        return Table(
-            [*_TEXTS["headers"], *(_TEXTS["table_now"].format(name=name) for name in self.names)], rows, caption
-        )
-
-    def _is_change(self, at: int) -> bool:
-        before, now = self.steps[at - 1], self.steps[at]
-        return before.thread != now.thread or before.waits != now.waits or bool(self.changed(at))
+        rows = []
+        for at in shown[:_TABLE_ROWS]:
+            step, seen = self.steps[at], [self.seen[at].get(name, NOTHING) for name in self.names]
+            rows.append((at + 1, step.thread, step.where.line, step.where.text[:70], *seen))
+        caption = _TEXTS["table_caption_cut" if len(shown) > _TABLE_ROWS else "table_caption"]
+        caption = caption.format(kind=self.trial.kind, shown=_TABLE_ROWS, all=len(shown), steps=self.end)
+        headers = [*_TEXTS["headers"], *(_TEXTS["table_now"].format(name=name) for name in self.names)]
+        return Table(headers, rows, caption)
 
     def _place(self, thread: str, at: int) -> Place:
-        own = self._own[thread]
-        i = bisect_left(own, at)
-        before = self.steps[own[i - 1]].where if i else None
-        coming = self.steps[own[i]].where if i < len(own) else None
+        before = next((step.where for step in reversed(self.steps[:at]) if step.thread == thread), None)
+        coming = next((step.where for step in self.steps[at:] if step.thread == thread), None)
         if at == self.end:
             is_stuck = thread in self.trial.waits
             return Place(thread, WAITS, "waits_for_ever", before) if is_stuck else Place(thread, ENDED, "is_done", None)
@@ -298,16 +280,16 @@ class Steps:
 
 def function_of(where: Where) -> Function:
     """Return the innermost function that a line belongs to; the line alone where that cannot be known."""
-    around = [f for f in _functions(where.file, len(linecache.getlines(where.file))) if where.line in f.lines]
+    around = [f for f in _functions(where.file, "".join(linecache.getlines(where.file))) if where.line in f.lines]
     alone = Function(where.file, where.function, range(where.line, where.line + 1))
     return min(around, key=lambda function: len(function.lines), default=alone)
 
 
 @lru_cache(maxsize=100)
-def _functions(file: str, _length: int) -> list[Function]:
-    """Return the functions of a file; its length tells a changed file from the cached one."""
+def _functions(file: str, source: str) -> list[Function]:
+    """Return the functions of a file."""
     try:
-        tree = ast.parse("".join(linecache.getlines(file)))
+        tree = ast.parse(source)
     except (SyntaxError, ValueError):
         return []
     found = []
@@ -322,6 +304,14 @@ def _functions(file: str, _length: int) -> list[Function]:
 # --- the widgets ---
 
 
+_MOVES: dict[str, Callable[[Steps, int], int]] = {
+    "previous_change": Steps.previous_change,
+    "back": lambda _, at: at - 1,
+    "forward": lambda _, at: at + 1,
+    "next_change": Steps.next_change,
+}
+
+
 class Stepper:
     """Buttons and a slider that go through a replayed schedule.
 
@@ -329,27 +319,16 @@ class Stepper:
     """
 
     def __init__(self) -> None:
-        from ipywidgets import Button, HBox, IntSlider, VBox
-
         self.steps: Steps | None = None
-        self.slider = IntSlider(description=_TEXTS["step"], min=1, max=1, layout={"flex": "1 1 16em", "width": "auto"})
-        self.slider.add_class("yolothreads-step")
+        self.slider = make_widget("IntSlider", "step", description=_TEXTS["step"], min=1, max=1)
         self.slider.observe(lambda change: self._draw(), "value")
-        moves: dict[str, Callable[[Steps], int]] = {
-            "previous_change": lambda steps: steps.previous_change(self.at),
-            "back": lambda steps: self.at - 1,
-            "forward": lambda steps: self.at + 1,
-            "next_change": lambda steps: steps.next_change(self.at),
-        }
-        self.buttons = {name: Button(description=_TEXTS[name]) for name in moves}
-        for (name, move), button in zip(moves.items(), self.buttons.values(), strict=True):
-            button.add_class(f"yolothreads-{name.replace('_', '-')}")
-            button.on_click(lambda _, move=move: self._move(move))
-        self.threads, self.state, self.source = map(html_widget, ("threads", "state", "source"))
-        controls = HBox([*self.buttons.values(), self.slider])
-        controls.add_class("yolothreads-row")
-        self.widget = VBox([controls, self.threads, self.state, self.source])
-        self.widget.add_class("yolothreads-stepper")
+        self.buttons = {name: make_widget("Button", name, description=_TEXTS[name]) for name in _MOVES}
+        for name, button in self.buttons.items():
+            button.on_click(lambda _, move=_MOVES[name]: self._move(move))
+        shown = [make_widget("HTML", name) for name in ("threads", "state", "source")]
+        self.threads, self.state, self.source = shown
+        controls = make_widget("HBox", "row", children=[*self.buttons.values(), self.slider])
+        self.widget = make_widget("VBox", "stepper", children=[controls, *shown])
         self.show(None)
 
     @property
@@ -366,9 +345,9 @@ class Stepper:
             self.slider.max = 1 if steps is None else len(steps)
         self._draw()
 
-    def _move(self, move: Callable[[Steps], int]) -> None:
+    def _move(self, move: Callable[[Steps, int], int]) -> None:
         if self.steps is not None:
-            self.slider.value = min(max(move(self.steps) + 1, 1), self.slider.max)
+            self.slider.value = min(max(move(self.steps, self.at) + 1, 1), self.slider.max)
 
     def _draw(self) -> None:
         if (steps := self.steps) is not None:
@@ -381,16 +360,15 @@ class Stepper:
 def threads_html(steps: Steps, at: int) -> str:
     """Return the number of the step, and where each thread is, in words."""
     trial = steps.trial
-    lines = [
-        _TEXTS["heading_end" if at == steps.end else "heading"].format(
-            step=at + 1,
-            steps=len(steps),
-            schedule=escape(trial.schedule.partition(" |")[0]),
-            kind=trial.kind,
-            detail=escape(trial.detail.splitlines()[0]),
-        )
-    ]
-    lines += [f"{_badge(p.thread, p.sign)} {_TEXTS[p.key].format(line=_line_text(p.where))}" for p in steps.places(at)]
+    schedule, detail = escape(trial.schedule.partition(" |")[0]), escape(trial.detail.splitlines()[0])
+    heading = _TEXTS["heading_end" if at == steps.end else "heading"]
+    lines = [heading.format(step=at + 1, steps=len(steps), schedule=schedule, kind=trial.kind, detail=detail)]
+    for place in steps.places(at):
+        line = ""
+        if (where := place.where) is not None:
+            name, text = escape(function_of(where).name), escape(where.text)
+            line = _TEXTS["line"].format(line=where.line, function=name, text=text)
+        lines.append(f"{_badge(place.thread, place.sign)} {_TEXTS[place.key].format(line=line)}")
     return "".join(f"<div>{line}</div>" for line in lines)
 
 
@@ -404,11 +382,9 @@ def state_html(steps: Steps, at: int) -> str:
     for name in steps.names:
         now, kind, since = escape(steps.seen[at].get(name, NOTHING)), "", _TEXTS["as_before"] if at else ""
         if name in changed:
-            last = steps.steps[at - 1]
+            last, before = steps.steps[at - 1], escape(changed[name])
             now, kind = f"<b>{now}</b>", ' class="changed"'
-            since = _TEXTS["changed"].format(
-                thread=_badge(last.thread), line=last.where.line, before=escape(changed[name])
-            )
+            since = _TEXTS["changed"].format(thread=_badge(last.thread), line=last.where.line, before=before)
         rows.append(f'<tr{kind}><th scope="row">{escape(name)}</th><td>{now}</td><td>{since}</td></tr>')
     return f'<table class="yolothreads-shared"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
@@ -418,11 +394,11 @@ def source_html(steps: Steps, at: int) -> str:
     if not steps.steps:
         return ""
     places = sorted(steps.places(at), key=lambda place: place.sign != RUNS)
-    marks = [(place, place.where) for place in places if place.where is not None]
     functions: dict[Function, dict[int, list[Place]]] = {}
-    for place, where in marks:
-        functions.setdefault(function_of(where), {}).setdefault(where.line, []).append(place)
-    if not marks:  # all have ended: show where the last line ran
+    for place in places:
+        if (where := place.where) is not None:
+            functions.setdefault(function_of(where), {}).setdefault(where.line, []).append(place)
+    if not functions:  # all have ended: show where the last line ran
         last = steps.steps[-1].where
         functions[function_of(last)] = {last.line: []}
     listings = "".join(_listing(steps, function, marks) for function, marks in functions.items())
@@ -453,9 +429,3 @@ def _badge(thread: str, sign: str = "") -> str:
     number = ord(thread) - ord("A") if len(thread) == 1 else int(thread[1:]) + 1  # workers are W1, W2, ...
     colour, ink = THREADS[number % len(THREADS)]
     return f'<b class="yolothreads-badge" style="background:{colour};color:{ink}">{f"{sign} {thread}".strip()}</b>'
-
-
-def _line_text(where: Where | None) -> str:
-    if where is None:
-        return ""
-    return _TEXTS["line"].format(line=where.line, function=escape(function_of(where).name), text=escape(where.text))

@@ -1,6 +1,6 @@
 """The sentences, titles and labels that code cells show, kept apart from the code so that they can be translated.
 
-Each notebook has a file here, `NN.toml`; `panels.toml` has a section for each module of panels, `exercises.toml` for
+Each notebook has a file here, `NN.toml`; `panels.toml` has a section for each part of the panels, `exercises.toml` for
 each exercise, and `claims.toml` for each claim. A key names a sentence with named fields, `{bad:d} of {all:d} went
 wrong`, or, for `table`, a section with the headers of its columns and a caption.
 """
