@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from yolothreads.races.judge import Describe, Same
 from yolothreads.races.report import Exploration
 from yolothreads.races.results import Trial
 from yolothreads.races.schedule import parse
 from yolothreads.races.search import LevelSearch, RandomSearch
-from yolothreads.races.session import Body, Describe, Granularity, Options, Progress, Same, Session, Strategy
+from yolothreads.races.session import Body, Granularity, Options, Progress, Session, Strategy
 
 
 def explore(

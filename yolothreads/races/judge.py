@@ -37,18 +37,17 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
+Same = Callable[[Any, Any], bool]
+Describe = Callable[[Sequence[Any], Sequence[Sequence[Any]]], str]
+
+
 class Judge:
     """Knows the results of the sequential orders, and compares each run with them.
 
     The results of a run are one result or exception for each body, then the observed value.
     """
 
-    def __init__(
-        self,
-        bodies: int,
-        same: Callable[[Any, Any], bool],
-        describe: Callable[[Sequence[Any], Sequence[Sequence[Any]]], str] | None,
-    ):
+    def __init__(self, bodies: int, same: Same, describe: Describe | None):
         self._bodies, self._same, self._describe = bodies, same, describe
         self.references: list[tuple[Any, ...]] = []
 

@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Any, Literal
 
 from yolothreads.errors import ExploreError
-from yolothreads.races.judge import Judge, same, short
+from yolothreads.races.judge import Describe, Judge, Same, same, short
 from yolothreads.races.results import DEADLOCK, RIGHT, Step, Trial, Where
 from yolothreads.races.schedule import LOCKED, WAIT, Schedule, Stop, label
 from yolothreads.races.scheduler import STALL_S, Execution, Scheduler
@@ -21,8 +21,6 @@ from yolothreads.races.tracing import MONITORING, Watch, other_tracers
 Body = Callable[..., Any]
 Granularity = Literal["line", "instruction"]
 Strategy = Literal["exhaustive", "random"]
-Same = Callable[[Any, Any], bool]
-Describe = Callable[[Sequence[Any], Sequence[Sequence[Any]]], str]
 Progress = Callable[[int, int], object]
 
 FIRST_LIMIT_S = 10.0
@@ -116,7 +114,7 @@ class Session:
         is_new = not self._has_state or restore is None
         if is_new:
             self._drop_state()
-            state = None if setup is None else setup()
+            state: Any = None if setup is None else setup()
             # A lock can be entered too, but it is the bodies that enter it.
             is_manager = hasattr(type(state), "__enter__") and not hasattr(state, "acquire")
             self._state = self._state_stack.enter_context(state) if is_manager else state
@@ -255,12 +253,10 @@ class Session:
 
     def notes(self) -> Iterator[str]:
         """Yield the remarks about all the runs together."""
-        for stall in self._stalls:
-            yield f"Stalled for {STALL_S} s, by something that is no lock of Python's: {stall}"
-        for other in other_tracers():
-            yield f"Also traces this process, and does not see the bodies: {other}"
-        for name in self.scheduler.watchdog.leaked:
-            yield f"Could not be ended, and is still running: {name}"
+        stalled = f"Stalled for {STALL_S} s, by something that is no lock of Python's"
+        yield from (f"{stalled}: {stall}" for stall in self._stalls)
+        yield from (f"Also traces this process, and does not see the bodies: {other}" for other in other_tracers())
+        yield from (f"Could not be ended, and is still running: {name}" for name in self.scheduler.watchdog.leaked)
 
 
 def _waits(run: Execution) -> list[tuple[str, ...]]:
