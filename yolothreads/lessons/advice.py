@@ -51,11 +51,8 @@ class Advice:
     table: Table
     cautions: tuple[str, ...] = ()
 
-    def __str__(self) -> str:
-        return "\n".join([self.reason, *self.cautions, str(self.table)])
-
     def __repr__(self) -> str:
-        return str(self)
+        return "\n".join([self.reason, *self.cautions, str(self.table)])
 
     def _repr_html_(self) -> str:
         cautions = "".join(f"<p>{escape(caution)}</p>" for caution in self.cautions)
