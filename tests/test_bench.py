@@ -100,6 +100,7 @@ def test_growth_has_a_column_for_each_step_and_a_row_for_each_pool() -> None:
     speed, size, memory, mapped, promised = grown().tables()
     assert list(speed.headers)[1:] == ["1", "2"] and list(size.headers)[1:] == ["64"]
     assert [row[0] for row in speed.rows] == ["Replicas", "ModelPerThread", "bare forward"]
+    assert speed.rows[0][1:] == ["9.7 (9.6 to 9.9)"] * 2 and size.rows[2][1:] == ["10.0"]
     assert memory.to_dicts()[0]["8"] == "34 / 70" and mapped.rows == [["Replicas", "1.0", "1.5"]]
     assert len(promised.rows) == 5
     assert "Not measured: this." in str(grown()) and "here, today" in str(grown())

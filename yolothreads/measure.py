@@ -138,11 +138,8 @@ class Comparison(list[Measurement]):
         rows = [{**asdict(m), "memory": m.memory and m.memory._asdict()} for m in self]
         return {"rounds": self.rounds, "stamp": self.stamp, "measured": rows}
 
-    def __str__(self) -> str:
-        return str(self.table())
-
     def __repr__(self) -> str:
-        return str(self)
+        return str(self.table())
 
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()

@@ -28,7 +28,7 @@ ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
-from yolothreads.pools.ray_actors import _LOAD_S, RayActors, _RayWorker  # noqa: E402
+from yolothreads.pools.ray_actors import _LOAD_S, _PREDICT_S, RayActors, _RayWorker  # noqa: E402
 
 pytestmark = pytest.mark.timeout(scaled(300))
 WAIT_S = scaled(60.0)
@@ -123,9 +123,9 @@ def alone() -> list[Results]:
 def kills(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Actors are killed where the list says, in this order: "start" (before it loads), "load" or "predict"."""
     left: list[str] = []
-    place, ask = _RayWorker._find_place, _RayWorker._answer_in_time
+    place, ask = _RayWorker._find_place, _RayWorker._answer
 
-    def kill(worker: _RayWorker, moment: str) -> None:
+    def kill(worker: _RayWorker, moment: str | None) -> None:
         if left[:1] == [moment]:
             left.pop(0)
             os.kill(worker.pid, signal.SIGKILL)
@@ -135,11 +135,11 @@ def kills(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         kill(worker, "start")
 
     def asked(worker: _RayWorker, reference: object, deadline_s: float) -> object:
-        kill(worker, "load" if deadline_s == _LOAD_S else "predict")
+        kill(worker, {_LOAD_S: "load", _PREDICT_S: "predict"}.get(deadline_s))
         return ask(worker, reference, deadline_s)
 
     monkeypatch.setattr(_RayWorker, "_find_place", placed)
-    monkeypatch.setattr(_RayWorker, "_answer_in_time", asked)
+    monkeypatch.setattr(_RayWorker, "_answer", asked)
     return left
 
 

@@ -253,7 +253,7 @@ class Growth:
     def tables(self) -> list[Table]:
         """Return one table per aspect: one row per pool, one column per number of workers, size or number of images."""
         made = [
-            _grid(f"images/s with {what}", speeds, "{}", "Medians and ranges of interleaved rounds.")
+            _grid(f"images/s with {what}", speeds, "{:.1f}", "Medians and ranges of interleaved rounds.")
             for what, speeds in self._speeds()
         ]
         if self.memory:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
@@ -70,8 +71,8 @@ class Setting:
         return [scene(seed, (self.imgsz, self.imgsz)).image for seed in range(count)]
 
     def __str__(self) -> str:
-        weights = self.weights if self.weights == "bundled" else os.path.basename(self.weights)  # noqa: PTH119
-        return f"{self.workers} workers, {weights} weights, {self.imgsz}x{self.imgsz} pixels, batches of {self.batch}"
+        weights, side = Path(self.weights).name, self.imgsz  # the bundled weights have no folder
+        return f"{self.workers} workers, {weights} weights, {side}x{side} pixels, batches of {self.batch}"
 
 
 class Alternative(Contender):

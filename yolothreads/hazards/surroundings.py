@@ -8,6 +8,7 @@ import pickle
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,26 +39,22 @@ _MEET_S = 0.5  # a worker that is free comes within milliseconds
 # run-directory: two models, one folder
 
 
-class _SavingModels:
-    """Two models that save their pictures, and a new folder per schedule."""
+@contextmanager
+def _saving() -> Iterator[tuple[list[Callable[[Path], int]], Iterator[Path]]]:
+    """Yield functions that save a picture each, with a model each, and the new folders that they are to save in."""
+    with TemporaryDirectory() as folder:
 
-    def __init__(self, folder: str):
-        self.models = [new_model(), new_model()]
-        for model in self.models:
+        def saves(seed: int) -> Callable[[Path], int]:
+            model = new_model()
             model.overrides["project"] = folder  # else a picture might be saved in the user's own folder
             model.predict(picture(0))
-        self._folders = (Path(folder) / str(i) for i in count())
-        self.clear()
+            return lambda project: len(model.predict(picture(seed), save=True, project=str(project), name="run")[0])
 
-    def clear(self) -> None:
-        self.project = next(self._folders)
+        yield [saves(3), saves(4)], (Path(folder) / str(i) for i in count())
 
-    def save(self, which: int) -> int:
-        found = self.models[which].predict(picture(3 + which), save=True, project=str(self.project), name="run")
-        return len(found[0])
 
-    def saved(self) -> int:
-        return len(list(self.project.rglob("*.jpg")))
+def _saved(project: Path) -> int:
+    return len(list(project.rglob("*.jpg")))
 
 
 def force_directory() -> Evidence:
@@ -66,25 +63,20 @@ def force_directory() -> Evidence:
     from ultralytics.engine.model import Model
     from ultralytics.utils.files import increment_path
 
-    with TemporaryDirectory() as folder:
-        models = _SavingModels(folder)
-        found = explore(
-            lambda models: models.save(0), lambda models: models.save(1),
-            setup=lambda: models, restore=_SavingModels.clear, observe=_SavingModels.saved,
-            watch=[get_save_dir, increment_path, Model.predict], budget_s=20.0,
-        )  # fmt: skip
+    watch = [get_save_dir, increment_path, Model.predict]
+    with _saving() as (bodies, folders):
+        found = explore(*bodies, setup=lambda: next(folders), observe=_saved, watch=watch, budget_s=20.0)
     return Evidence.of_found(found)
 
 
 def natural_directory(trials: int) -> Rate:
     """Let both save at the same time."""
-    with TemporaryDirectory() as folder:
-        models = _SavingModels(folder)
+    with _saving() as (bodies, folders):
 
         def trial(i: int) -> str:
-            models.clear()
-            run_together(lambda: models.save(0), lambda: models.save(1))
-            return RIGHT if models.saved() == 2 else WRONG
+            project = next(folders)
+            run_together(*[partial(body, project) for body in bodies])
+            return RIGHT if _saved(project) == 2 else WRONG
 
         return rate(trial, trials)
 
@@ -115,7 +107,7 @@ def directory_in(pool: type[Pool], budget_s: float) -> Try:
             project = Path(folder) / str(i)
             with _meeting():
                 _results(opened, [picture(3), picture(4)], save=True, project=str(project), name="run")
-            left.append(len(list(project.rglob("*.jpg"))))
+            left.append(_saved(project))
     reason = f"of 2 pictures {min(left)} found where they were to be saved" if min(left) < 2 else ""
     return Try.of(sum(n < 2 for n in left), len(left), reason)
 

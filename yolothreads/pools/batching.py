@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections import Counter, deque
@@ -104,10 +105,8 @@ class BatchingWorker(ThreadPool):
             raise ArgumentError(f'when_full="{when_full}" is not known; use "block" or "refuse".')
         self.when_full = when_full
         self.deadline_s = None if deadline_s is None else errors.not_negative("deadline_s", deadline_s)
-        self.history: deque[Batch] = deque(maxlen=_KEPT)  # the latest batches, oldest first
-        self._counts: Counter[str] = Counter()
         self._counting = threading.Lock()
-        self._queue = self._empty_queue()
+        self._prepare()
 
     @property
     def at_once(self) -> int:
@@ -147,7 +146,7 @@ class BatchingWorker(ThreadPool):
         try:
             pixels, name = read_image(image)
             settings = {**self.settings, **own}
-            due = None if deadline_s is None else now + deadline_s
+            due = now + (math.inf if deadline_s is None else deadline_s)
             call = Call(pixels, name, settings, batch_key(pixels, settings, self._after), now, due, future)
             self._queue.put(call, block=block)
         except (ImageError, DeadlineError, TypeError, ValueError) as error:  # the last two: a setting out of range
@@ -159,17 +158,15 @@ class BatchingWorker(ThreadPool):
         self._track(future)
         return future
 
-    def _empty_queue(self) -> CallQueue:
-        return CallQueue(self.queue_size, lambda: self._hand_over(self._serve))
-
     def _prepare(self) -> None:
-        self._queue = self._empty_queue()
-        self.history.clear()
-        self._counts.clear()
+        self._queue = CallQueue(self.queue_size, lambda: self._hand_over(self._serve))
+        self.history: deque[Batch] = deque(maxlen=_KEPT)  # the latest batches, oldest first
+        self._counts: Counter[str] = Counter()
 
     def _predictor(self, index: int) -> Predict:
-        self._model = BatchModel(self._load())
-        self._after = self._model.after
+        self._model = self._load()
+        end2end = getattr(self._model.predictor.model, "end2end", False)
+        self._after = _AFTER - _IN_HEAD if end2end else _AFTER
         return self._model.predict
 
     def _forget(self) -> None:
@@ -187,7 +184,7 @@ class BatchingWorker(ThreadPool):
         """Give each call its result. If the batch fails, do its halves, until the image that fails is alone."""
         try:
             with memory_errors_named(self.device):
-                results = self._model.predict([call.pixels for call in calls], [call.settings for call in calls])
+                results = predict_batch(self._model, calls, self._after)
                 answers = [(call, result.cpu()) for call, result in zip(calls, results, strict=True)]
         except BaseException as error:  # as an executor does: the error is the call's, and the worker goes on
             if len(calls) > 1:
@@ -195,11 +192,11 @@ class BatchingWorker(ThreadPool):
                 self._answer(calls[:half])
                 self._answer(calls[half:])
             else:
-                self._queue.settle(calls[0], error)
+                calls[0].settle(error)
             return
         for call, result in answers:
             result.path = call.name or "image0.jpg"  # as in a single prediction, instead of its place in the batch
-            self._queue.settle(call, result)
+            call.settle(result)
 
     def _count_outcome(self, future: Future[Results]) -> None:
         if future.cancelled():
@@ -228,7 +225,7 @@ class BatchingWorker(ThreadPool):
 class Call:
     """One image for which a caller waits. Times in seconds of `time.monotonic`.
 
-    pixels: (H, W, 3) uint8, BGR. batch_key: calls with equal keys may share a batch. due: the deadline, or None.
+    pixels: (H, W, 3) uint8, BGR. batch_key: calls with equal keys may share a batch. due: the deadline.
     """
 
     pixels: NDArray[np.uint8]
@@ -236,12 +233,21 @@ class Call:
     settings: dict[str, Any]
     batch_key: Hashable
     asked: float
-    due: float | None = None
+    due: float = math.inf
     future: Future[Results] = field(default_factory=Future)
 
-    def is_wanted(self, now: float) -> bool:
-        """Return whether a caller still waits: the call was not cancelled, and is not too late."""
-        return not self.future.done() and (self.due is None or self.due > now)
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a caller still waits: the call has no answer, was not cancelled, and is not too late."""
+        return not self.future.done() and self.due > monotonic()
+
+    def settle(self, outcome: Results | BaseException) -> None:
+        """Give the caller a result or an error, unless the deadline has passed."""
+        with suppress(InvalidStateError):
+            if isinstance(outcome, BaseException):
+                self.future.set_exception(outcome)
+            else:
+                self.future.set_result(outcome)
 
 
 class CallQueue:
@@ -260,7 +266,7 @@ class CallQueue:
         self._start_worker = start_worker
         self._worker_is_active = False
         self._waiting: deque[Call] = deque()
-        self._timed: set[Call] = set()  # calls with a deadline that wait or are under way
+        self._under_way: list[Call] = []  # the latest batch
         self._changed = threading.Condition()
         self._closed = False
         self._deadline_thread: threading.Thread | None = None
@@ -278,7 +284,7 @@ class CallQueue:
         with self._changed:
             if not (block or self._closed or self._has_room()):
                 raise QueueFullError(f"{len(self)} calls wait already; try again later, or make queue_size larger.")
-            wait_s = None if call.due is None else max(0.0, call.due - monotonic())
+            wait_s = None if call.due == math.inf else max(0.0, call.due - monotonic())
             if not self._changed.wait_for(lambda: self._closed or self._has_room(), wait_s):
                 raise _too_late(call)
             if self._closed:
@@ -287,12 +293,10 @@ class CallQueue:
                 self._start_worker()
                 self._worker_is_active = True
             self._waiting.append(call)
-            if call.due is not None:
-                self._timed.add(call)
-                if self._deadline_thread is None:  # a daemon, so that it does not keep the interpreter alive
-                    name = "BatchingWorker deadlines"
-                    self._deadline_thread = threading.Thread(target=self._enforce_deadlines, name=name, daemon=True)
-                    self._deadline_thread.start()
+            if call.due < math.inf and self._deadline_thread is None:
+                name = "BatchingWorker deadlines"  # a daemon, so that it does not keep the interpreter alive
+                self._deadline_thread = threading.Thread(target=self._enforce_deadlines, name=name, daemon=True)
+                self._deadline_thread.start()
             self._changed.notify_all()
 
     def gather(self, most: int, wait_s: float) -> list[Call]:
@@ -303,32 +307,25 @@ class CallQueue:
         leave: the next call starts a worker again.
         """
         with self._changed:
-            while waiting := [call for call in self._waiting if call.is_wanted(monotonic())]:
+            self._under_way = []
+            while waiting := [call for call in self._waiting if call.is_wanted]:
                 oldest = waiting[0]
                 batch = [call for call in waiting if call.batch_key == oldest.batch_key][:most]
-                patience_s = wait_s if oldest.due is None else min(wait_s, (oldest.due - oldest.asked) / 2)
-                left_s = oldest.asked + patience_s - monotonic()
+                left_s = oldest.asked + min(wait_s, (oldest.due - oldest.asked) / 2) - monotonic()
                 if len(batch) == most or left_s <= 0 or self._closed or not self._has_room():
                     for call in batch:
                         self._waiting.remove(call)
                     self._changed.notify_all()
-                    if taken := [call for call in batch if call.future.set_running_or_notify_cancel()]:
-                        return taken  # from now on they cannot be cancelled
+                    # From now on they cannot be cancelled.
+                    self._under_way = [call for call in batch if call.future.set_running_or_notify_cancel()]
+                    if self._under_way:
+                        return self._under_way
                 else:
                     self._changed.wait(left_s)
-            self._waiting.clear()
+            # What is left is too late, and will be told so.
+            self._waiting = deque(call for call in self._waiting if not call.future.done())
             self._worker_is_active = False
             return []
-
-    def settle(self, call: Call, outcome: Results | BaseException) -> None:
-        """Give the caller a result or an error, unless the deadline has passed."""
-        with self._changed:
-            self._timed.discard(call)
-        with suppress(InvalidStateError):
-            if isinstance(outcome, BaseException):
-                call.future.set_exception(outcome)
-            else:
-                call.future.set_result(outcome)
 
     def close(self, *, cancel: bool) -> None:
         """Take no more calls; with `cancel`, drop the calls that wait."""
@@ -352,24 +349,23 @@ class CallQueue:
         while not self._deadlines_end:
             with self._changed:
                 now = monotonic()
-                late = [call for call in self._timed if call.due is not None and call.due <= now]
+                calls = [call for call in (*self._waiting, *self._under_way) if not call.future.done()]
+                late = [call for call in calls if call.due <= now]
                 # The worker must not take a call that is about to fail.
                 self._waiting = deque(call for call in self._waiting if call not in late)
                 if not late and not self._deadlines_end:
-                    due = min((call.due for call in self._timed if call.due is not None), default=None)
-                    self._changed.wait(None if due is None else due - now)
+                    due = min((call.due for call in calls), default=math.inf)
+                    self._changed.wait(None if due == math.inf else due - now)
             for call in late:  # without the lock, because a callback of the future may put a call
-                self.settle(call, _too_late(call))
+                call.settle(_too_late(call))
 
     def _has_room(self) -> bool:
         return len(self) < self.size
 
 
 def _too_late(call: Call) -> DeadlineError:
-    given_s = 0.0 if call.due is None else call.due - call.asked
-    return DeadlineError(
-        f"No answer came within the deadline of {given_s:.3g} s; give more time, or send fewer images at a time."
-    )
+    given_s = call.due - call.asked
+    return DeadlineError(f"No answer came within the deadline of {given_s:.3g} s; give more time, or fewer images.")
 
 
 # --- the model ---
@@ -381,7 +377,7 @@ def batch_key(pixels: NDArray[np.uint8], settings: Mapping[str, Any], after: fro
     Args:
         pixels: (H, W, 3) uint8, BGR.
         settings: the settings of the image.
-        after: `BatchModel.after`.
+        after: the names of the settings that apply after the network.
     """
     from ultralytics.cfg import get_cfg
 
@@ -391,47 +387,39 @@ def batch_key(pixels: NDArray[np.uint8], settings: Mapping[str, Any], after: fro
     return pixels.shape, tuple(before)
 
 
-class BatchModel:
-    """A YOLO object whose batches are split after the network, so that each image has its own settings from there on.
+def predict_batch(model: YOLO, calls: Sequence[Call], after: frozenset[str]) -> list[Results]:
+    """Do calls that have the same `batch_key` in one pass; after the network, each image has its own settings.
 
-    The images of a batch must have all other settings in common, and their shape: ultralytics pads a batch of one
-    shape to a rectangle and a batch of several shapes to a square, which changes boxes.
+    The images of a batch must have their shape in common, too: ultralytics pads a batch of one shape to a rectangle and
+    a batch of several shapes to a square, which changes boxes.
 
     Args:
-        model: a loaded and warmed-up model, which only this object uses from now on.
-
-    Attributes:
+        model: a loaded and warmed-up model, which only this thread uses.
+        calls: the images with their settings.
         after: the names of the settings that apply after the network.
     """
+    from ultralytics.cfg import get_cfg
 
-    def __init__(self, model: YOLO) -> None:
-        self._model = model
-        self.after = _AFTER - _IN_HEAD if getattr(model.predictor.model, "end2end", False) else _AFTER
-        self._asks: Sequence[Mapping[str, Any]] = ()  # the settings of each image for the postprocessing of this batch
+    predictor = model.predictor
+    before = {name: value for name, value in calls[0].settings.items() if name not in after}
+    asks = [{name: value for name, value in call.settings.items() if name in after} for call in calls]
 
-    def predict(self, images: Sequence[NDArray[np.uint8]], settings: Sequence[Mapping[str, Any]]) -> list[Results]:
-        """Do images of (H, W, 3) uint8, BGR, each with its own settings; all have the same `batch_key`."""
-        before = {name: value for name, value in settings[0].items() if name not in self.after}
-        self._asks = [{name: value for name, value in ask.items() if name in self.after} for ask in settings]
-        self._model.predictor.postprocess = self._postprocess
-        try:
-            return self._model.predict(list(images), **before)
-        finally:
-            del self._model.predictor.postprocess
-
-    def _postprocess(self, preds: Any, img: torch.Tensor, orig_imgs: list[NDArray[np.uint8]]) -> list[Results]:
-        from ultralytics.cfg import get_cfg
-
-        predictor = self._model.predictor
+    def postprocess(preds: Any, img: torch.Tensor, orig_imgs: list[NDArray[np.uint8]]) -> list[Results]:
         common, results = predictor.args, []
-        for place, ask in enumerate(self._asks):
-            predictor.args = get_cfg(common, dict(ask)) if ask else common
+        for place, ask in enumerate(asks):
+            predictor.args = get_cfg(common, ask) if ask else common
             one = slice(place, place + 1)
             own = _rows(preds, one, len(orig_imgs))
             # Also because NMS has a time limit per call, which would leave out the last images.
             results += type(predictor).postprocess(predictor, own, img[one], orig_imgs[one])
         predictor.args = common
         return results
+
+    predictor.postprocess = postprocess
+    try:
+        return model.predict([call.pixels for call in calls], **before)
+    finally:
+        del predictor.postprocess
 
 
 def _rows(preds: Any, part: slice, count: int) -> Any:

@@ -36,7 +36,8 @@ class OnnxSession(ThreadPool):
     with the bundled model on a CPU, imgsz 160, 320 and 640, on pictures of five shapes with 2,683 boxes: 0.0003 pixels
     and 0.000002 at most. A score that close to `conf` may fall on the other side of it. CUDA has not been tried.
 
-    The first opening exports the weights, which takes some seconds, into a cache: see `cache_folder`.
+    The first opening exports the weights, which takes some seconds, into a cache: $YOLOTHREADS_CACHE,
+    or the user's cache folder. It may be deleted.
 
     Args:
         weights, workers, imgsz, threads, settings: as in every pool; `threads` also limits the threads of the session.
@@ -130,14 +131,6 @@ def _quiet() -> Iterator[None]:
 # --- the export ---
 
 
-def cache_folder() -> Path:
-    """Return the folder of exported files: $YOLOTHREADS_CACHE, or the user's cache folder. It may be deleted."""
-    import platformdirs
-
-    chosen = os.environ.get("YOLOTHREADS_CACHE")
-    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("yolothreads")
-
-
 def onnx_file(weights: Path) -> Path:
     """Return the ONNX file of these weights, from the cache if it is there and whole, else exported now.
 
@@ -150,13 +143,15 @@ def onnx_file(weights: Path) -> Path:
         WeightsError: ultralytics cannot export this model, or the weights can no longer be read.
         OutputError: the cache cannot be written.
     """
+    from platformdirs import user_cache_path
+
     try:
         data = weights.read_bytes()
     except OSError as error:
         raise WeightsError(f'The weights "{weights}" cannot be read ({error.strerror}); check the path.') from error
     made_of = [_RECIPE, *(version(name) for name in ("ultralytics", "torch", "onnx"))]
     key = _digest(data, json.dumps(made_of).encode())
-    folder = cache_folder()
+    folder = Path(os.environ.get("YOLOTHREADS_CACHE") or user_cache_path("yolothreads")).expanduser()
     problem = f'The cache of ONNX files "{folder}" cannot be used'
     with writing(problem, "set the environment variable YOLOTHREADS_CACHE to a folder that can be written to"):
         for found in sorted(folder.glob(f"{key}-*.onnx")):
@@ -187,10 +182,8 @@ def _export(weights: Path) -> str:
     While it exports, ultralytics replaces `torch.arange` for the whole process, prints, writes to the user's settings,
     changes torch's thread count, and installs missing packages. In that process this affects nothing else.
     """
-    folder = str(weights.parent)
-    settings = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_CONFIG_DIR": folder}
-    function = child.name_of(_export_here)
-    return child.call(function, str(weights), _RECIPE, timeout_s=_EXPORT_S, folder=folder, environment=settings)
+    settings = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_CONFIG_DIR": str(weights.parent)}
+    return child.call(child.name_of(_export_here), str(weights), _RECIPE, timeout_s=_EXPORT_S, environment=settings)
 
 
 def _export_here(weights: str, recipe: dict[str, Any]) -> str:

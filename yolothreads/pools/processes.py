@@ -164,24 +164,23 @@ def serve(
 
 
 def _answer(work: Callable[..., Any], *args: Any) -> bytes:
+    """Pickle what a function returns, or its error with the traceback as a note.
+
+    An error that cannot be pickled becomes a YoloThreadsError.
+    """
     try:
         return pickle.dumps((work(*args), None))
     except Exception as error:
-        return _portable(error)
-
-
-def _portable(error: Exception) -> bytes:
-    """Pickle an error, with its traceback as a note; one that cannot be pickled becomes a YoloThreadsError."""
-    note = "In the worker process:\n" + "".join(traceback.format_exception(error))
-    try:
-        error.add_note(note)
-        data = pickle.dumps((None, error))
-        pickle.loads(data)  # errors whose __init__ takes other arguments fail only here
-    except Exception:
-        other = YoloThreadsError(f"{type(error).__name__}: {error}")
-        other.add_note(note)
-        data = pickle.dumps((None, other))
-    return data
+        note = "In the worker process:\n" + "".join(traceback.format_exception(error))
+        try:
+            error.add_note(note)
+            data = pickle.dumps((None, error))
+            pickle.loads(data)  # errors whose __init__ takes other arguments fail only here
+        except Exception:
+            other = YoloThreadsError(f"{type(error).__name__}: {error}")
+            other.add_note(note)
+            data = pickle.dumps((None, other))
+        return data
 
 
 # --- the pool ---
@@ -265,13 +264,12 @@ class _Worker:
         args, name = (theirs, pool._make_predict, given, pool.device), f"{type(pool).__name__}-{index}"
         # A daemon, so that a script that never closes its pool can end.
         self.process = context.Process(target=serve, args=args, name=name, daemon=True)
-        try:
-            self._start(pool.mp_context)
-        except BaseException:
-            self._pipe.close()
-            raise
-        finally:
-            theirs.close()
+        with theirs:
+            try:
+                self._start(pool.mp_context)
+            except BaseException:
+                self._pipe.close()
+                raise
 
     def _start(self, method: str) -> None:
         with _starting:
@@ -293,7 +291,7 @@ class _Worker:
     def load(self) -> None:
         """Wait until the process has its model."""
         try:
-            self._receive(_START_S)
+            self._answer(_START_S)
         except WorkerDiedError as error:
             if not self._ending.startswith("exit"):
                 raise
@@ -301,24 +299,22 @@ class _Worker:
                 f"Worker {self._index} could not begin ({error}): a new process runs the caller's script again from "
                 'its start. Put the work of the script under `if __name__ == "__main__":`.'
             ) from None
-        self._receive(_START_S)
+        self._answer(_START_S)
 
     def is_alive(self) -> bool:
         return self._in_step and not self._ending and not wait([self.process.sentinel], 0)
 
     def predict(self, pixels: NDArray[np.uint8], **settings: Any) -> list[Results]:
-        pickle.dumps(settings)  # a setting that cannot travel fails here, before anything is under way
         with self._images.written(pixels) as name:
-            try:
-                self._pipe.send_bytes(pickle.dumps((name, pixels.shape, settings)))
-            except OSError:
-                raise self._died() from None
-            return [unpack(self._receive(None), pixels)]
+            request = pickle.dumps((name, pixels.shape, settings))  # here a setting that cannot travel fails
+            return [unpack(self._answer(None, request), pixels)]
 
-    def _receive(self, deadline_s: float | None) -> Any:
-        """Return the next answer; raise what the worker's code raised, or WorkerDiedError."""
+    def _answer(self, deadline_s: float | None, request: bytes = b"") -> Any:
+        """Return the answer to a request, or the next one; raise what the worker's code raised, or WorkerDiedError."""
         self._in_step = False
         try:
+            if request:
+                self._pipe.send_bytes(request)
             ready = wait([self._pipe, self.process.sentinel], deadline_s)
             if not ready:
                 self.kill()
@@ -327,15 +323,12 @@ class _Worker:
                 raise EOFError
             value, error = pickle.loads(self._pipe.recv_bytes())
         except (EOFError, OSError):  # also after half an answer
-            raise self._died() from None
+            self.join()
+            raise WorkerDiedError(self._ending) from None
         self._in_step = True
         if error is not None:
             raise error
         return value
-
-    def _died(self) -> WorkerDiedError:
-        self.join()
-        return WorkerDiedError(self._ending)
 
     def end(self) -> None:
         self._kill_at = self._kill_at or monotonic() + _END_S

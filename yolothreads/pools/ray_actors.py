@@ -16,7 +16,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,28 +164,28 @@ class _RayWorker:
         self._find_place()
         pool, device = self._pool, "cuda:0" if self._pool.gpus_per_worker else self._pool.device
         given = (pool.weights.name, pool.imgsz, device, pool.settings, pool.threads)
-        self._answer_in_time(self._actor.load.remote(pool._weights_sent, *given), _LOAD_S)
+        self._answer(self._actor.load.remote(pool._weights_sent, *given), _LOAD_S)
 
     def _find_place(self) -> None:
         """Wait until Ray has started the process on some machine."""
         import ray
 
-        try:
-            self.pid = self._answer(self._actor.pid.remote(), self._pool.placement_s)
-        except _LateError:
+        reference = self._actor.pid.remote()
+        if not ray.wait([reference], timeout=self._pool.placement_s)[0]:
             free: dict[str, float] = {"CPU": 0, "GPU": 0, **ray.available_resources()}  # type: ignore[no-untyped-call]
             raise DeadlineError(
                 f"Ray found no place for worker {self._index} in {self._pool.placement_s:g} s: it books "
                 f"{self._pool.cpus_per_worker:g} CPUs and {self._pool.gpus_per_worker:g} GPUs, and "
                 f"{free['CPU']:g} CPUs and {free['GPU']:g} GPUs are free. Use fewer workers, let each book less "
                 "(cpus_per_worker, gpus_per_worker), or add a machine to the cluster."
-            ) from None
+            )
+        self.pid = self._answer(reference, _CONNECT_S)
 
     def is_alive(self) -> bool:
         return self._alive
 
     def predict(self, pixels: NDArray[np.uint8], **settings: Any) -> list[Results]:
-        return [unpack(self._answer_in_time(self._actor.predict.remote(pixels, settings), _PREDICT_S), pixels)]
+        return [unpack(self._answer(self._actor.predict.remote(pixels, settings), _PREDICT_S), pixels)]
 
     def end(self) -> None:
         import ray
@@ -201,18 +201,11 @@ class _RayWorker:
 
         self.end()
         if ray.is_initialized() and not self._has_ended:
-            with suppress(WorkerDiedError, _LateError):
-                self._answer(self._actor.pid.remote(), _END_S)
-
-    def _answer_in_time(self, reference: Any, deadline_s: float) -> Any:
-        try:
-            return self._answer(reference, deadline_s)
-        except _LateError:
-            self._alive = False
-            raise WorkerDiedError(f"it gave no answer in {deadline_s:g} s") from None
+            ray.wait([self._actor.pid.remote()], timeout=_END_S)  # until it cannot answer any more
+            self._has_ended = True
 
     def _answer(self, reference: Any, deadline_s: float) -> Any:
-        """Return an answer; raise what the actor's own code raised, WorkerDiedError, or _LateError."""
+        """Return an answer; raise what the actor's own code raised, or WorkerDiedError."""
         import ray
         from ray import exceptions as of_ray
 
@@ -220,16 +213,13 @@ class _RayWorker:
         try:
             return ray.get(reference, timeout=deadline_s)
         except of_ray.GetTimeoutError:
-            raise _LateError from None
+            self._alive = False
+            raise WorkerDiedError(f"it gave no answer in {deadline_s:g} s") from None
         except of_ray.RayTaskError as error:
             raise error.cause from error
         except (*ends, of_ray.ObjectLostError, of_ray.RaySystemError) as error:
             self._alive, self._has_ended = False, isinstance(error, of_ray.ActorDiedError)
             raise WorkerDiedError(" ".join(str(error).split())[:300]) from error
-
-
-class _LateError(Exception):
-    """The answer is not there yet."""
 
 
 # --- the connection of this process to Ray ---

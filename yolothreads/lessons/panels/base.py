@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum, auto
@@ -14,7 +13,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from yolothreads.errors import ArgumentError, PanelError, at_least_one
+from yolothreads.errors import ArgumentError, PanelError
 from yolothreads.lessons.figures import Figure
 from yolothreads.lessons.panels.drawings import SHEET
 from yolothreads.lessons.texts import section
@@ -27,7 +26,6 @@ T = TypeVar("T")
 Tick = Callable[[], None]
 
 _REDRAW_S = 0.1  # between two redraws
-_REDRAWS_KEPT = 1000
 _END_S = 60.0  # deadline for the end of a run: it may be opening a pool of processes
 _NOW_S = 1.0  # the time that "now" means in a speed
 
@@ -158,7 +156,7 @@ class BasePanel(ABC, Generic[T]):
         buttons = make_widget("HBox", "row", children=[self.run_button, self.stop_button, self.status])
         self.widget = make_widget("VBox", "panel", children=[head, fields, buttons, self.live, *pictures])
         self.widget.add_class(_css_class(f"panel-{type(self).__name__.lower()}"))
-        self.redraws_ms: deque[float] = deque(maxlen=_REDRAWS_KEPT)  # how long each of the last redraws took
+        self.redraws_ms: list[float] = []  # how long each redraw took
         self.redraws_every_s = _REDRAW_S
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -198,7 +196,12 @@ class BasePanel(ABC, Generic[T]):
         from IPython.display import HTML, Javascript, display
 
         if not has_front_end():
-            display(RunOutput(self._outputs(self._run_here())))  # type: ignore[no-untyped-call]
+            self._begin()
+            try:
+                self._outcome = self._work(lambda: None)  # in the caller's thread, with no redraws
+            finally:
+                self._end()
+            display(RunOutput(self._outputs(self._outcome)))  # type: ignore[no-untyped-call]
             return
         _show_in_cell(self.close)
         display(self.widget)  # type: ignore[no-untyped-call]
@@ -213,7 +216,12 @@ class BasePanel(ABC, Generic[T]):
         """
         self._begin()
         self._thread = threading.Thread(target=self._run_in_background, name="panel")
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # this process can have no further thread
+            self._thread = None
+            self._end()
+            raise
 
     def stop(self, wait_s: float = 0.0) -> None:
         """End the run. It ends within half a second, unless it is opening a pool: that is closed as soon as it is open.
@@ -293,15 +301,6 @@ class BasePanel(ABC, Generic[T]):
         global _running
         _running = None
         _one_at_a_time.release()
-
-    def _run_here(self) -> T:
-        """Run in the caller's thread, with no redraws."""
-        self._begin()
-        try:
-            self._outcome = self._work(lambda: None)
-        finally:
-            self._end()
-        return self._outcome
 
     def _run_in_background(self) -> None:
         self._say(_TEXTS["running"])
@@ -396,33 +395,27 @@ def make_widget(kind: str, name: str = "", /, **traits: Any) -> Any:
     return widget
 
 
-def number_field(name: str, value: int, most: int, label: str = "", least: int = 1) -> Widget:
-    """Return a field for a whole number.
+def field(name: str, value: Any, known: Sequence[Any], label: str = "") -> Widget:
+    """Return a field for a number, or a list to choose from.
 
     Args:
         name: the argument's name, for the error message.
         value: what the field shows at first.
-        most: the largest number that can be entered.
+        known: what can be chosen; of a range, any whole number can be typed.
         label: the text beside the field; by default the name.
-        least: the smallest number that can be entered, 1 or more.
 
     Raises:
-        ArgumentError: `value` is not a whole number from `least` to `most`.
+        ArgumentError: `value` cannot be chosen.
     """
-    if not least <= at_least_one(name, value) <= most:
-        raise ArgumentError(f"{name}={value!r} is out of range; give a whole number from {least} to {most}.")
-    return make_widget("BoundedIntText", value=value, min=least, max=most, description=label or name)
-
-
-def choice(name: str, value: Any, known: Sequence[Any], label: str = "") -> Widget:
-    """Return a list to choose one of the known values from; the arguments are as for `number_field`.
-
-    Raises:
-        ArgumentError: `value` is none of them.
-    """
-    if value not in known:
-        raise ArgumentError(f"{name}={value!r} cannot be chosen; give one of: {', '.join(map(str, known))}.")
-    return make_widget("Dropdown", options=known, value=value, description=label or name)
+    if isinstance(known, range):
+        kind, remedy = "BoundedIntText", f"a whole number from {known[0]} to {known[-1]}"
+        traits: dict[str, Any] = {"min": known[0], "max": known[-1]}
+    else:
+        kind, remedy = "Dropdown", f"one of: {', '.join(map(str, known))}"
+        traits = {"options": known}
+    if value not in known or isinstance(value, bool):
+        raise ArgumentError(f"{name}={value!r} cannot be chosen; give {remedy}.")
+    return make_widget(kind, value=value, description=label or name, **traits)
 
 
 def checkbox(value: bool, label: str) -> Widget:

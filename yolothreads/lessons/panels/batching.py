@@ -27,9 +27,9 @@ OUTCOMES = ("answered", "refused", "late", "failed", "cancelled")
 _POLL_S = 0.01  # between two looks at what came and what was answered
 _CALIBRATION_BATCHES = 3  # in which the worker shows how fast it is, after a first one
 _SHAPE = (320, 240)  # width and height: images of one batch must have one shape
-_CONF = 0.05
-_MOST_PER_S = 1000
-_MOST_BATCH, _MOST_QUEUE, _MOST_SECONDS = 16, 256, 120  # a batch under way cannot be stopped
+_IMGSZ, _CONF = 160, 0.05
+_PER_S = range(1, 1001)
+_BATCH, _QUEUE, _SECONDS = range(1, 17), range(1, 257), range(1, 121)  # a batch under way cannot be stopped
 _WAITS_MS, _DEADLINES_S = (0, 5, 20, 50, 100, 500), (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)  # deadline 0: none
 _RUSH = ((0.25, 0.5), (0.6, 2.0), (1.0, 0.5))  # until this share of the time: the rate as a multiple of the capacity
 _NOW_S = 2.0
@@ -294,7 +294,6 @@ class BatchingPanel(BasePanel[BatchingRun]):
             half again. By default only where there is no reader to move it.
         max_batch, max_wait_ms, queue_size, deadline_s: the worker's at first, as `BatchingWorker` takes them.
         seconds: how long calls come; by default 15, or fewer without a reader, or in quick mode.
-        imgsz: size in pixels that images are resized to.
 
     Raises:
         ArgumentError: a number is out of range.
@@ -302,18 +301,18 @@ class BatchingPanel(BasePanel[BatchingRun]):
 
     def __init__(
         self, lesson: Lesson, *, rate: int = 20, rush: bool | None = None, max_batch: int = 8, max_wait_ms: float = 5,
-        queue_size: int = 16, deadline_s: float | None = None, seconds: int | None = None, imgsz: int = 160,
+        queue_size: int = 16, deadline_s: float | None = None, seconds: int | None = None,
     ) -> None:  # fmt: skip
-        self.lesson, self.imgsz, self.runs = lesson, imgsz, list[BatchingRun]()
+        self.lesson, self.runs = lesson, list[BatchingRun]()
         has_reader = base.has_front_end()
         seconds = lesson.trials(15 if has_reader else 9, quick=3) if seconds is None else seconds
         settings = {
             **_rate_widgets(rate),
-            "max_batch": base.number_field("max_batch", max_batch, _MOST_BATCH),
+            "max_batch": base.field("max_batch", max_batch, _BATCH),
             "max_wait_ms": _time_list("max_wait_ms", _WAITS_MS, max_wait_ms, 1, "0 ms"),
-            "queue_size": base.number_field("queue_size", queue_size, _MOST_QUEUE),
+            "queue_size": base.field("queue_size", queue_size, _QUEUE),
             "deadline_s": _time_list("deadline_s", _DEADLINES_S, deadline_s or 0.0, 1000, _TEXTS["no_deadline"]),
-            "seconds": base.number_field("seconds", seconds, _MOST_SECONDS),
+            "seconds": base.field("seconds", seconds, _SECONDS),
             "rush": base.checkbox(not has_reader if rush is None else rush, _TEXTS["rush"]),
         }
         super().__init__(_TEXTS["title"], settings)
@@ -348,7 +347,7 @@ class BatchingPanel(BasePanel[BatchingRun]):
 
     def _worker(self, settings: BatchingRunSettings) -> BatchingWorker:
         chosen = {name: getattr(settings, name) for name in ("max_batch", "max_wait_ms", "queue_size")}
-        given: dict[str, Any] = {"device": self.lesson.device, "imgsz": self.imgsz, "conf": _CONF}
+        given: dict[str, Any] = {"device": self.lesson.device, "imgsz": _IMGSZ, "conf": _CONF}
         # One thread for torch: the other cores are for the calls, and for drawing.
         return BatchingWorker(self.lesson.weights, threads=1, when_full="refuse", **chosen, **given)
 
@@ -359,7 +358,7 @@ class BatchingPanel(BasePanel[BatchingRun]):
             factor = next((factor for until, factor in _RUSH if share < until), self._rush_factor)
             if factor != self._rush_factor:
                 self._rush_factor = factor
-                rate.value = min(_MOST_PER_S, max(1.0, factor * self._run.capacity))
+                rate.value = min(_PER_S[-1], max(1.0, factor * self._run.capacity))
         return float(rate.value)
 
     def _draw(self) -> None:
@@ -407,7 +406,7 @@ def _rate_widgets(rate: int) -> dict[str, Any]:
 
     scale = {"min": 0, "max": 3, "step": 0.005, "readout": False}
     slider = base.make_widget("FloatLogSlider", value=rate, description=_TEXTS["rate"], **scale)
-    number = base.number_field("rate", rate, _MOST_PER_S, _TEXTS["rate_number"])
+    number = base.field("rate", rate, _PER_S, _TEXTS["rate_number"])
     link((slider, "value"), (number, "value"), transform=(round, float))
     return {"rate": slider, "rate_number": number}
 

@@ -34,7 +34,7 @@ _MARKED_FRAMES = 12  # how long a box keeps the mark of a transfer: in one frame
 _BOTH = "both, one after the other"
 _TRACKERS = {FOR_ALL: (FOR_ALL,), FOR_EACH: (FOR_EACH,), _BOTH: (FOR_ALL, FOR_EACH)}
 _POOLS = ("Replicas", "BatchingWorker")
-_MOST_CAMERAS, _MOST_FRAMES = 4, 1000
+_CAMERAS, _FRAMES = range(2, 5), range(1, 1001)  # one camera has nothing to mix
 _REDRAW_S = 0.2  # between two redraws: each encodes a picture of every camera
 _COLOURS = {"matched": GOOD, "missed": GREY, "switches": ODD, "transfers": BAD}
 
@@ -165,10 +165,10 @@ class CamerasPanel(BasePanel[list[CamerasRun]]):
         tracker = (FOR_ALL if has_reader else _BOTH) if tracker is None else tracker
         frames = lesson.trials(60 if has_reader else 40, quick=20) if frames is None else frames
         settings = {
-            "cameras": base.number_field("cameras", cameras, _MOST_CAMERAS, least=2),  # one has nothing to mix
-            "tracker": base.choice("tracker", tracker, list(_TRACKERS)),
-            "frames": base.number_field("frames", frames, _MOST_FRAMES),
-            "pool": base.choice("pool", pool, _POOLS),
+            "cameras": base.field("cameras", cameras, _CAMERAS),
+            "tracker": base.field("tracker", tracker, list(_TRACKERS)),
+            "frames": base.field("frames", frames, _FRAMES),
+            "pool": base.field("pool", pool, _POOLS),
         }
         super().__init__(_TEXTS["title"], settings)
         self.redraws_every_s = _REDRAW_S
@@ -259,8 +259,10 @@ def _moved_text(key: str, identity: int, **fields: Any) -> str:
 
 # --- drawing: colours of OpenCV are BGR ---
 
+_Colour = tuple[int, int, int]
 
-def _bgr(colour: str) -> tuple[int, int, int]:
+
+def _bgr(colour: str) -> _Colour:
     return int(colour[5:7], 16), int(colour[3:5], 16), int(colour[1:3], 16)
 
 
@@ -291,9 +293,7 @@ def drawn(view: View) -> NDArray[np.uint8]:
     return pixels
 
 
-def _write(
-    pixels: NDArray[np.uint8], text: str, x: int, y: int, scale: float, colour: tuple[int, int, int], brightness: int
-) -> None:
+def _write(pixels: NDArray[np.uint8], text: str, x: int, y: int, scale: float, colour: _Colour, ink: int) -> None:
     """Write on a coloured background whose lower left corner is (x, y), moved where it would leave the picture."""
     import cv2
 
@@ -302,4 +302,4 @@ def _write(
     x = max(0, min(x, pixels.shape[1] - width - 4))
     y = max(height + 6, min(y, pixels.shape[0]))
     cv2.rectangle(pixels, (x, y - height - 6), (x + width + 4, y), colour, -1)
-    cv2.putText(pixels, text, (x + 2, y - 3), font, scale, (brightness,) * 3, 1, cv2.LINE_AA)
+    cv2.putText(pixels, text, (x + 2, y - 3), font, scale, (ink,) * 3, 1, cv2.LINE_AA)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from math import floor, log10
 from pathlib import Path
+from string import Formatter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,6 +25,7 @@ from yolothreads.pools import Batch
 from yolothreads.trace import Span
 
 _T = TypeVar("_T")
+_Lengths = Sequence[tuple[float, int]]  # moments, and how many images waited from then on
 _Marks = Mapping[str, Sequence[float]]  # outcome -> moments of the calls that came to it
 
 _TEXTS = section("panels", "drawings")
@@ -50,11 +52,10 @@ def progress_bar(done: float, total: float, label: str) -> str:
 
 
 def filled(template: str, **fields: Any) -> str:
-    """Return a template with its fields; a dash where one is None, not known yet, which no format of numbers takes."""
-    try:
-        return template.format(**fields)
-    except TypeError:
-        return "–"
+    """Return a template with its fields; only a dash if one of them is None, which means not known yet."""
+    formatter = Formatter()
+    used = (formatter.get_field(name, (), fields)[0] for _, name, _, _ in formatter.parse(template) if name)
+    return "–" if any(value is None for value in used) else template.format(**fields)
 
 
 def numbers(templates: Mapping[str, str], **fields: Any) -> str:
@@ -235,9 +236,7 @@ class Strips:
         self._longest: deque[tuple[float, float]] = deque()  # the start of each batch, and its longest wait in ms
         self._zero = 0.0
 
-    def html(
-        self, now: float, zero: float, lengths: Sequence[tuple[float, int]], batches: Sequence[Batch], marks: _Marks
-    ) -> str:
+    def html(self, now: float, zero: float, lengths: _Lengths, batches: Sequence[Batch], marks: _Marks) -> str:
         """Return the strips up to `now`. The lists may grow between two calls.
 
         Args:
@@ -266,7 +265,7 @@ class Strips:
     def _x(self, moment: float) -> int:
         return round(_UNITS * (moment - self._zero))
 
-    def _take_new(self, lengths: Sequence[tuple[float, int]], batches: Sequence[Batch], marks: _Marks) -> None:
+    def _take_new(self, lengths: _Lengths, batches: Sequence[Batch], marks: _Marks) -> None:
         """Turn what is new since the last redraw into pieces."""
         for moment, waiting in self._new("lengths", lengths):
             self._waiting.add(moment, f"H{self._x(moment)}V{-waiting}")

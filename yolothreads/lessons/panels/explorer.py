@@ -25,7 +25,6 @@ MOST_LISTED, MOST_WHILE_RUNNING = 500, 60
 _CHOICES: dict[str, list[Any]] = {"preemptions": [0, 1, 2, 3], "granularity": ["line", "instruction"]}
 _DEFAULTS: dict[str, Any] = {"preemptions": 1, "granularity": "line", "budget_s": 60.0}
 _OF_REPLAY = ("setup", "watch", "observe", "same", "restore", "describe", "max_steps")  # options of explore and replay
-_ENDING_S = 2.0  # deadline for a replay that only has to show its result
 _SIGNS = {RIGHT: "✓", WRONG: "✗", EXCEPTION: "!", DEADLOCK: "="}
 _COLOURS = {RIGHT: GOOD, WRONG: BAD, EXCEPTION: ODD, DEADLOCK: GREY}
 _LONGEST = 70  # characters of an outcome in the list
@@ -147,8 +146,6 @@ class ExplorerPanel(BasePanel[Exploration]):
             self._wanted = schedule
             if self._is_replaying:
                 return
-        if self._thread is not None and not is_exploring():
-            self._thread.join(_ENDING_S)
         try:
             self.run()
         except BaseException:
@@ -189,7 +186,7 @@ class ExplorerPanel(BasePanel[Exploration]):
     def _next_wanted(self) -> str:
         with self._guard:
             schedule, self._wanted = "" if self._stopped else self._wanted, ""
-            self._is_replaying = bool(schedule)
+            self._is_replaying, self.is_over = bool(schedule), not schedule
         return schedule
 
     def _explore(self, tick: Tick) -> Exploration:
@@ -260,7 +257,7 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
     budget_s = given["budget_s"]
     if not isinstance(budget_s, int | float) or budget_s <= 0:
         raise ArgumentError(f"budget_s={budget_s!r} is out of range; give a number of seconds above 0.")
-    lists = {name: base.choice(name, given[name], known) for name, known in _CHOICES.items()}
+    lists = {name: base.field(name, given[name], known) for name, known in _CHOICES.items()}
     limits = {"min": 0.0, "max": max(3600.0, budget_s)}
     budget = base.make_widget("BoundedFloatText", value=budget_s, description=_TEXTS["budget_s"], **limits)
     return lists | {"budget_s": budget}

@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from html import escape
 from itertools import cycle, islice
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from yolothreads import devices, trace
 from yolothreads.detections import same
@@ -27,13 +27,16 @@ from yolothreads.trace import Span
 if TYPE_CHECKING:
     from ultralytics.engine.results import Results
 
+    _Outcome: TypeAlias = Results | BaseException
+    _Known: TypeAlias = dict[tuple[Any, ...], _Outcome]  # device, size, number of the image, settings -> right result
+
 PER_IMAGE_SETTINGS: tuple[dict[str, Any], ...] = ({"max_det": 1}, {"max_det": 50}, {"conf": 0.6}, {"classes": [0]})
 """Settings of predict for the first image, the second, ..., where each thread asks with different settings."""
 
 _POOL_CLASSES = {pool.__name__: pool for pool in POOLS}
 
 _SIZES = (160, 320, 480, 640, 960, 1280)
-_MOST_WORKERS, _MOST_IMAGES = 16, 100_000
+_WORKERS, _IMAGES = range(1, 17), range(1, 100_001)
 _FIGURE_S = 3.0  # how much of a run the figure below the panel shows
 _CONF = 0.05  # low, so that different settings give different results
 _NEXT_RESULT_S = 0.05  # how long to wait for the next result before looking whether to redraw or to stop
@@ -59,7 +62,7 @@ class PoolRunSettings(NamedTuple):
     differ: bool
 
     def of_pool(self) -> dict[str, Any]:
-        """Return the arguments that the pool and the model of `References` have in common."""
+        """Return the arguments that the pool and the model that gives the right results have in common."""
         return {"device": self.device, "imgsz": self.imgsz, "conf": _CONF}
 
     def of_image(self, number: int) -> dict[str, Any]:
@@ -92,12 +95,7 @@ class Mistake(NamedTuple):
         return f"<div>{self.title}</div>{drawings.pictures(shown)}"
 
 
-_Results = dict[tuple[Any, ...], "Results | BaseException"]
-
-
-def _right_results(
-    lesson: Lesson, settings: PoolRunSettings, known: _Results, tick: Tick
-) -> list[Results | BaseException]:
+def _right_results(lesson: Lesson, settings: PoolRunSettings, known: _Known, tick: Tick) -> list[_Outcome]:
     """Return what one model in one thread gives for each image of a run; an exception where it fails, too.
 
     Args:
@@ -137,7 +135,7 @@ class PoolRun(Run):
         self.spans: list[Span] = []
         self._memory_at = 0.0
 
-    def go(self, lesson: Lesson, known: _Results, tick: Tick) -> None:
+    def go(self, lesson: Lesson, known: _Known, tick: Tick) -> None:
         """Run. `Stopped`, raised by `tick`, ends the run early; `known` is that of `_right_results`."""
         settings = self.settings
         with self.until_stopped():
@@ -153,9 +151,7 @@ class PoolRun(Run):
                 self._work_through(pool, lesson.images, expected, tick)
                 self.end()
 
-    def _work_through(
-        self, pool: Pool, images: Sequence[Image], expected: Sequence[Results | BaseException], tick: Tick
-    ) -> None:
+    def _work_through(self, pool: Pool, images: Sequence[Image], expected: Sequence[_Outcome], tick: Tick) -> None:
         numbers = iter(range(len(expected)))
         asked: dict[Future[Results], int] = {}
         while self.done < len(expected):
@@ -168,7 +164,7 @@ class PoolRun(Run):
             self._read_memory(pool)
             tick()
 
-    def _judge(self, number: int, future: Future[Results], expected: Results | BaseException) -> None:
+    def _judge(self, number: int, future: Future[Results], expected: _Outcome) -> None:
         self.step()
         if (error := future.exception()) is not None:
             self.errors += 1
@@ -214,17 +210,17 @@ class Panel(BasePanel[PoolRun]):
         imgsz: int = 320, images: int = 64, differ: bool = True,
     ) -> None:  # fmt: skip
         self.lesson, self.runs = lesson, list[PoolRun]()
-        self._known: _Results = {}
+        self._known: _Known = {}
         self._lanes, self._wrong = drawings.Lanes([]), base.make_widget("HTML", "first-wrong")
         names = pools or tuple(_usable(lesson)[0])
         if not set(names) <= set(_POOL_CLASSES):
             raise ArgumentError(f"Some of {', '.join(names)} are no pools; there are: {', '.join(_POOL_CLASSES)}.")
         settings = {
-            "pool": base.choice("pool", pool, names),
-            "workers": base.number_field("workers", lesson.workers if workers is None else workers, _MOST_WORKERS),
-            "device": base.choice("device", lesson.device, devices.devices()),
-            "imgsz": base.choice("imgsz", imgsz, sorted({*_SIZES, imgsz}), _TEXTS["image_size"]),
-            "images": base.number_field("images", images, _MOST_IMAGES),
+            "pool": base.field("pool", pool, names),
+            "workers": base.field("workers", lesson.workers if workers is None else workers, _WORKERS),
+            "device": base.field("device", lesson.device, devices.devices()),
+            "imgsz": base.field("imgsz", imgsz, sorted({*_SIZES, imgsz}), _TEXTS["image_size"]),
+            "images": base.field("images", images, _IMAGES),
             "differ": base.checkbox(differ, _TEXTS["differ"]),
         }
         super().__init__(_TEXTS["title"], settings, [base.make_widget("HTML", value=drawings.legend()), self._wrong])
@@ -290,7 +286,7 @@ def _usable(lesson: Lesson) -> tuple[list[str], list[str]]:
 
 # --- several pools, compared ---
 
-_MOST_COMPARED_IMAGES, _MOST_ROUNDS = 100, 20
+_COMPARED_IMAGES, _ROUNDS = range(1, 101), range(1, 21)
 
 
 class ComparePanel(BasePanel[Comparison]):
@@ -328,10 +324,10 @@ class ComparePanel(BasePanel[Comparison]):
             "pools": base.make_widget(
                 "SelectMultiple", options=names, value=list(pools) or names, rows=len(names), description="pools"
             ),
-            "workers": base.number_field("workers", lesson.workers if workers is None else workers, _MOST_WORKERS),
-            "imgsz": base.choice("imgsz", imgsz, sorted({*_SIZES, imgsz}), _TEXTS["image_size"]),
-            "images": base.number_field("images", images, _MOST_COMPARED_IMAGES, _COMPARE_TEXTS["images"]),
-            "rounds": base.number_field("rounds", rounds, _MOST_ROUNDS),
+            "workers": base.field("workers", lesson.workers if workers is None else workers, _WORKERS),
+            "imgsz": base.field("imgsz", imgsz, sorted({*_SIZES, imgsz}), _TEXTS["image_size"]),
+            "images": base.field("images", images, _COMPARED_IMAGES, _COMPARE_TEXTS["images"]),
+            "rounds": base.field("rounds", rounds, _ROUNDS),
             "differ": base.checkbox(True, _TEXTS["differ"]),
         }
         super().__init__(_COMPARE_TEXTS["title"], settings)

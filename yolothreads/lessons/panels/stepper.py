@@ -206,7 +206,10 @@ class Steps:
         self.names, self.seen = shared.names(seen), seen
         self.threads = list(dict.fromkeys([*map(label, range(bodies)), *sorted({step.thread for step in self.steps})]))
         self._ran = {step.where for step in self.steps}
-        self.changes = [at for at in range(len(self)) if at in (0, self.end) or self._is_change(at)]
+        turns = [(step.thread, step.waits) for step in self.steps]
+        self.changes = [
+            at for at in range(len(self)) if at in (0, self.end) or turns[at - 1] != turns[at] or self.changed(at)
+        ]
 
     def __len__(self) -> int:
         return len(self.steps) + 1
@@ -256,10 +259,6 @@ class Steps:
         caption = caption.format(kind=self.trial.kind, shown=_TABLE_ROWS, all=len(shown), steps=self.end)
         headers = [*_TEXTS["headers"], *(_TEXTS["table_now"].format(name=name) for name in self.names)]
         return Table(headers, rows, caption)
-
-    def _is_change(self, at: int) -> bool:
-        before, now = self.steps[at - 1], self.steps[at]
-        return before.thread != now.thread or before.waits != now.waits or bool(self.changed(at))
 
     def _place(self, thread: str, at: int) -> Place:
         before = next((step.where for step in reversed(self.steps[:at]) if step.thread == thread), None)
