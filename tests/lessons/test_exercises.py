@@ -17,6 +17,7 @@ SEEN = {  # what the check of a wrong answer must say; the others only say somet
     "make_detector/wrong_waits_in_a_loop": r"schedules ended with: deadlock. .*livelock",
     "make_detector/wrong_lock_never_released": r"(\d+) of \1 schedules .*: deadlock. B waits for a lock that A took",
     "make_detector/wrong_conf_ignored": r"with conf=0.75 was answered with \(2, 0.25\)",
+    "make_detector/wrong_always_raises": r"with conf=0.25 was answered with None",
     "make_worker/wrong_shared_model": r"schedules ended with: wrong result. With a switch just before ",
     "make_worker/wrong_loads_each_time": r"2 threads that did 2 images each loaded 4 models",
     "make_worker/wrong_number_taken_twice": r"schedules ended with: wrong result. .*\(3, 0.25\)",
