@@ -83,7 +83,10 @@ def recommend(needs: Needs, measured: Comparison) -> Advice:
     cautions = _cautions(needs, measured.stamp)
     fit = sorted((m for m in pools if not objections[m.pool]), key=lambda m: -_score(m, needs))
     if not fit:
-        reason = "None of the pools measured here meets all needs; allow more memory or fewer images at once."
+        reason = (
+            "None of the pools measured here meets all needs; allow more memory or fewer images at once, or measure "
+            "RayActors for several machines."
+        )
         return Advice("", reason, _table(measured, objections, "", needs), cautions)
     equal = [m for m in fit if _score(m, needs) >= (1 - _NOISE) * _score(fit[0], needs)]
     chosen = min(equal, key=lambda m: _memory_mb(m, needs) or 0.0)
