@@ -13,7 +13,7 @@ from yolothreads import scenes
 from yolothreads.detections import same
 from yolothreads.errors import ArgumentError
 from yolothreads.lessons import local_cluster, memory_of_children
-from yolothreads.lessons.cluster import LocalCluster
+from yolothreads.lessons.jobs import LocalCluster
 from yolothreads.pools import RayActors, Sequential
 
 ray = pytest.importorskip("ray")

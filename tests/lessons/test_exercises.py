@@ -9,7 +9,7 @@ import pytest
 from deadlines import scaled
 
 from yolothreads.errors import ArgumentError
-from yolothreads.lessons.exercises import CORRECT, EXERCISES, NOT_STARTED, NOT_YET, basics, get, queues, remote
+from yolothreads.lessons.exercises import CORRECT, EXERCISES, NOT_STARTED, NOT_YET, get, threads, workers
 
 ANSWERS = Path(__file__).parent / "answers"
 SEEN = {  # what the check of a wrong answer must say; the others only say something
@@ -56,7 +56,7 @@ def threads_before():
 @pytest.fixture
 def short_waits(monkeypatch):
     """Let the checks give up sooner, as a wrong answer makes them wait in vain."""
-    for module, name in ((basics, "_MEET_S"), (queues, "_ANSWER_S"), (remote, "_VAIN_S")):
+    for module, name in ((threads, "_MEET_S"), (workers, "_ANSWER_S"), (workers, "_VAIN_S")):
         monkeypatch.setattr(module, name, 0.5)
 
 

@@ -131,7 +131,7 @@ def _explore(options: Options) -> Exploration:
         seconds=time.perf_counter() - began,
         executed=tuple(session.executed),
         unsplit=tuple(session.unsplit),
-        uncontrolled=tuple(session.scheduler.workers.uncontrolled),
+        uncontrolled=tuple(session.scheduler.uncontrolled),
         notes=notes,
         replayer=lambda schedule: _replay(schedule, replace(options, budget_s=60.0, stop=None)),
     )

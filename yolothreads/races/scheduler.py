@@ -12,14 +12,14 @@ import threading
 import time
 from _thread import get_ident
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import CodeType
 from typing import Any
 from weakref import WeakSet
 
 from yolothreads.races import blocking
-from yolothreads.races.schedule import END, EVERY_POINT, LOCKED, SLEEP, WAIT, Follow, Priorities, Schedule, Stop
+from yolothreads.races.schedule import END, EVERY_POINT, LOCKED, SLEEP, WAIT, Follow, Priorities, Schedule
 from yolothreads.races.threads import Abandoned, LogEntry, Mutex, State, Task, TaskSet, acquire, locked
 from yolothreads.races.tracing import Watch, tracer
 
@@ -39,36 +39,34 @@ _never_helped: WeakSet[threading.Thread] = WeakSet()
 class Execution:
     """One run of the bodies under one schedule."""
 
-    bodies: Sequence[Task]
+    strategy: Follow  # it knows how much of the schedule was followed
     log: list[LogEntry]
-    followed: int  # the part of the log that the stops of the schedule determined
-    switched: list[LogEntry]  # where a thread was stopped that could have gone on
-    diverged: str  # the reason why the schedule could not be followed
-    unfollowed: list[Stop]  # stops of the schedule that no thread reached
-    failure: str  # deadlock or livelock, in words; empty if every body ended
-    endless: bool  # a thread could still have gone on, and did not end
-    stacks: str
-    stalls: list[str]
-    inspected: list[tuple[LogEntry, int, Any]]  # each line when it ran, the length of the log then, the inspected value
-    seconds: float
+    switched: list[LogEntry] = field(default_factory=list)  # where a thread was stopped that could have gone on
+    failure: str = ""  # deadlock or livelock, in words; empty if every body ended
+    endless: bool = False  # a thread could still have gone on, and did not end
+    stacks: str = ""
+    stalls: list[str] = field(default_factory=list)
+    # Each line when it ran, the length of the log then, and the inspected value.
+    inspected: list[tuple[LogEntry, int, Any]] = field(default_factory=list)
+    seconds: float = 0.0
     results: tuple[Any, ...] = ()  # a result or an exception for each body, then the observed value
 
-    def lines(self) -> Iterator[tuple[Task, CodeType, int]]:
+    def lines(self, until: int | None = None) -> Iterator[tuple[Task, CodeType, int]]:
         """Yield the entries of the log that are lines (or instructions): thread, code, and place in it."""
-        return ((task, code, at) for task, code, at, _ in self.log if not isinstance(code, str))
+        return ((task, code, at) for task, code, at, _ in self.log[:until] if not isinstance(code, str))
 
 
 class Scheduler:
     """A context manager around everything that may start threads: `setup`, the runs, and the end of the state.
 
-    It is the `blocking.Hooks` of its exploration.
+    It is the `blocking.Hooks` of its exploration. Workers, the threads that are not bodies, are scheduled like these
+    if `setup` starts them, or an executor at any time: W1, W2, ... A thread that a body starts by itself is not; it is
+    named, so that nobody takes the outcome for proof.
     """
 
-    def __init__(
-        self, watch: Watch, instructions: bool, max_steps: int, limit_s: float, stop: Callable[[], bool] | None
-    ):
+    def __init__(self, watch: Watch, max_steps: int, limit_s: float, stop: Callable[[], bool] | None):
         self.max_steps = max_steps
-        self.tracer = tracer(watch, self.at_point, instructions)
+        self.tracer = tracer(watch, self.at_point)
         self.task_of: dict[int, Task] = {}  # by thread identifier
         self.tasks = TaskSet()
         self.on = self.closed = False
@@ -76,7 +74,8 @@ class Scheduler:
         self.inspect: Callable[[], Any] | None = None
         self.stop_early = False  # trace only as far as the schedule needs it
         self.mutex = Mutex()
-        self.workers = Workers(self)
+        self.threads_of_bodies: list[threading.Thread] = []  # started by a body itself
+        self.uncontrolled: dict[str, None] = {}  # names of threads
         self.watchdog = Watchdog(self, limit_s, stop)
         self._clear(Schedule(""), False)
 
@@ -102,11 +101,10 @@ class Scheduler:
         self._check_at = min(LINES_IN_A_ROW, self.max_steps + 1)
         self.current: Task | None = None
         self.log: list[LogEntry] = []
-        self.switched: list[LogEntry] = []
-        self.inspected: list[tuple[LogEntry, int, Any]] = []
         self.abandoning = self.stopped_tracing = False
         random = schedule.random
         self.strategy = Follow(schedule, self.log) if random is None else Priorities(random, self.log)
+        self.execution = Execution(self.strategy, self.log)
 
     def run(
         self,
@@ -130,20 +128,17 @@ class Scheduler:
         self._clear(schedule, keep_alternatives)
         self.watchdog.begin()
         self.tasks.begin(bodies, order)
-        tasks = self.tasks.bodies
+        run, tasks = self.execution, self.tasks.bodies
         try:
-            self.current, self.on = Task(""), True
-            self.workers.wait_until_idle()
+            self.current, self.on = Task("", threading.current_thread()), True
+            self._wait_until_workers_are_idle()
             self.resume(tasks[order[0]] if order else self.strategy.first(tasks))
             self.watchdog.watch_over()
         finally:
             self.watchdog.end()
-        watchdog, strategy = self.watchdog, self.strategy
-        return Execution(
-            tasks, self.log, strategy.followed, self.switched, strategy.diverged, strategy.unfollowed,
-            watchdog.failure, watchdog.endless, watchdog.stacks, watchdog.stalls, self.inspected,
-            time.perf_counter() - began,
-        )  # fmt: skip
+        run.results = tuple([task.result if task.error is None else task.error for task in tasks])
+        run.seconds = time.perf_counter() - began
+        return run
 
     def _run_body(self, task: Task) -> None:
         assert task.body is not None
@@ -192,12 +187,13 @@ class Scheduler:
         target = self.strategy.at_point(me, code, at, self.tasks.runnable)
         if target is me and len(self.log) >= self._check_at:
             target = self._after_many_lines(me)
+        switched = self.execution.switched
         if target is not me:
-            if self.inspected:
-                self.inspected.pop()  # the line runs when its thread goes on
+            if self.inspect is not None:
+                self.execution.inspected.pop()  # the line runs when its thread goes on
             self._switch(me, target)
             self._inspect(entry)
-        elif self.stop_early and self.switched and self.strategy.stop is None and me is not self.switched[-1][0]:
+        elif self.stop_early and switched and self.strategy.stop is None and me is not switched[-1][0]:
             self.stopped_tracing = not self.tasks.workers  # no stop is left, and the switched-to thread does run
         elif self.inspect is None and self.strategy.at != EVERY_POINT and self.tasks.are_steady(me):
             self._undisturbed, self._alternatives = me, alternatives
@@ -206,7 +202,7 @@ class Scheduler:
 
     def _inspect(self, entry: LogEntry) -> None:
         if self.inspect is not None:
-            self.inspected.append((entry, len(self.log), self.inspect()))
+            self.execution.inspected.append((entry, len(self.log), self.inspect()))
 
     def _after_many_lines(self, me: Task) -> Task:
         """Choose the next thread after many lines in a row: another one if one can run; end a run that is too long."""
@@ -216,7 +212,7 @@ class Scheduler:
         return self._choose(me, WAIT, self.tasks.runnable(me) or [me])
 
     def _switch(self, me: Task, target: Task) -> None:
-        self.switched.append(self.log[-1])
+        self.execution.switched.append(self.log[-1])
         me.state = State.READY
         self.resume(target)
         self.park(me)
@@ -227,8 +223,8 @@ class Scheduler:
         self._undisturbed = None
         target.state, target.sleeps_in_a_row = State.RUNNING, 0
         self.current = target
-        if is_new and target.reusable is not None:
-            target.reusable.begin(partial(self._run_body, target), self.workers.start_for_real)
+        if is_new:
+            self.tasks.threads[target.label].begin(partial(self._run_body, target), self._start_for_real)
         else:
             target.baton.release()
 
@@ -285,10 +281,6 @@ class Scheduler:
         """Return the label of the calling thread if it is controlled; "" if its waits are real ones."""
         me = self.task_of.get(get_ident())
         return "" if me is None or me.starting_thread else me.label
-
-    def start_thread(self, thread: threading.Thread) -> None:
-        """Start a thread, controlled if it is a worker of a pool."""
-        self.workers.start(thread)
 
     def wait(
         self, ready: Callable[[], bool], timeout: float | None, what: str, on_lock: bool = False, queue_id: int = 0
@@ -352,35 +344,24 @@ class Scheduler:
             self._switch(me, target)
         return True
 
+    # --- workers
 
-class Workers:
-    """The threads that are not bodies.
-
-    A thread that `setup` starts, or an executor at any time, is scheduled like the bodies: W1, W2, ... A thread that a
-    body starts by itself is not; it is named, so that nobody takes the outcome for proof.
-    """
-
-    def __init__(self, scheduler: Scheduler):
-        self._scheduler, self._tasks = scheduler, scheduler.tasks
-        self.of_bodies: list[threading.Thread] = []  # started by a body itself
-        self.uncontrolled: dict[str, None] = {}
-
-    def start(self, thread: threading.Thread) -> None:
+    def start_thread(self, thread: threading.Thread) -> None:
         """Start a thread, controlled or not."""
-        starter = self._scheduler.task_of.get(get_ident())
+        starter = self.task_of.get(get_ident())
         is_of_executor = getattr(thread, "_target", None) is concurrent.futures.thread._worker
-        if get_ident() != self._scheduler.owner and (starter is None or starter.starting_thread):
+        if get_ident() != self.owner and (starter is None or starter.starting_thread):
             blocking.start_for_real(thread)
         elif starter is None or is_of_executor:
             self._start_controlled(thread)
         else:
             self.uncontrolled[thread.name] = None
-            self.of_bodies.append(thread)
-            self.start_for_real(thread)
+            self.threads_of_bodies.append(thread)
+            self._start_for_real(thread)
 
-    def start_for_real(self, thread: threading.Thread) -> None:
+    def _start_for_real(self, thread: threading.Thread) -> None:
         """Start a thread, and wait until it has begun without passing the turn on."""
-        starter = self._scheduler.task_of.get(get_ident())
+        starter = self.task_of.get(get_ident())
         if starter is not None:
             starter.starting_thread = True
         blocking.start_for_real(thread)
@@ -388,55 +369,52 @@ class Workers:
             starter.starting_thread = False
 
     def _start_controlled(self, thread: threading.Thread) -> None:
-        scheduler, run, arrived = self._scheduler, thread.run, locked()
-        task = Task(f"W{len(self._tasks.workers) + 1}", thread=thread, state=State.STALLED)
+        run, arrived = thread.run, locked()
+        task = Task(f"W{len(self.tasks.workers) + 1}", thread, state=State.STALLED)
 
         def run_controlled() -> None:
-            scheduler.task_of[get_ident()] = task
-            scheduler.tracer.begin_thread()
+            self.task_of[get_ident()] = task
+            self.tracer.begin_thread()
             try:
-                if scheduler.on:
+                if self.on:
                     task.state = State.READY
                 arrived.release()
                 if task.state == State.READY:
-                    scheduler.park(task)
+                    self.park(task)
                 run()
             except Abandoned:
                 pass
             finally:
-                scheduler.tracer.end_thread()
-                scheduler.finish(task)
+                self.tracer.end_thread()
+                self.finish(task)
 
         thread.run = run_controlled  # type: ignore[method-assign]
-        self._tasks.workers.append(task)
-        self.start_for_real(thread)
+        self.tasks.workers.append(task)
+        self._start_for_real(thread)
         acquire(arrived, timeout=10)
 
-    def wait_until_idle(self) -> None:
+    def _wait_until_workers_are_idle(self) -> None:
         """Wait until every worker is parked, before the first body begins; one that takes too long is named."""
-        workers = self._tasks.workers = [worker for worker in self._tasks.workers if worker.state != State.DONE]
+        workers = self.tasks.workers = [worker for worker in self.tasks.workers if worker.state != State.DONE]
+        parked = (State.BLOCKED, State.READY, State.DONE)
         until = time.monotonic() + WORKERS_IDLE_S
-        while any(map(_is_running, workers)) and time.monotonic() < until:
+        while any(worker.state not in parked for worker in workers) and time.monotonic() < until:
             time.sleep(0.0002)
         for worker in workers:
             worker.choices = worker.sleeps = worker.sleeps_in_a_row = 0
-            if _is_running(worker) and worker.thread is not None:
+            if worker.state not in parked:
                 self.uncontrolled[worker.thread.name] = None
 
-    def release(self) -> None:
+    def end_control(self) -> None:
         """End the control after a run: workers wait by themselves, and the threads of bodies get time to end."""
-        for worker in self._tasks.workers:
+        self.on = False
+        for worker in self.tasks.workers:
             if worker.state in (State.BLOCKED, State.READY):
                 worker.state = State.STALLED
                 worker.baton.release()
-        for thread in self.of_bodies:
+        for thread in self.threads_of_bodies:
             thread.join(1)
-        self.of_bodies = [thread for thread in self.of_bodies if thread.is_alive()]
-
-
-def _is_running(worker: Task) -> bool:
-    """Return whether a worker runs on its own: it is not parked, and has not ended."""
-    return worker.state not in (State.BLOCKED, State.READY, State.DONE)
+        self.threads_of_bodies = [thread for thread in self.threads_of_bodies if thread.is_alive()]
 
 
 class Watchdog:
@@ -446,17 +424,11 @@ class Watchdog:
         self._scheduler, self._stop, self.limit_s = scheduler, stop, limit_s
         self.expects_help = True  # from threads that are not controlled; if none came in the first runs, none will
         self.leaked: list[str] = []
-        self._over = locked()
         self.begin()
 
     def begin(self) -> None:
         """Forget the last run."""
-        self.failure = self.stacks = ""
-        self.endless = False
-        self.stalls: list[str] = []
-        self._needs_help = False
-        while acquire(self._over, False):
-            pass
+        self._over, self._needs_help = locked(), False
 
     def wake(self, needs_help: bool = False) -> None:
         """Wake the watchdog, from the thread that had the turn: the run is over, or no thread can go on."""
@@ -470,8 +442,9 @@ class Watchdog:
 
     def fail(self, failure: str, endless: bool = False) -> None:
         """Give the run up."""
-        self.failure, self.endless = failure, endless
-        self.stacks = "\n".join(f"{t.label} {t.place()}\n{t.stack()}" for t in self._active_bodies())
+        run = self._scheduler.execution
+        run.failure, run.endless = failure, endless
+        run.stacks = "\n".join(f"{t.label} {t.place()}\n{t.stack()}" for t in self._active_bodies())
 
     def _active_bodies(self) -> list[Task]:
         return [t for t in self._scheduler.tasks.bodies if t.is_active]
@@ -510,7 +483,7 @@ class Watchdog:
         with scheduler.mutex:
             if scheduler.current is not running or running.state != State.RUNNING:
                 return
-            self.stalls.append(f"{running.label} {running.place()}")
+            scheduler.execution.stalls.append(f"{running.label} {running.place()}")
             running.state = State.STALLED
             others = scheduler.tasks.runnable()
             scheduler.current = others[0] if others else None
@@ -519,10 +492,10 @@ class Watchdog:
 
     def _wait_for_help(self) -> bool:
         """Wait for a thread that is not controlled to wake one that is; if none does, give the run up."""
-        scheduler, workers = self._scheduler, self._scheduler.workers
+        scheduler = self._scheduler
         self._needs_help = False
-        helpers = [t for t in workers.of_bodies if t.is_alive()]
-        limit_s = self.limit_s if helpers or workers.uncontrolled else 0.0
+        helpers = [t for t in scheduler.threads_of_bodies if t.is_alive()]
+        limit_s = self.limit_s if helpers or scheduler.uncontrolled else 0.0
         helpers = helpers or self._uncontrolled_threads()
         if not limit_s and helpers and self.expects_help:
             limit_s = HELP_S
@@ -536,7 +509,7 @@ class Watchdog:
                 return False
             self.check_stop()
             time.sleep(0.0005)
-        workers.uncontrolled.update(dict.fromkeys(t.name for t in helpers))
+        scheduler.uncontrolled.update(dict.fromkeys(t.name for t in helpers))
         scheduler.resume(runnable[0])
         return True
 
@@ -552,20 +525,16 @@ class Watchdog:
         scheduler._undisturbed = None
         scheduler.abandoning = bool(self._active_bodies())
         if scheduler.abandoning:
-            stuck = [
-                worker
-                for worker in scheduler.tasks.workers
-                if worker.state in (State.BLOCKED, State.READY, State.RUNNING) and not worker.queue_id
-            ]
+            may_be_stuck = (State.BLOCKED, State.READY, State.RUNNING)
+            stuck = [w for w in scheduler.tasks.workers if w.state in may_be_stuck and not w.queue_id]
             for task in [*scheduler.tasks.bodies, *stuck]:
                 if task.is_active:
                     self._end_task(task)
-        scheduler.on = False
-        scheduler.workers.release()
+        scheduler.end_control()
 
     def _end_task(self, task: Task) -> None:
         self._scheduler.current = task
-        if task.state in (State.READY, State.BLOCKED) or self.failure:
+        if task.state in (State.READY, State.BLOCKED) or self._scheduler.execution.failure:
             task.baton.release()
             task.wait_finished(0.5)
         if not task.end(END_S):

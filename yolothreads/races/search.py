@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from yolothreads.races.results import Trial, Where
-from yolothreads.races.schedule import LOCKED, Random, Schedule, Stop, plain
+from yolothreads.races.schedule import END, LOCKED, WAIT, Random, Schedule, Stop, plain
 from yolothreads.races.scheduler import Execution
 from yolothreads.races.session import Session
 
@@ -70,7 +70,9 @@ class RandomSearch(Search):
         for seed in range(first_seed, first_seed + self.options.runs):
             if self._is_out_of_time():
                 return
-            schedule = Schedule("", random=Random(self.options.depth, self.steps, seed, self.session.instructions))
+            schedule = Schedule(
+                "", random=Random(self.options.depth, self.steps, seed, self.session.watch.instructions)
+            )
             self._keep(self.session.trial(schedule, self.session.run(schedule)))
             self._report_progress()
 
@@ -98,11 +100,6 @@ class Candidate:
     siblings: dict[tuple[int, str], Candidate] | None = None  # all branches of the same run, by place and next thread
     equal: tuple[tuple[Schedule, Where | None], ...] = ()
     equals_parent: bool = False  # it cannot differ from its parent
-
-    @property
-    def count(self) -> int:
-        """The number of schedules that it stands for."""
-        return 1 + len(self.equal)
 
 
 class LevelSearch(Search):
@@ -152,8 +149,8 @@ class LevelSearch(Search):
             if run is None:
                 is_last = preemptions == self.options.preemptions
                 run = self.session.run(candidate.schedule, keep_alternatives=True, stop_early=is_last)
-            if run.diverged or run.unfollowed:
-                self._diverged.append(run.diverged or candidate.schedule.text(""))
+            if run.strategy.diverged or run.strategy.unfollowed:
+                self._diverged.append(run.strategy.diverged or candidate.schedule.text(""))
                 continue
             self.run_count += 1
             trial = self.session.trial(candidate.schedule, run)
@@ -161,7 +158,7 @@ class LevelSearch(Search):
             if self.options.reduce and self._blocked_at_once(candidate, run):
                 continue
             branches = list(self._branches(candidate, trial, run, preemptions))
-            self.total += sum(branch.count for branch in branches)
+            self.total += sum(1 + len(branch.equal) for branch in branches)
             level += [branch for branch in branches if branch.schedule.preemptions == preemptions]
             next_level += [branch for branch in branches if branch.schedule.preemptions > preemptions]
         return next_level
@@ -195,26 +192,26 @@ class LevelSearch(Search):
 
     def _stops(self, run: Execution, preempt: bool) -> Iterator[tuple[int, Stop, Where | None, tuple[str, ...]]]:
         """Yield where a run could be made to differ: index in its log, stop, source, and the other threads there."""
-        visits: Counter[tuple[str, str, int]] = Counter()
+        watch, visits = self.session.watch, Counter[tuple[str, str, int]]()
         for i, (task, code, at, others) in enumerate(run.log):
-            if isinstance(code, str):
-                stop = Stop(task.label, code, 0, None, at, "")
-            else:
+            if not isinstance(code, str):
                 visits[task.label, code.co_name, at] += 1
-                line, offset = self.session.line(code, at)
-                stop = Stop(task.label, plain(code.co_name), line, offset, visits[task.label, code.co_name, at], "")
-            if i >= run.followed and others and (preempt or not stop.is_preemption):
-                yield i, stop, None if isinstance(code, str) else self.session.where(code, at), others
+            if i < run.strategy.followed or not others or not (preempt or code in (WAIT, END)):
+                continue
+            if isinstance(code, str):
+                yield i, Stop(task.label, code, 0, None, at, ""), None, others
+            else:
+                where, offset = watch.where(code, at), at if watch.instructions else None
+                visit = visits[task.label, code.co_name, at]
+                yield i, Stop(task.label, plain(code.co_name), where.line, offset, visit, ""), where, others
 
     def _is_local_line(self, run: Execution, i: int) -> bool:
         """Return whether a line uses only the thread's own names, and another line of the same code follows at once."""
-        if i + 1 >= len(run.log):
+        task, code, at, _ = run.log[i]
+        if isinstance(code, str) or self.session.watch.instructions or i + 1 == len(run.log):
             return False
-        (task, code, at, _), (next_task, next_code, _, _) = run.log[i : i + 2]
-        if isinstance(code, str) or task is not next_task or code is not next_code or self.session.instructions:
-            return False
-        known = self.session.watch.get(code)
-        return known is not None and at in known.local_lines
+        follows = run.log[i + 1][0] is task and run.log[i + 1][1] is code
+        return follows and at in self.session.watch.facts(code).local_lines
 
     def _blocked_at_once(self, candidate: Candidate, run: Execution) -> bool:
         """Return whether the thread that was switched to blocked on a lock before it had done anything.
@@ -224,21 +221,16 @@ class LevelSearch(Search):
         """
         if not candidate.schedule.stops or candidate.siblings is None:
             return False
-        stop, log, after = candidate.schedule.stops[-1], run.log, run.followed
+        stop, log, after, watch = candidate.schedule.stops[-1], run.log, run.strategy.followed, self.session.watch
         if not stop.is_preemption:
             return False
-        before = [
-            entry for entry in log[: run.followed] if entry[0].label == stop.next and not isinstance(entry[1], str)
-        ]
+        before = [(code, at) for task, code, at in run.lines(run.strategy.followed) if task.label == stop.next]
         if not before and after < len(log) and log[after][1] is self._first_code.get(log[after][0].label):
-            before = [log[after]]  # its very first line
-            after += 1
+            before, after = [log[after][1:3]], after + 1  # type: ignore[list-item]  # its very first line
         if after >= len(log) or log[after][0].label != stop.next or log[after][1] != LOCKED:
             return False
-        if before:
-            known = self.session.watch.get(before[-1][1])  # type: ignore[arg-type]
-            if known is None or self.session.instructions or before[-1][2] not in known.lock_lines:
-                return False
+        if before and (watch.instructions or before[-1][1] not in watch.facts(before[-1][0]).lock_lines):
+            return False
         for j, (task, code, _, others) in enumerate(log[after + 1 :], start=candidate.path[-2] + 1):
             if task.label != stop.thread or isinstance(code, str) or stop.next in others:
                 break

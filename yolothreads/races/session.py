@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import permutations
 from time import perf_counter
-from types import CodeType, TracebackType
+from types import TracebackType
 from typing import Any, Literal
 
 from yolothreads.errors import ExploreError
@@ -86,11 +86,11 @@ class Session:
         self.options = options
         self.labels = [label(i) for i in range(len(options.bodies))]
         self.judge = Judge(len(options.bodies), options.same or same, options.describe)
-        self.watch = Watch(options.watch or dict.fromkeys(_module_of(body) for body in options.bodies))
+        watch = options.watch or dict.fromkeys(_module_of(body) for body in options.bodies)
+        self.watch = Watch(watch, options.granularity == "instruction")
         self.version = self.watch.version()
-        self.instructions = options.granularity == "instruction"
         limit_s = min(FIRST_LIMIT_S, max(options.budget_s, 1.0))
-        self.scheduler = Scheduler(self.watch, self.instructions, options.max_steps, limit_s, options.stop)
+        self.scheduler = Scheduler(self.watch, options.max_steps, limit_s, options.stop)
         self.sequential: dict[str, Execution] = {}  # the schedules without a stop, by first thread, if already run
         self.steps = 0  # switch points of the longest run so far
         self.executed: dict[Where, None] = {}
@@ -152,18 +152,16 @@ class Session:
         scheduler.stop_early = stop_early and self._slow
         bodies = {name: partial(body, *arguments) for name, body in zip(self.labels, self.options.bodies, strict=True)}
         run = scheduler.run(bodies, schedule, order, keep_alternatives)
-        results: list[Any] = [task.result if task.error is None else task.error for task in run.bodies]
         if run.failure:
             self._drop_state()  # a body that was ended by force may have left it in any condition
             if scheduler.stopped_tracing:  # a livelock is recognised by its lines, which were not counted
                 return self.run(schedule, order, keep_alternatives, inspect)
         elif observe is not None:
             try:
-                results.append(observe(*arguments))
+                run.results += (observe(*arguments),)
             except Exception as error:
-                results.append(error)
+                run.results += (error,)
         self._stalls.update(dict.fromkeys(run.stalls))
-        run.results = tuple(results)
         return run
 
     def learn_references(self) -> None:
@@ -203,11 +201,10 @@ class Session:
         ran = set()
         for task, code, at in run.lines():
             ran.add(task.label)
-            if (known := self.watch.get(code)) is not None:
-                place = known.where(at, self.instructions)
-                self.executed[place] = None
-                if not self.instructions and place.line in known.unsplit_lines:
-                    self.unsplit[place] = None
+            place = self.watch.where(code, at)
+            self.executed[place] = None
+            if not self.watch.instructions and at in self.watch.facts(code).unsplit_lines:
+                self.unsplit[place] = None
         return ran
 
     def _check_repeatable(self, order: Sequence[int], first: tuple[Any, ...], second: tuple[Any, ...]) -> None:
@@ -229,33 +226,25 @@ class Session:
             kind, detail = DEADLOCK, f"{run.failure}\n{run.stacks}"
         else:
             kind, detail = self.judge.kind(run.results)
-        switches = tuple(self.where(code, at) for _, code, at, _ in run.switched if not isinstance(code, str))
-        last = switches[-1:] or [self.where(code, at) for _, code, at in run.lines()][-1:]
+        where = self.watch.where
+        switches = tuple(where(code, at) for _, code, at, _ in run.switched if not isinstance(code, str))
+        last = switches[-1:] or [where(code, at) for _, code, at in run.lines()][-1:]
         return Trial(
             schedule.text(self.version), kind, detail, last[0] if last else _NO_LINE,
             () if kind == RIGHT else run.results, switches,
         )  # fmt: skip
 
-    def line(self, code: CodeType, at: int) -> tuple[int, int | None]:
-        """Return the line of a switch point, and the offset of its instruction if instructions are told apart."""
-        known = self.watch.get(code)
-        return (known.line_at[at], at) if self.instructions and known is not None else (at, None)
-
-    def where(self, code: CodeType, at: int) -> Where:
-        """Return the source of a switch point."""
-        known = self.watch.get(code)
-        return _NO_LINE if known is None else known.where(at, self.instructions)
-
     def replay(self, schedule: Schedule) -> Trial:
         """Run one schedule, and return the trial with its steps."""
         run = self.run(schedule, inspect=lambda state: (perf_counter(), self._inspect(state)))
         ended = perf_counter()
-        if run.diverged or run.unfollowed:
-            reason = run.diverged or _reason_for_missing(run.unfollowed[0], run)
+        followed = run.strategy
+        if followed.diverged or followed.unfollowed:
+            reason = followed.diverged or _reason_for_missing(followed.unfollowed[0], run)
             raise ExploreError(f"The schedule cannot be followed: {reason}.")
         waits = _waits(run)
         steps = tuple(
-            Step(task.label, self.where(code, at), value, at_s, waits[length])
+            Step(task.label, self.watch.where(code, at), value, at_s, waits[length])
             for (task, code, at, _), length, (at_s, value) in run.inspected
             if not isinstance(code, str)
         )

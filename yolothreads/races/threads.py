@@ -15,6 +15,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+CAN_CLEAR_LOCALS = sys.version_info < (3, 13)  # later versions keep them where they cannot be reached
 acquire = LockType.acquire  # the C method itself, which stays when `blocking` replaces it
 _HERE = str(Path(__file__).parent)
 _thread_dict = ctypes.pythonapi.PyThreadState_GetDict
@@ -58,14 +59,10 @@ class ReusableThread:
     """A thread that runs one body after another: to start a new one for each run takes longer than most bodies.
 
     To the code that it runs it looks like a new thread: no `threading.local` value or context variable is left from
-    the last time. Where Python cannot clear them (after 3.12), a new thread is used instead.
+    the last time. Where these cannot be cleared, a new thread is used instead.
     """
 
-    _can_clear: bool | None = None
-
     def __init__(self, name: str):
-        if ReusableThread._can_clear is None:
-            ReusableThread._can_clear = _can_clear_thread_locals()
         self.thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._work: Callable[[], None] | None = None
         self._begin = locked()
@@ -81,7 +78,7 @@ class ReusableThread:
 
     def is_free(self) -> bool:
         """Return whether the thread can run another body; wait up to 1 s if it is about to finish one."""
-        if not self._can_clear and self.thread.ident is not None:
+        if not CAN_CLEAR_LOCALS and self.thread.ident is not None:
             self.thread.join(1)
             return False
         if not acquire(self._idle, timeout=1):
@@ -102,31 +99,10 @@ class ReusableThread:
             if self._work is None:
                 return
             Context().run(self._work)
-            if not self._can_clear:
+            if not CAN_CLEAR_LOCALS:
                 return
-            _clear_thread_locals()
+            ctypes.cast(_thread_dict(), ctypes.py_object).value.clear()
             self._idle.release()
-
-
-def _clear_thread_locals() -> None:
-    """Drop the `threading.local` values of the calling thread."""
-    ctypes.cast(_thread_dict(), ctypes.py_object).value.clear()
-
-
-def _can_clear_thread_locals() -> bool:
-    """Return whether `_clear_thread_locals` has an effect in this version of Python."""
-    cleared: list[bool] = []
-
-    def try_it() -> None:
-        local = threading.local()
-        local.value = 1
-        _clear_thread_locals()
-        cleared.append(not hasattr(local, "value"))
-
-    thread = threading.Thread(target=try_it)
-    thread.start()
-    thread.join()
-    return cleared == [True]
 
 
 @dataclass(eq=False, slots=True)
@@ -134,9 +110,8 @@ class Task:
     """A controlled thread: a body, or a worker of a pool (then `body` is None)."""
 
     label: str
+    thread: threading.Thread
     body: Callable[[], Any] | None = None
-    reusable: ReusableThread | None = None  # the thread of a body, which is used again in the next run
-    thread: threading.Thread | None = None
     baton: Any = field(default_factory=locked)  # released to give the thread the turn
     ended: Any = field(default_factory=locked)  # released when the thread has finished with the body
     state: str = State.NEW
@@ -170,25 +145,24 @@ class Task:
 
     def cpu_s(self) -> float:
         """Return the CPU seconds that the thread has used; 0 where the system does not say."""
-        ident = self.thread.ident if self.thread is not None else None
-        if ident is None or not hasattr(time, "pthread_getcpuclockid"):
+        if self.thread.ident is None or not hasattr(time, "pthread_getcpuclockid"):
             return 0.0
         try:
-            return time.clock_gettime(time.pthread_getcpuclockid(ident))
+            return time.clock_gettime(time.pthread_getcpuclockid(self.thread.ident))
         except OSError:  # it has just ended
             return 0.0
 
     def waits_for_cpu(self) -> bool:
         """Return whether the thread would run if a CPU were free; False where the system does not say (not Linux)."""
-        ident = self.thread.native_id if self.thread is not None else None
         try:
-            return Path(f"/proc/self/task/{ident}/stat").read_text().rpartition(")")[2].split()[0] == "R"
+            return (
+                Path(f"/proc/self/task/{self.thread.native_id}/stat").read_text().rpartition(")")[2].split()[0] == "R"
+            )
         except OSError:
             return False
 
     def end(self, timeout_s: float) -> bool:
         """Raise `Abandoned` in the thread until it has ended; return False if it does not end in time."""
-        assert self.thread is not None
         until = time.monotonic() + timeout_s
         while not self.has_finished and self.thread.is_alive() and time.monotonic() < until:
             ident = ctypes.c_ulong(self.thread.ident or 0)
@@ -216,8 +190,7 @@ class Task:
         return "\n".join(f"  {_line(*frame)}" for frame in self._frames())
 
     def _frames(self) -> list[tuple[str, int, str]]:
-        ident = self.thread.ident if self.thread is not None else None
-        frame = sys._current_frames().get(ident or 0)
+        frame = sys._current_frames().get(self.thread.ident or 0)
         frames = []
         while frame is not None:
             file = frame.f_code.co_filename
@@ -243,22 +216,22 @@ class TaskSet:
         self.bodies: list[Task] = []
         self.workers: list[Task] = []
         self.order: Sequence[int] = ()  # bodies run one after the other, in this order; if empty, concurrently
-        self._threads: dict[str, ReusableThread] = {}
+        self.threads: dict[str, ReusableThread] = {}  # those of the bodies, by label
 
     def begin(self, bodies: Mapping[str, Callable[[], Any]], order: Sequence[int]) -> None:
         """Make the tasks of the next run; bodies are given by their labels."""
         self.order, self.bodies = order, []
         for label, body in bodies.items():
-            if label not in self._threads or not self._threads[label].is_free():
-                self._threads[label] = ReusableThread(label)
-            self.bodies.append(Task(label, body, self._threads[label], self._threads[label].thread))
+            if label not in self.threads or not self.threads[label].is_free():
+                self.threads[label] = ReusableThread(label)
+            self.bodies.append(Task(label, self.threads[label].thread, body))
 
     def close(self) -> None:
         """End the threads of the bodies, and join the workers that have ended."""
-        for reusable in self._threads.values():
-            reusable.close()
+        for thread in self.threads.values():
+            thread.close()
         for worker in self.workers:
-            if worker.state == State.DONE and worker.thread is not None:
+            if worker.state == State.DONE:
                 worker.thread.join(1)
 
     @property
@@ -304,11 +277,8 @@ class TaskSet:
         """Return all tasks, but only the first of the workers that wait for work at the same queue."""
         if not self.workers:
             return self.bodies
-        queues: set[int] = set()
-        found = [*self.bodies]
+        found: dict[int | str, Task] = {}
         for worker in self.workers:
-            queue = worker.queue_id if worker.state == State.BLOCKED else 0
-            if not queue or queue not in queues:
-                found.append(worker)
-                queues.add(queue)
-        return found
+            waits_for_work = worker.state == State.BLOCKED and worker.queue_id
+            found.setdefault(worker.queue_id if waits_for_work else worker.label, worker)
+        return [*self.bodies, *found.values()]

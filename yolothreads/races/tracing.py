@@ -63,81 +63,71 @@ class Code:
         self.lock_lines = {n for n, found in lines.items() if _only_locks(found)}
         self.shared = {i.offset for found in lines.values() for i in found if i.opname not in _LOCAL}
 
-    def where(self, at: int, instructions: bool = False) -> Where:
-        """Return the place of a line number, or of the offset of an instruction."""
-        line = self.line_at[at] if instructions else at
-        text = linecache.getline(self.code.co_filename, line).strip()
-        return Where(self.code.co_filename, self.code.co_name, line, text)
-
 
 def _only_locks(found: list[dis.Instruction]) -> bool:
     """Return whether a line only looks up names before it enters a `with`: `with self.lock:`."""
-    for instruction in found:
-        if instruction.opname in ("BEFORE_WITH", "LOAD_SPECIAL"):
-            return True
-        if instruction.opname not in _LOCAL and instruction.opname not in _READS:
-            return False
-    return False
+    first = next((i.opname for i in found if i.opname not in _LOCAL and i.opname not in _READS), "")
+    return first in ("BEFORE_WITH", "LOAD_SPECIAL")
 
 
 def _reads_and_writes(found: list[dis.Instruction]) -> bool:
     """Return whether one line reads and then writes the same shared thing: `x += 1`, `d[k] = d.get(k, 0) + 1`."""
     read: set[tuple[str, str]] = set()
     for instruction in found:
-        kind, name = _READS.get(instruction.opname, ""), str(instruction.argval)
-        if kind:
-            read.add((kind, "" if kind == "item" else name))
-            if kind == "attribute" and name in _ITEM_READERS:
-                read.add(("item", ""))
-        kind = _WRITES.get(instruction.opname, "")
-        if kind and (kind, "" if kind == "item" else name) in read:
+        reads, writes = _READS.get(instruction.opname, ""), _WRITES.get(instruction.opname, "")
+        name = "" if "item" in (reads, writes) else str(instruction.argval)
+        if writes and (writes, name) in read:
             return True
+        read.add((reads, name))
+        if reads == "attribute" and name in _ITEM_READERS:
+            read.add(("item", ""))
     return False
 
 
 class Watch:
-    """The code whose lines are switch points: modules, packages, classes or functions, by name or as objects."""
+    """The code whose lines are switch points: modules, packages, classes or functions, by name or as objects.
 
-    def __init__(self, watch: Iterable[Any]):
+    With `instructions`, a place in a code object is the offset of an instruction, and otherwise the number of a line.
+    """
+
+    def __init__(self, watch: Iterable[Any], instructions: bool = False):
+        self.instructions = instructions
         self.files: set[str] = set()
         self.folders: tuple[str, ...] = ()
         self.packages: list[str] = []  # the top-level names, whose versions a schedule carries
         self._codes: list[CodeType] = []  # of watched functions and classes
         self.known: dict[int, Code | None] = {}  # by the id of the code object: comparing code objects is slow
         self._kept: list[CodeType] = []  # the code objects with these ids, so that no other can get one of them
-        named = [watch] if isinstance(watch, str | ModuleType) else list(watch)
-        if not named:
-            raise ExploreError("watch=[] names no code; name the modules whose lines may be interrupted.")
-        for entry in named:
+        for entry in [watch] if isinstance(watch, str | ModuleType) else watch:
             self._add(_import(entry) if isinstance(entry, str) else entry)
         self._ids = {id(code) for code in self._codes}
 
     def _add(self, entry: Any) -> None:
-        if isinstance(entry, ModuleType):
-            self._add_module(entry)
-        else:
-            codes = list(_codes(entry))
-            if not codes:
-                raise ExploreError(
-                    f"watch holds {entry!r}, which has no Python lines; name a module, class or function."
-                )
-            self._codes += codes
-            self.packages.append((getattr(entry, "__module__", None) or "").split(".")[0])
-
-    def _add_module(self, module: ModuleType) -> None:
-        file = getattr(module, "__file__", None)
-        if hasattr(module, "__path__"):
-            self.folders += tuple(f"{Path(folder)}/" for folder in module.__path__)
-        elif file and file.endswith(".py"):
+        is_module, file = isinstance(entry, ModuleType), getattr(entry, "__file__", None)
+        name = entry.__name__ if is_module else getattr(entry, "__module__", None) or ""
+        if is_module and hasattr(entry, "__path__"):
+            self.folders += tuple(f"{Path(folder)}/" for folder in entry.__path__)
+        elif is_module and file and file.endswith(".py"):
             self.files.add(file)
-        elif module.__name__ == "__main__" and file is None:  # a notebook: its cells are known by their definitions
-            self._codes += [code for thing in vars(module).values() if _is_of_main(thing) for code in _codes(thing)]
+        elif is_module and name == "__main__" and file is None:  # a notebook: its cells are known by their definitions
+            self._codes += [code for thing in vars(entry).values() if _is_of_main(thing) for code in _codes(thing)]
             self.files.update(code.co_filename for code in self._codes)
+        elif is_module:
+            raise ExploreError(f"watch names '{name}', which has no Python lines; name a module written in Python.")
+        elif codes := list(_codes(entry)):
+            self._codes += codes
         else:
-            raise ExploreError(
-                f"watch names '{module.__name__}', which has no Python lines; name a module written in Python."
-            )
-        self.packages.append(module.__name__.split(".")[0])
+            raise ExploreError(f"watch holds {entry!r}, which has no Python lines; name a module, class or function.")
+        self.packages.append(name.split(".")[0])
+
+    def facts(self, code: CodeType) -> Code:
+        """Return the facts about a code object that is watched and has run."""
+        return self.known[id(code)]  # type: ignore[return-value]
+
+    def where(self, code: CodeType, at: int) -> Where:
+        """Return the source of a place."""
+        line = self.facts(code).line_at[at] if self.instructions else at
+        return Where(code.co_filename, code.co_name, line, linecache.getline(code.co_filename, line).strip())
 
     def get(self, code: CodeType) -> Code | None:
         """Return the facts about a code object; None if it is not watched."""
@@ -197,36 +187,30 @@ def _is_of_main(thing: Any) -> bool:
 
 def _codes(thing: Any) -> Iterator[CodeType]:
     """Yield the code objects of a function, a method, a class or a wrapper of one, with those nested inside."""
+    parts: Iterable[Any] = ()
     if isinstance(thing, CodeType):
         yield thing
-        for constant in thing.co_consts:
-            if isinstance(constant, CodeType):
-                yield from _codes(constant)
+        parts = thing.co_consts
     elif isinstance(thing, type):
-        for member in vars(thing).values():
-            if not isinstance(member, type) or member.__qualname__.startswith(f"{thing.__qualname__}."):
-                yield from _codes(member)
+        inside = f"{thing.__qualname__}."
+        parts = [m for m in vars(thing).values() if not isinstance(m, type) or m.__qualname__.startswith(inside)]
     elif isinstance(thing, property):
-        for part in (thing.fget, thing.fset, thing.fdel):
-            yield from _codes(part)
+        parts = (thing.fget, thing.fset, thing.fdel)
     elif isinstance(thing, staticmethod | classmethod | MethodType):
-        yield from _codes(thing.__func__)
+        parts = (thing.__func__,)
     elif isinstance(thing, partial):
-        yield from _codes(thing.func)
+        parts = (thing.func,)
     elif isinstance(thing, FunctionType):
-        yield from _codes(thing.__code__)
-        if hasattr(thing, "__wrapped__"):
-            yield from _codes(thing.__wrapped__)
+        parts = (thing.__code__, getattr(thing, "__wrapped__", None))
+    for part in parts:
+        yield from _codes(part)
 
 
 class Tracer:
-    """Calls `event(code, at)` just before each watched line runs, in the thread that is about to run it.
+    """Calls `event(code, at)` just before each watched line runs, in the thread that is about to run it."""
 
-    `at` is the line number, or with `instructions` the offset of the instruction in its code object.
-    """
-
-    def __init__(self, watch: Watch, event: Callable[[CodeType, int], None], instructions: bool = False):
-        self.watch, self.event, self.instructions = watch, event, instructions
+    def __init__(self, watch: Watch, event: Callable[[CodeType, int], None]):
+        self.watch, self.event = watch, event
         self._on_call = self._trace_functions()
 
     def open(self) -> None:
@@ -248,7 +232,7 @@ class Tracer:
 
         It is made of closures, because every call pays for it.
         """
-        known, get, event = self.watch.known, self.watch.get, self.event
+        watch, known, event = self.watch, self.watch.known, self.event
 
         def line(frame: FrameType, kind: str, arg: Any) -> Any:
             if kind == "line":
@@ -256,17 +240,17 @@ class Tracer:
             return line
 
         def opcode(frame: FrameType, kind: str, arg: Any) -> Any:
-            if kind == "opcode" and frame.f_lasti in get(frame.f_code).shared:  # type: ignore[union-attr]
+            if kind == "opcode" and frame.f_lasti in watch.facts(frame.f_code).shared:
                 event(frame.f_code, frame.f_lasti)
             return opcode
 
         def call(frame: FrameType, kind: str, arg: Any) -> Any:
             code = frame.f_code
             if id(code) not in known:
-                get(code)
+                watch.get(code)
             if known[id(code)] is None:
                 return None
-            if not self.instructions:
+            if not watch.instructions:
                 return line
             frame.f_trace_opcodes, frame.f_trace_lines = True, False
             return opcode
@@ -285,12 +269,12 @@ if MONITORING:
             self._tool = next((i for i in _FREE_TOOLS if monitoring.get_tool(i) is None), None)
             if self._tool is None:
                 raise ExploreError("Both free places of sys.monitoring are taken; close the other tracing tools.")
-            events = monitoring.events
-            self._kind = events.INSTRUCTION if self.instructions else events.LINE
+            events, by_instruction = monitoring.events, self.watch.instructions
+            self._kind = events.INSTRUCTION if by_instruction else events.LINE
             self._switched_on: list[CodeType] = []
             monitoring.use_tool_id(self._tool, "yolothreads")
             monitoring.register_callback(self._tool, events.PY_START, self._start)
-            monitoring.register_callback(self._tool, self._kind, self._instruction if self.instructions else self.event)
+            monitoring.register_callback(self._tool, self._kind, self._instruction if by_instruction else self.event)
             monitoring.set_events(self._tool, events.PY_START)
             monitoring.restart_events()
 
@@ -316,14 +300,14 @@ if MONITORING:
             return monitoring.DISABLE
 
         def _instruction(self, code: CodeType, offset: int) -> Any:
-            if offset not in self.watch.get(code).shared:  # type: ignore[union-attr]
+            if offset not in self.watch.facts(code).shared:
                 return monitoring.DISABLE
             return self.event(code, offset)
 
 
-def tracer(watch: Watch, event: Callable[[CodeType, int], None], instructions: bool = False) -> Tracer:
+def tracer(watch: Watch, event: Callable[[CodeType, int], None]) -> Tracer:
     """Return the tracer for this version of Python."""
-    return Monitor(watch, event, instructions) if MONITORING else Tracer(watch, event, instructions)
+    return Monitor(watch, event) if MONITORING else Tracer(watch, event)
 
 
 def other_tracers() -> tuple[str, ...]:
