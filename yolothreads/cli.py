@@ -12,17 +12,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from yolothreads.errors import YoloThreadsError, writing
 
-if TYPE_CHECKING:
-    from yolothreads.bench import Setting
-    from yolothreads.headless.notebooks import NotebookRun
-
 # Each command imports what it needs, so that `yolothreads --help` does not wait for torch.
+
+# What several options of the parser have in common.
+_NUMBER: dict[str, Any] = {"type": int, "metavar": "N"}
+_JSON: dict[str, Any] = {"nargs": "?", "const": "-", "metavar": "FILE"}
 
 _PATHS = {"images": "scenes", "weights": "bundled"}  # parameters that may be paths, and their default, which is not
 
@@ -36,9 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 on success, 1 if a notebook failed or the doctor found a problem, 2 if the arguments make no sense.
     """
-    words, extra = _split(sys.argv[1:] if argv is None else list(argv))
-    args = _parser().parse_args(words)
-    args.extra = extra
+    words, extra = list(sys.argv[1:] if argv is None else argv), []
+    if words[:1] == ["lab"] and "--" in words:
+        # `lab -- --no-browser`: argparse would take what follows the dashes for arguments of this command.
+        at = words.index("--")
+        words, extra = words[:at], words[at + 1 :]
+    args = _parser().parse_args(words, argparse.Namespace(extra=extra))
     # Without this, ultralytics installs packages by itself while a lesson runs.
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     try:
@@ -48,14 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-
-
-def _split(words: list[str]) -> tuple[list[str], list[str]]:
-    """Split `lab -- --no-browser` at the dashes; argparse would take what follows for arguments of this command."""
-    if words[:1] == ["lab"] and "--" in words:
-        at = words.index("--")
-        return words[:at], words[at + 1 :]
-    return words, []
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,45 +75,42 @@ def _parser() -> argparse.ArgumentParser:
     text = "Force each known hazard, and try it against every pool; takes about 9 minutes on two cores."
     hazards = command("hazards", _hazards, text)
     hazards.add_argument("--budget", type=float, default=4.0, metavar="S", help="seconds for each cell explored (4)")
-    hazards.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON, to FILE or instead of text")
+    hazards.add_argument("--json", **_JSON, help="write JSON, to FILE or instead of text")
     command("claims", _claims, "List the claims of the guide and the notebook that tests each one.")
     return parser
 
 
 def _add_bench(bench: argparse.ArgumentParser) -> None:
-    bench.add_argument("--rounds", type=int, metavar="N", help="interleaved rounds (5; growth 3)")
-    bench.add_argument("--images", type=int, metavar="N", help="images a round (24; growth 16)")
-    for name, default, text in (
-        ("workers", 2, "threads or processes of a pool"),
-        ("imgsz", 640, "side of the images in pixels"),
-        ("batch", 8, "most images that BatchingWorker does at once"),
-    ):
-        bench.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text} ({default})")
+    bench.add_argument("--rounds", **_NUMBER, help="interleaved rounds (5; growth 3)")
+    bench.add_argument("--images", **_NUMBER, help="images a round (24; growth 16)")
+    bench.add_argument("--workers", **_NUMBER, default=2, help="threads or processes of a pool (2)")
+    bench.add_argument("--imgsz", **_NUMBER, default=640, help="side of the images in pixels (640)")
+    bench.add_argument("--batch", **_NUMBER, default=8, help="most images that BatchingWorker does at once (8)")
     bench.add_argument("--device", default="cpu", help='"cpu", "cuda", "cuda:N", "mps" or "auto" (cpu)')
     bench.add_argument("--weights", default="bundled", help='"bundled", a path or an official name (bundled)')
-    bench.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON, to FILE or instead of text")
+    bench.add_argument("--json", **_JSON, help="write JSON, to FILE or instead of text")
     bench.add_argument("--plots", metavar="DIR", help="draw the figures, too, into this folder")
     bench.add_argument("--quick", action="store_true", help="1 round, 4 images of 160 pixels, no memory")
-    others = bench.add_subparsers(title="or", metavar="growth")
-    kept = argparse.SUPPRESS  # else a default of theirs would replace what stands before the word
-    growth = others.add_parser(
-        "growth",
-        help="measure how speed and memory grow with workers, image size and images",
-        description="Measure how pools grow; all of it takes about half an hour. The options of bench hold, too, and "
-        "stand before this word.",
+    text = "measure how speed and memory grow with workers, image size and images"
+    about = (
+        "Measure how pools grow; all of it takes about half an hour. The options of bench hold, too, and stand before "
+        "this word."
     )
-    growth.set_defaults(command=_bench_growth)
+    growth = bench.add_subparsers(title="or", metavar="growth").add_parser("growth", help=text, description=about)
+    growth.set_defaults(command=_growth)
     growth.add_argument("--of", nargs="+", metavar="WHAT", help="any of workers, sizes, memory, images (all)")
-    growth.add_argument("--counts", nargs="+", type=int, metavar="N", help="numbers of workers (1 2 4 8 16)")
-    growth.add_argument("--sizes", nargs="+", type=int, metavar="N", help="sides of images in pixels (320 640 1280)")
+    growth.add_argument("--counts", nargs="+", **_NUMBER, help="numbers of workers (1 2 4 8 16)")
+    growth.add_argument("--sizes", nargs="+", **_NUMBER, help="sides of images in pixels (320 640 1280)")
     growth.add_argument("--pools", nargs="+", metavar="POOL", help="the pools (all but the slow and the unsafe)")
-    growth.add_argument("--mapped", type=int, metavar="N", help="images that are mapped (10000)")
-    growth.add_argument("--rounds", type=int, default=kept, metavar="N", help="as for bench")
-    growth.add_argument("--json", nargs="?", const="-", default=kept, metavar="FILE", help="as for bench")
+    growth.add_argument("--mapped", **_NUMBER, help="images that are mapped (10000)")
+    # A default of these options would replace what stands before the word.
+    repeated: dict[str, Any] = {"default": argparse.SUPPRESS, "help": "as for bench"}
+    growth.add_argument("--rounds", **_NUMBER, **repeated)
+    growth.add_argument("--json", **_JSON, **repeated)
     for name in ("weights", "device", "plots"):
-        growth.add_argument(f"--{name}", default=kept, help="as for bench")
+        growth.add_argument(f"--{name}", **repeated)
     for name in ("images", "workers", "imgsz"):
-        growth.add_argument(f"--{name}", type=int, default=kept, metavar="N", help="as for bench")
+        growth.add_argument(f"--{name}", **_NUMBER, **repeated)
 
 
 def _lab(args: argparse.Namespace) -> int:
@@ -138,13 +130,11 @@ def _lab(args: argparse.Namespace) -> int:
     environment = os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(folders), "JUPYTER_TOKEN": token}
     child = subprocess.Popen([*command, *args.extra], env=environment)
     # A terminal sends Ctrl-C to Jupyter, too, which asks for a confirmation: this process only waits for the answer.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.signal(signal.SIGTERM, lambda *_: child.terminate())
-    try:
+    with ExitStack() as restored:
+        restored.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.SIG_IGN))
+        restored.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, lambda *_: child.terminate()))
         _print_address(child, page)
         return child.wait()
-    finally:
-        signal.signal(signal.SIGINT, before[0])
-        signal.signal(signal.SIGTERM, before[1])
 
 
 def _print_address(lab: subprocess.Popen[bytes], page: str) -> None:
@@ -163,7 +153,6 @@ def _print_address(lab: subprocess.Popen[bytes], page: str) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from yolothreads.headless import notebooks, report
-    from yolothreads.headless.progress import Progress
     from yolothreads.tables import Table
 
     if args.quick:
@@ -172,18 +161,17 @@ def _run(args: argparse.Namespace) -> int:
     if args.report is not None:
         report.make_folder(Path(args.report))
     parameters = {name: _value(name, text) for name, text in args.p}
-    with Progress(sources, out) as progress:
+    with notebooks.Progress(sources, out) as progress:
         runs = notebooks.run(sources, parameters, out, args.timeout, progress.cell, progress.done)
-    rows = [(r.notebook, f"{r.seconds:.1f}", "ok" if r.ok else "failed", _verdicts(r)) for r in runs]
+    rows = []
+    for r in runs:
+        verdicts = ", ".join(f"{v.get('claim')} {v.get('word')}" for v in r.verdicts)
+        rows.append((r.notebook, f"{r.seconds:.1f}", "ok" if r.ok else "failed", verdicts))
     where = f"The executed notebooks are in {out}."
     if args.report is not None:
         where += f" The report is {report.write(runs, out, Path(args.report))}."
     print(Table(("notebook", "seconds", "ran", "verdicts"), rows, where))
     return 0 if all(r.ok for r in runs) else 1
-
-
-def _verdicts(run: NotebookRun) -> str:
-    return ", ".join(f"{v.get('claim')} {v.get('word')}" for v in run.verdicts)
 
 
 def _value(name: str, text: str) -> Any:
@@ -211,30 +199,23 @@ def _bench(args: argparse.Namespace) -> int:
 
     if args.quick:
         args.rounds, args.images, args.imgsz = 1, 4, 160
-    done = bench(_setting(args), memory=not args.quick, **_given(args, "rounds", "images"))
-    return _show_and_draw(done, args)
+    return _measure(args, bench, "rounds", "images", memory=not args.quick)
 
 
-def _bench_growth(args: argparse.Namespace) -> int:
+def _growth(args: argparse.Namespace) -> int:
     from yolothreads.bench import growth
 
-    given = _given(args, "rounds", "images", "of", "counts", "sizes", "pools", "mapped")
-    return _show_and_draw(growth(_setting(args), **given), args)
+    return _measure(args, growth, "rounds", "images", "of", "counts", "sizes", "pools", "mapped")
 
 
-def _given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
-    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-
-
-def _setting(args: argparse.Namespace) -> Setting:
+def _measure(args: argparse.Namespace, function: Callable[..., Any], *names: str, **options: Any) -> int:
+    """Measure with those of the named arguments that were given, show the result, and draw it if that is wanted."""
+    from yolothreads import charts
     from yolothreads.bench import Setting
 
-    return Setting(args.weights, args.workers, args.device, args.imgsz, args.batch)
-
-
-def _show_and_draw(done: Any, args: argparse.Namespace) -> int:
-    from yolothreads import charts
-
+    setting = Setting(args.weights, args.workers, args.device, args.imgsz, args.batch)
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    done = function(setting, **given, **options)
     if args.plots is not None:
         charts.save(done.plots(), args.plots)
     return _show(done, args.json)
@@ -260,10 +241,6 @@ def _claims(args: argparse.Namespace) -> int:
     from yolothreads.lessons import CLAIMS
     from yolothreads.tables import Table
 
-    print(
-        Table(
-            ("id", "claim", "made by", "notebook"),
-            [(c.id, c.says, c.by, ", ".join(c.notebooks)) for c in CLAIMS.values()],
-        )
-    )
+    rows = [(c.id, c.says, c.by, ", ".join(c.notebooks)) for c in CLAIMS.values()]
+    print(Table(("id", "claim", "made by", "notebook"), rows))
     return 0

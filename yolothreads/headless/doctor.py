@@ -7,9 +7,10 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 
-from yolothreads import devices
+from yolothreads import devices, weights
 from yolothreads.errors import YoloThreadsError
 from yolothreads.tables import Table
 
@@ -27,17 +28,17 @@ def checkup() -> Table:
     Returns:
         A table with one row per item: its name, what was found, and "ok" or "problem: " with a remedy.
     """
-    checks: list[tuple[str, Callable[[], Finding]]] = [
-        ("Python", _python),
-        *((name, lambda name=name: _package(name)) for name in ("torch", "torchvision", "ultralytics")),
-        ("devices", lambda: (", ".join(devices.devices()), OK)),
-        ("cores", lambda: (str(devices.cores()), OK)),
-        ("memory", _memory),
-        ("bundled model", _bundled),
-        ("JupyterLab", lambda: _package("jupyterlab")),
-        ("free disk", _disk),
-    ]
-    return Table(("thing", "found", "state"), [(thing, *_finding_of(check)) for thing, check in checks])
+    checks: dict[str, Callable[[], Finding]] = {
+        "Python": _python,
+        **{name: partial(_package, name) for name in ("torch", "torchvision", "ultralytics")},
+        "devices": lambda: (", ".join(devices.devices()), OK),
+        "cores": lambda: (str(devices.cores()), OK),
+        "memory": _memory,
+        "bundled model": lambda: (weights.check("bundled").name, OK),
+        "JupyterLab": partial(_package, "jupyterlab"),
+        "free disk": _disk,
+    }
+    return Table(("thing", "found", "state"), [(thing, *_finding_of(check)) for thing, check in checks.items()])
 
 
 def problems(table: Table) -> int:
@@ -71,19 +72,11 @@ def _memory() -> Finding:
 
     memory = psutil.virtual_memory()
     found = f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free"
-    enough = memory.available >= _MEMORY_GB * 1e9
-    return found, OK if enough else f"problem: close other programs; the lessons need {_MEMORY_GB:g} GB of free memory"
-
-
-def _bundled() -> Finding:
-    from yolothreads.weights import check
-
-    return check("bundled").name, OK
+    remedy = f"problem: close other programs; the lessons need {_MEMORY_GB:g} GB of free memory"
+    return found, OK if memory.available >= _MEMORY_GB * 1e9 else remedy
 
 
 def _disk() -> Finding:
     free = shutil.disk_usage(".").free
-    return (
-        f"{free / 1e9:.1f} GB",
-        OK if free >= _DISK_GB * 1e9 else f"problem: make room on this disk; the lessons need {_DISK_GB:g} GB",
-    )
+    remedy = f"problem: make room on this disk; the lessons need {_DISK_GB:g} GB"
+    return f"{free / 1e9:.1f} GB", OK if free >= _DISK_GB * 1e9 else remedy

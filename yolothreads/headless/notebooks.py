@@ -1,9 +1,11 @@
-"""Finds the notebooks of the kit and executes them without a browser."""
+"""Finds the notebooks of the kit, executes them without a browser, and shows how far they are."""
 
 from __future__ import annotations
 
 import os
 import re
+import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from yolothreads.errors import ArgumentError, NotebookError, writing
 from yolothreads.lessons import VERDICT_MIME
 
 _IN_CLONE = Path(__file__).parents[2] / "notebooks"  # an editable installation finds them there
-_KERNEL = "python3"
+_BAR = "{desc} |{bar}| {elapsed}, about {remaining} left"
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,9 @@ def find(names: Sequence[str] = (), among: Path | None = None) -> list[Path]:
     """
     place = among or folder()
     lessons = {path.stem: path for path in sorted(place.glob("[0-9][0-9]_*.ipynb"))}
-    if not names:
-        if not lessons:
-            raise NotebookError(f'There are no notebooks in "{place}"; run this command in the clone of the kit.')
-        return list(lessons.values())
-    return list(dict.fromkeys(_find_one(name, lessons) for name in names))
+    if not names and not lessons:
+        raise NotebookError(f'There are no notebooks in "{place}"; run this command in the clone of the kit.')
+    return list(dict.fromkeys(_find_one(name, lessons) for name in names or lessons))
 
 
 def _find_one(name: str, lessons: Mapping[str, Path]) -> Path:
@@ -77,8 +77,8 @@ def run(
     parameters: Mapping[str, Any] | None = None,
     out: str | os.PathLike[str] = "build/run",
     timeout_s: float = 600.0,
-    on_cell: Callable[[Path, int], None] | None = None,
-    on_done: Callable[[NotebookRun], None] | None = None,
+    on_cell: Callable[[Path, int], object] = lambda notebook, index: None,
+    on_done: Callable[[NotebookRun], object] = lambda run: None,
 ) -> list[NotebookRun]:
     """Execute notebooks one after another, each in a kernel of its own, which has ended when this returns or raises.
 
@@ -112,8 +112,7 @@ def run(
     runs = []
     for source in sources:
         runs.append(_run_one(source, dict(parameters or {}), place / source.name, timeout_s, on_cell))
-        if on_done:
-            on_done(runs[-1])
+        on_done(runs[-1])
     return runs
 
 
@@ -124,7 +123,8 @@ def _check_parameters(source: Path, parameters: Mapping[str, Any]) -> None:
     try:
         known = papermill.inspect_notebook(_escape(source))
     except Exception as error:  # whatever nbformat raises for a broken file
-        raise NotebookError(f'"{source}" cannot be read as a notebook ({_sentence(error)}); restore it.') from error
+        reason = _sentence(type(error).__name__, error)
+        raise NotebookError(f'"{source}" cannot be read as a notebook ({reason}); restore it.') from error
     for name in parameters:
         if name not in known:
             there = ", ".join(known) or "(none)"
@@ -132,19 +132,11 @@ def _check_parameters(source: Path, parameters: Mapping[str, Any]) -> None:
 
 
 def _run_one(
-    source: Path,
-    parameters: dict[str, Any],
-    target: Path,
-    timeout_s: float,
-    on_cell: Callable[[Path, int], None] | None,
+    source: Path, parameters: dict[str, Any], target: Path, timeout_s: float, on_cell: Callable[[Path, int], object]
 ) -> NotebookRun:
     import papermill
     from nbclient.exceptions import CellTimeoutError
     from papermill.exceptions import PapermillExecutionError
-
-    def cell_starts(cell_index: int, **_: Any) -> None:
-        if on_cell:
-            on_cell(source, cell_index)
 
     start, deadline, error = perf_counter(), monotonic() + timeout_s, ""
     log = target.with_suffix(".log")
@@ -155,17 +147,17 @@ def _run_one(
                 _escape(source),
                 _escape(target),
                 parameters,
-                kernel_name=_KERNEL,
+                kernel_name="python3",
                 kernel_manager_class=_kernel_manager(output),
                 progress_bar=False,
-                on_cell_start=cell_starts,
+                on_cell_start=lambda cell_index, **_: on_cell(source, cell_index),
                 # Only the kernel gets the folder: papermill's own `cwd` changes the folder of this whole process.
                 resources={"metadata": {"path": str(source.parent)}},
                 # A limit for the notebook, not for each of its cells.
                 timeout_func=lambda cell: max(1, round(deadline - monotonic())),
             )
     except PapermillExecutionError as failed:
-        error = f"Cell [{failed.exec_count}] raised {failed.ename}: {_first_line(failed.evalue)}"
+        error = f"Cell [{failed.exec_count}] raised {_sentence(failed.ename, failed.evalue)}"
     except CellTimeoutError:  # also an OSError, so this clause comes first
         error = f"It took longer than {timeout_s:g} s; allow more with --timeout."
     except OSError:
@@ -174,7 +166,7 @@ def _run_one(
         with _writing(target):
             raise
     except Exception as failed:  # a kernel that died or did not start
-        error = f"{_sentence(failed)} (the output of its kernel is in {log})"
+        error = f"{_sentence(type(failed).__name__, failed)} (the output of its kernel is in {log})"
     else:
         log.unlink()
     verdicts = verdicts_of(target) if target.is_file() else ()
@@ -213,10 +205,81 @@ def _escape(path: Path) -> str:
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
-def _sentence(error: Exception) -> str:
-    return f"{type(error).__name__}: {_first_line(str(error))}"
+def _sentence(name: str, message: object) -> str:
+    """Return the name of an exception and the first line of its message, without the colours of a terminal."""
+    first_line = re.sub(r"\x1b\[[0-9;]*m", "", str(message)).strip().partition("\n")[0]
+    return f"{name}: {first_line}"
 
 
-def _first_line(text: str) -> str:
-    """Return the first line of a message, without the colours of a terminal."""
-    return re.sub(r"\x1b\[[0-9;]*m", "", text).strip().partition("\n")[0]
+class Progress:
+    """Progress of `run`, on standard error: a bar in a terminal, and one line per notebook.
+
+    The bar moves by the seconds that each cell took in an earlier run, where `out` holds one; other cells count as
+    one second. The time left follows from how quickly it moves.
+
+    Args:
+        sources: the notebooks that are going to run.
+        out: the folder of the executed notebooks.
+    """
+
+    def __init__(self, sources: Sequence[Path], out: Path) -> None:
+        from tqdm import tqdm
+
+        self._expected = {source.stem: expected_seconds(source, out / source.name) for source in sources}
+        self._ended = 0.0  # expected seconds of the notebooks that have ended
+        total = sum(map(sum, self._expected.values()))
+        # Without a terminal (`disable=None`) there is no bar. With smoothing=0 the rate is the mean of the whole run.
+        self._bar = tqdm(total=total, disable=None, smoothing=0, bar_format=_BAR, leave=False, file=sys.stderr)
+        self._closed = threading.Event()
+        self._clock = threading.Thread(target=self._tick, name="progress")
+
+    def __enter__(self) -> Progress:
+        self._clock.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._closed.set()
+        self._clock.join()
+        self._bar.close()
+
+    def cell(self, source: Path, index: int) -> None:
+        """Show that the cell of this index has started."""
+        cells = self._expected[source.stem]
+        self._bar.set_description_str(f"{source.stem}, cell {index + 1} of {len(cells)}", refresh=False)
+        self._move_to(self._ended + sum(cells[:index]))
+
+    def done(self, run: NotebookRun) -> None:
+        """Print one line for a notebook that has ended."""
+        self._ended += sum(self._expected.get(run.notebook, ()))
+        self._move_to(self._ended)
+        self._bar.write(f"{run.notebook}: {run.error or f'{run.seconds:.1f} s'}", file=sys.stderr)
+
+    def _move_to(self, seconds: float) -> None:
+        self._bar.n = seconds
+        self._bar.refresh()
+
+    def _tick(self) -> None:
+        """Move the clock of the bar once per second, however long a cell takes."""
+        while not self._closed.wait(1.0):
+            self._bar.refresh()
+
+
+def expected_seconds(source: Path, earlier: Path) -> list[float]:
+    """Return the seconds that each cell of a notebook is expected to take.
+
+    Args:
+        source: the notebook.
+        earlier: the file that papermill wrote when it executed this notebook before; it need not exist.
+    """
+    import nbformat
+
+    def cells_of(file: Path) -> list[Any]:
+        with suppress(OSError, ValueError):
+            return list(nbformat.read(file, as_version=4).cells)
+        return []
+
+    cells = cells_of(source)
+    before = [cell.metadata.get("papermill", {}).get("duration") for cell in cells_of(earlier)]
+    # Papermill inserts one cell where parameters are given; the cells after it move by one.
+    before = before[max(0, len(before) - len(cells)) :]
+    return [float(seconds or 0.01) for seconds in before] if any(before) else [1.0] * len(cells)

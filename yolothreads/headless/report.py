@@ -14,10 +14,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from yolothreads import measure
 from yolothreads.errors import writing
 from yolothreads.headless.notebooks import NotebookRun
 from yolothreads.lessons import CLAIMS
-from yolothreads.measure import stamp
 
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup
@@ -53,9 +53,11 @@ def write(runs: Sequence[NotebookRun], executed: Path, out: Path) -> Path:
     Raises:
         OutputError: a page could not be written.
     """
-    pages = {"index": _index(runs)}
+    stamps = list(dict.fromkeys(stamp for run in runs for stamp in _stamps(run))) or [measure.stamp()]
+    title = "yolothreads: the results of this run"
+    pages = {"index": _render("index.html.j2", title=title, runs=runs, claims=CLAIMS, stamps=stamps)}
     names = [run.notebook for run in runs]
-    for run, before, after in zip(runs, [None, *names], [*names[1:], None], strict=False):
+    for run, before, after in zip(runs, ["", *names], [*names[1:], ""], strict=False):
         pages[run.notebook] = _page(run, executed, names, {"Previous": before, "Next": after})
     make_folder(out)
     with _writing_to(out):
@@ -66,36 +68,22 @@ def write(runs: Sequence[NotebookRun], executed: Path, out: Path) -> Path:
     return out / "index.html"
 
 
-def _index(runs: Sequence[NotebookRun]) -> str:
-    stamps = list(dict.fromkeys(str(v["stamp"]) for run in runs for v in run.verdicts if "stamp" in v)) or [stamp()]
-    body = _environment().get_template("index.html.j2").render(runs=runs, claim_text=_claim_text, stamps=stamps)
-    return _whole("yolothreads: the results of this run", body, "", is_index=True)
+def _stamps(run: NotebookRun) -> list[str]:
+    return [str(verdict["stamp"]) for verdict in run.verdicts if "stamp" in verdict]
 
 
-def _claim_text(verdict: Mapping[str, Any]) -> str:
-    claim = CLAIMS.get(str(verdict.get("claim")))
-    return claim.says if claim else str(verdict.get("claim"))
-
-
-def _page(run: NotebookRun, executed: Path, names: Sequence[str], neighbours: Mapping[str, str | None]) -> str:
+def _page(run: NotebookRun, executed: Path, names: Sequence[str], neighbours: Mapping[str, str]) -> str:
     file = executed / f"{run.notebook}.ipynb"
-    problem = (
-        ""
-        if run.ok
-        else f'<p class="failed"><strong>This notebook did not run to its end.</strong> {escape(run.error)}</p>'
-    )
     body = _inside(file, names) if file.is_file() else f"<h1>{escape(run.notebook)}</h1>"
-    links = [(label, name) for label, name in neighbours.items() if name]
-    about = f"{run.seconds:.1f} s. " + next((str(v["stamp"]) for v in run.verdicts if "stamp" in v), "")
-    return _whole(run.notebook.replace("_", " "), problem + body, about, neighbours=links)
+    title, stamp = run.notebook.replace("_", " "), next(iter(_stamps(run)), "")
+    return _render("page.html.j2", title=title, run=run, body=body, stamp=stamp, neighbours=neighbours)
 
 
-def _whole(title: str, body: str, stamped: str, **more: Any) -> str:
-    from markupsafe import Markup
+def _render(template: str, **given: Any) -> str:
+    from jinja2 import Environment, FileSystemLoader
 
-    page = _environment().get_template("page.html.j2")
-    given = {"neighbours": [], "is_index": False, "version": version("yolothreads"), **more}
-    return page.render(title=title, body=Markup(body), style=Markup(_style()), stamp=stamped, **given)
+    environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True)
+    return environment.get_template(template).render(version=version("yolothreads"), style=_style(), **given)
 
 
 def _inside(file: Path, names: Sequence[str]) -> str:
@@ -105,29 +93,28 @@ def _inside(file: Path, names: Sequence[str]) -> str:
     from nbconvert import HTMLExporter
     from traitlets.config import Config
 
-    config = Config({"NbConvertBase": {"display_data_priority": _SHOWN}})
-    folders = [str(_TEMPLATES)]
-    exporter = HTMLExporter(config=config, template_name="report", extra_template_basedirs=folders)  # type: ignore[no-untyped-call]
-    exporter.exclude_anchor_links = True
-    body, _ = exporter.from_notebook_node(_without_live_outputs(nbformat.read(file, as_version=4)))
-    soup = BeautifulSoup(body, "html.parser")
+    given = {"template_name": "report", "extra_template_basedirs": [str(_TEMPLATES)], "exclude_anchor_links": True}
+    config = Config({"NbConvertBase": {"display_data_priority": _SHOWN}, "HTMLExporter": given})
+    exporter = HTMLExporter(config=config)  # type: ignore[no-untyped-call]
+    notebook = nbformat.read(file, as_version=4)
+    _remove_live_outputs(notebook)
+    soup = BeautifulSoup(exporter.from_notebook_node(notebook)[0], "html.parser")
     _relink(soup, names)
     _make_accessible(soup)
     return str(soup)
 
 
-def _without_live_outputs(notebook: NotebookNode) -> NotebookNode:
+def _remove_live_outputs(notebook: NotebookNode) -> None:
     """Remove outputs that only a live notebook can show, and the cells in which papermill notes an error."""
     notebook.cells = [c for c in notebook.cells if _PAPERMILL_NOTE not in c.metadata.get("tags", [])]
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if _can_be_shown(output.get("data"))]
-    return notebook
+            cell.outputs = [output for output in cell.outputs if _can_be_shown(output.get("data", {}))]
 
 
-def _can_be_shown(data: Mapping[str, Any] | None) -> bool:
+def _can_be_shown(data: Mapping[str, Any]) -> bool:
     # The text of a live output only names a Python object.
-    return data is None or not _LIVE & set(data) or bool({"text/html", "image/png"} & set(data))
+    return not _LIVE & set(data) or bool({"text/html", "image/png"} & set(data))
 
 
 def _relink(soup: BeautifulSoup, names: Sequence[str]) -> None:
@@ -149,13 +136,6 @@ def _make_accessible(soup: BeautifulSoup) -> None:
         part["aria-label"] = "Table"
     for header in soup.select("thead th:not([scope])"):
         header["scope"] = "col"
-
-
-@cache
-def _environment() -> Any:
-    from jinja2 import Environment, FileSystemLoader
-
-    return Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True)
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from yolothreads.errors import ArgumentError, at_least_one
 from yolothreads.measure import Comparison, Measurement
@@ -51,11 +51,8 @@ class Advice:
     table: Table
     cautions: tuple[str, ...] = ()
 
-    def __str__(self) -> str:
-        return "\n".join([self.reason, *self.cautions, str(self.table)])
-
     def __repr__(self) -> str:
-        return str(self)
+        return "\n".join([self.reason, *self.cautions, str(self.table)])
 
     def _repr_html_(self) -> str:
         cautions = "".join(f"<p>{escape(caution)}</p>" for caution in self.cautions)
@@ -76,68 +73,68 @@ def recommend(needs: Needs, measured: Comparison) -> Advice:
     Raises:
         ArgumentError: memory is limited but was not measured.
     """
-    pools = [m for m in measured if m.judged]
-    if needs.memory_mb is not None and all(m.memory is None for m in pools):
-        raise ArgumentError("The memory is limited but was not measured; compare the pools with memory=True.")
-    objections = {m.pool: _objection(m, needs) for m in pools}
-    cautions = _cautions(needs, measured.stamp)
-    fit = sorted((m for m in pools if not objections[m.pool]), key=lambda m: -_score(m, needs))
-    if not fit:
-        reason = "None of the pools measured here meets all needs; allow more memory or fewer images at once."
-        return Advice("", reason, _table(measured, objections, "", needs), cautions)
-    equal = [m for m in fit if _score(m, needs) >= (1 - _NOISE) * _score(fit[0], needs)]
-    chosen = min(equal, key=lambda m: _memory_mb(m, needs) or 0.0)
-    return Advice(
-        chosen.pool, _reason(chosen, fit, equal, needs), _table(measured, objections, chosen.pool, needs), cautions
+    pools = sorted(
+        (_rate(m, needs) for m in measured if m.judged), key=lambda pool: (bool(pool.objection), -pool.score)
     )
+    if needs.memory_mb is not None and all(pool.used_mb is None for pool in pools):
+        raise ArgumentError("The memory is limited but was not measured; compare the pools with memory=True.")
+    fit = [pool for pool in pools if not pool.objection]
+    chosen, reason = "", "No pool measured here meets all needs; allow more memory, or add RayActors for more machines."
+    if fit:
+        equal = [pool for pool in fit if pool.score >= (1 - _NOISE) * fit[0].score]
+        best = min(equal, key=lambda pool: pool.used_mb or 0.0)
+        chosen, reason = best.name, _reason(best, fit, equal, needs)
+    rows = []
+    for pool in pools:
+        advice = "chosen" if pool.name == chosen else pool.objection or "meets the needs"
+        p99_ms, used_mb = ("-" if x is None else f"{x:.0f}" for x in (pool.measured.latency_p99_ms, pool.used_mb))
+        rows.append((pool.name, advice, str(pool.measured.images_per_s), p99_ms, used_mb))
+    headers = ("pool", "advice", "images/s (range)", "p99 ms", f"MB for {needs.images_at_once} at once")
+    return Advice(chosen, reason, Table(headers, rows, measured.stamp), _cautions(needs, measured.stamp))
 
 
-def _objection(m: Measurement, needs: Needs) -> str:
-    """Return why a pool does not meet the needs, or "" if it does."""
+class _Rated(NamedTuple):
+    """A measured pool and its worth for some needs.
+
+    `objection` is what speaks against it, or "". A better pool has a higher `score`: images per second, or the inverse
+    of the latency; `result` words it. `used_mb` is for `images_at_once` images.
+    """
+
+    name: str
+    measured: Measurement
+    objection: str
+    score: float
+    result: str
+    used_mb: float | None
+
+
+def _rate(m: Measurement, needs: Needs) -> _Rated:
+    used_mb, limit_mb, objection = None, needs.memory_mb, ""
+    if m.memory is not None:  # each image needs its own worker, unless one worker serves all
+        used_mb = m.memory.worked_mb if m.workers == 1 else m.memory.worked_mb / m.workers * needs.images_at_once
     if m.wrong or m.errors:
-        return f"{m.wrong} wrong results and {m.errors} errors here"
-    if needs.machines > 1 and m.pool != _FOR_SEVERAL_MACHINES:
-        return "stays on one machine"
-    if needs.memory_mb is not None:
-        used_mb = _memory_mb(m, needs)
-        if used_mb is None:
-            return "memory not measured"
-        if used_mb > needs.memory_mb:
-            return f"needs {used_mb:.0f} MB"
-    return ""
+        objection = f"{m.wrong} wrong results and {m.errors} errors here"
+    elif needs.machines > 1 and m.pool != _FOR_SEVERAL_MACHINES:
+        objection = "stays on one machine"
+    elif limit_mb is not None and (used_mb is None or used_mb > limit_mb):
+        objection = "memory not measured" if used_mb is None else f"needs {used_mb:.0f} MB"
+    score, result = m.images_per_s.median, f"{m.images_per_s.median:.1f} images/s"
+    if needs.goal == "latency":
+        score, result = (1 / m.latency_p99_ms, f"{m.latency_p99_ms:.0f} ms (p99)") if m.latency_p99_ms else (0.0, "-")
+    return _Rated(m.pool, m, objection, score, result, used_mb)
 
 
-def _score(m: Measurement, needs: Needs) -> float:
-    """Return a number that is higher for a better pool: images per second, or the inverse of the latency."""
-    if needs.goal == "throughput":
-        return m.images_per_s.median
-    return 1 / m.latency_p99_ms if m.latency_p99_ms else 0.0
-
-
-def _memory_mb(m: Measurement, needs: Needs) -> float | None:
-    """Return the MB for `images_at_once` images. Each needs its own worker, unless one worker serves all."""
-    if m.memory is None:
-        return None
-    return m.memory.worked_mb if m.workers == 1 else m.memory.worked_mb / m.workers * needs.images_at_once
-
-
-def _result(m: Measurement, needs: Needs) -> str:
-    return f"{m.images_per_s.median:.1f} images/s" if needs.goal == "throughput" else f"{m.latency_p99_ms:.0f} ms (p99)"
-
-
-def _reason(chosen: Measurement, fit: Sequence[Measurement], equal: Sequence[Measurement], needs: Needs) -> str:
-    used_mb = _memory_mb(chosen, needs)
-    sentences = [f"Take {chosen.pool}: all {chosen.right} results were right, with {_result(chosen, needs)}."]
-    if used_mb is not None:
-        sentences.append(f"It needs {used_mb:.0f} MB for {needs.images_at_once} images at once.")
-    others = [m for m in fit if m is not chosen]
+def _reason(best: _Rated, fit: Sequence[_Rated], equal: Sequence[_Rated], needs: Needs) -> str:
+    sentences = [f"Take {best.name}: all {best.measured.right} results were right, with {best.result}."]
+    if best.used_mb is not None:
+        sentences.append(f"It needs {best.used_mb:.0f} MB for {needs.images_at_once} images at once.")
     if len(equal) > 1:
-        names = ", ".join(m.pool for m in equal if m is not chosen)
+        names = ", ".join(pool.name for pool in equal if pool is not best)
         sentences.append(f"The difference to {names} is noise.")
-        if used_mb is not None:
-            sentences.append(f"Of these, {chosen.pool} needs the least memory.")
-    elif others:
-        sentences.append(f"The next best is {others[0].pool} with {_result(others[0], needs)}.")
+        if best.used_mb is not None:
+            sentences.append(f"Of these, {best.name} needs the least memory.")
+    elif len(fit) > 1:  # the best one stands first
+        sentences.append(f"The next best is {fit[1].name} with {fit[1].result}.")
     return " ".join(sentences)
 
 
@@ -150,15 +147,3 @@ def _cautions(needs: Needs, stamp: str) -> tuple[str, ...]:
     if needs.machines > 1:
         cautions.append("Only one machine was measured. These figures do not include the cost of the network.")
     return tuple(cautions)
-
-
-def _table(measured: Comparison, objections: dict[str, str], chosen: str, needs: Needs) -> Table:
-    rows = []
-    pools = [m for m in measured if m.judged]
-    for m in sorted(pools, key=lambda m: (bool(objections[m.pool]), -_score(m, needs))):
-        used_mb = _memory_mb(m, needs)
-        advice = "chosen" if m.pool == chosen else objections[m.pool] or "meets the needs"
-        latency = "-" if m.latency_p99_ms is None else f"{m.latency_p99_ms:.0f}"
-        rows.append((m.pool, advice, str(m.images_per_s), latency, "-" if used_mb is None else f"{used_mb:.0f}"))
-    headers = ("pool", "advice", "images/s (range)", "p99 ms", f"MB for {needs.images_at_once} at once")
-    return Table(headers, rows, measured.stamp)

@@ -11,7 +11,6 @@ from yolothreads.errors import ArgumentError
 from yolothreads.lessons.texts import sections
 from yolothreads.measure import stamp
 
-GUIDE = "https://docs.ultralytics.com/guides/yolo-thread-safe-inference/"
 VERDICT_MIME = "application/vnd.yolothreads.verdict+json"
 """The type under which a verdict stands in the outputs of a notebook, where the headless runner collects it."""
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import base64
 import io
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from yolothreads import charts, palette
-from yolothreads.errors import ArgumentError, writing
+from yolothreads.errors import ArgumentError
 from yolothreads.measure import Spread
+from yolothreads.tables import Table
 from yolothreads.trace import STAGES, Span
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
     from numpy.typing import NDArray
     from ultralytics.engine.results import Results
@@ -32,11 +32,6 @@ class Figure:
     png: bytes
     alt: str
     text: str
-
-    def save(self, path: Path) -> None:
-        """Write the PNG file. Raises OutputError if that is not possible."""
-        with writing(f'"{path}" could not be written', "choose another place"):
-            path.write_bytes(self.png)
 
     def _repr_html_(self) -> str:
         data = base64.b64encode(self.png).decode()
@@ -58,72 +53,47 @@ def timeline(spans: Iterable[Span], title: str = "What each thread does, and whe
     spans = sorted(spans, key=lambda s: s.start)
     if not spans:
         return Figure(_png(charts.canvas(title, 1.2)[0]), title, "No spans were recorded.")
+    from matplotlib.patches import Patch
+
     zero, end = spans[0].start, max(s.end for s in spans)
-    threads = list(dict.fromkeys(s.thread for s in spans))
-    stages = _stages(spans)
+    threads, used = list(dict.fromkeys(s.thread for s in spans)), {s.stage for s in spans}
+    stages = [stage for stage in STAGES if stage in used]
     canvas, (axes,) = charts.canvas(title, 1.5 + 0.5 * len(threads))
+    legend = []
     for stage in stages:
         look = palette.STAGES[stage]
+        style: dict[str, Any] = {"facecolor": look.colour, "hatch": look.hatch, "edgecolor": palette.INK}
+        legend.append(Patch(**style, label=stage))
         for row, thread in enumerate(threads):
             bars = [(s.start - zero, s.end - s.start) for s in spans if (s.stage, s.thread) == (stage, thread)]
-            axes.broken_barh(
-                bars, (row - 0.38, 0.76), facecolor=look.colour, hatch=look.hatch, edgecolor=palette.INK, linewidth=0.4,
-                zorder=1 if stage == "load" else 2,
-            )  # fmt: skip
+            axes.broken_barh(bars, (row - 0.38, 0.76), **style, linewidth=0.4, zorder=1 if stage == "load" else 2)
     charts.name_rows(axes, threads)
     axes.set_xlim(0, end - zero)
     axes.set_xlabel("time (s)")
-    _explain_stages(axes, stages)
+    charts.legend(axes, legend)
     alt = f"{title}: timeline over {end - zero:.2f} s; rows: {len(threads)}; stages: {', '.join(stages)}."
-    return Figure(_png(canvas), alt, _timeline_text(spans))
+    return Figure(_png(canvas), alt, _timeline_text(spans, stages, end - zero))
 
 
-def _stages(spans: Sequence[Span]) -> list[str]:
-    """Return the stages of the spans, in the order of `STAGES`."""
-    seen = {s.stage for s in spans}
-    return [stage for stage in STAGES if stage in seen]
-
-
-def _explain_stages(axes: Axes, stages: Sequence[str]) -> None:
-    from matplotlib.patches import Patch
-
-    looks = {stage: palette.STAGES[stage] for stage in stages}
-    charts.legend(
-        axes,
-        [
-            Patch(facecolor=look.colour, hatch=look.hatch, edgecolor=palette.INK, label=stage)
-            for stage, look in looks.items()
-        ],
-    )
-
-
-def _timeline_text(spans: Sequence[Span]) -> str:
+def _timeline_text(spans: Sequence[Span], stages: Sequence[str], total: float) -> str:
     """Return the milliseconds of each thread in each stage, and how long two or more threads work at once."""
-    from tabulate import tabulate
-
-    total = max(s.end for s in spans) - min(s.start for s in spans)
-    stages = _stages(spans)
     seconds: dict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys(stages, 0.0))
     for s in spans:
         seconds[s.thread][s.stage] += s.end - s.start
     rows = [[thread, *(f"{1000 * of[stage]:.1f}" for stage in stages)] for thread, of in seconds.items()]
-    table = str(tabulate(rows, ["thread", *(f"{stage} (ms)" for stage in stages)], disable_numparse=True))
+    table = Table(["thread", *(f"{stage} (ms)" for stage in stages)], rows)
     together = overlap_s([s for s in spans if s.stage != "wait"])
     return f"{table}\nFor {together:.2f} of {total:.2f} s ({together / total:.0%}) two or more threads work at once."
 
 
 def overlap_s(spans: Iterable[Span]) -> float:
     """Return for how many seconds two or more threads are inside one of these spans at the same time."""
-    edges: list[tuple[float, int, str]] = []
-    for s in spans:
-        edges += [(s.start, 1, s.thread), (s.end, -1, s.thread)]
-    inside: dict[str, int] = defaultdict(int)
-    total, last = 0.0, 0.0
-    for moment, step, thread in sorted(edges):
-        if sum(depth > 0 for depth in inside.values()) >= 2:
-            total += moment - last
+    edges = sorted(edge for s in spans for edge in ((s.start, 1, s.thread), (s.end, -1, s.thread)))
+    inside, total = Counter[str](), 0.0
+    for (moment, step, thread), (following, *_) in pairwise(edges):
         inside[thread] += step
-        last = moment
+        if sum(depth > 0 for depth in inside.values()) >= 2:
+            total += following - moment
     return total
 
 
@@ -165,7 +135,16 @@ def queue(
     canvas, (first, second, third) = charts.canvas(title, 5.1, 3)
     moments, waiting = zip(*lengths, strict=True)
     zero = min(moments[0], batches[0].start)
-    _draw_waiting(first, [moment - zero for moment in moments], waiting, size, [r - zero for r in refused])
+    x = [moment - zero for moment in moments]
+    first.fill_between(x, waiting, step="post", color=palette.SKY, alpha=0.5)
+    first.step(x, waiting, where="post", color=palette.BLUE)
+    if size is not None:
+        first.axhline(size, color=palette.INK, linestyle="--", linewidth=1, label=f"room for {size}")
+    if refused:
+        above = [1.12 * (size or max(waiting))] * len(refused)
+        first.plot([moment - zero for moment in refused], above, "x", color=palette.BAD, label="refused")
+    if size is not None or refused:
+        charts.legend(first)
     for b in batches:
         left = b.start - zero
         second.bar(left, b.size, b.end - b.start, align="edge", color=palette.ORANGE, edgecolor=palette.INK)
@@ -177,20 +156,6 @@ def queue(
     third.set_xlabel("time (s)")
     alt = f"{title}: a line of the images that wait, bars of the batches, and dots of the waiting times."
     return Figure(_png(canvas), alt, _queue_text(batches, waiting, len(refused)))
-
-
-def _draw_waiting(
-    axes: Axes, x: Sequence[float], waiting: Sequence[int], size: int | None, refused: Sequence[float]
-) -> None:
-    axes.fill_between(x, waiting, step="post", color=palette.SKY, alpha=0.5)
-    axes.step(x, waiting, where="post", color=palette.BLUE)
-    if size is not None:
-        axes.axhline(size, color=palette.INK, linestyle="--", linewidth=1, label=f"room for {size}")
-    if refused:
-        above = [1.12 * (size or max(waiting))] * len(refused)
-        axes.plot(refused, above, "x", color=palette.BAD, label="refused")
-    if axes.get_legend_handles_labels()[1]:
-        charts.legend(axes)
 
 
 def _queue_text(batches: Sequence[Batch], waiting: Sequence[int], refused: int) -> str:
@@ -205,13 +170,11 @@ def _queue_text(batches: Sequence[Batch], waiting: Sequence[int], refused: int) 
 def detections(results: Sequence[Results], titles: Sequence[str], title: str = "What was detected") -> Figure:
     """Draw results side by side, with boxes, classes and scores, as ultralytics plots them."""
     pictures = [r.plot(line_width=3, font_size=14)[:, :, ::-1] for r in results]
-    lines = [f"{name}: {_counts(r)}" for name, r in zip(titles, results, strict=True)]
+    lines = []
+    for name, r in zip(titles, results, strict=True):
+        counts = Counter(r.names[int(c)] for c in r.boxes.cls)
+        lines.append(f"{name}: {', '.join(f'{kind} {count}' for kind, count in counts.items()) or 'nothing'}")
     return gallery(pictures, titles, title, "\n".join(lines))
-
-
-def _counts(result: Results) -> str:
-    names = [result.names[int(c)] for c in result.boxes.cls]
-    return ", ".join(f"{n} {names.count(n)}" for n in dict.fromkeys(names)) or "nothing"
 
 
 def gallery(images: Sequence[NDArray[Any]], titles: Sequence[str], title: str, text: str) -> Figure:

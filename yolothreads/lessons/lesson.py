@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import cycle, islice
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -24,11 +25,6 @@ from yolothreads.scenes import Pictures, pictures
 _END_S = 5.0  # for threads that are ending, and for child processes that have ended but are not yet removed
 
 
-def quick_mode() -> bool:
-    """Return whether the environment variable YOLOTHREADS_QUICK is set to anything but 0."""
-    return os.environ.get("YOLOTHREADS_QUICK", "0") not in ("", "0")
-
-
 class Lesson:
     """The settings of one notebook.
 
@@ -39,7 +35,7 @@ class Lesson:
         weights: "bundled", or the path of a .pt file.
         workers: the number of threads, 1 or more.
         images: "scenes" for generated pictures, or the path of a folder or of a file.
-        quick: run fewer trials. The environment variable YOLOTHREADS_QUICK has the same effect.
+        quick: run fewer trials. The environment variable YOLOTHREADS_QUICK, set to anything but 0, has the same effect.
         count: the number of pictures.
 
     Attributes:
@@ -63,16 +59,20 @@ class Lesson:
         *,
         count: int = 8,
     ) -> None:
+        from ultralytics.utils import LOGGER
+        from ultralytics.utils.events import events
+
         if not isinstance(quick, bool):
             raise ArgumentError(f"quick={quick!r} is neither True nor False; write one of them.")
-        self.quick = quick or quick_mode()
+        self.quick = quick or os.environ.get("YOLOTHREADS_QUICK", "0") not in ("", "0")
         self.workers = at_least_one("workers", workers)
         self.device = devices.resolve(device)
         self.weights: Path = weights_module.check(weights)
         self.pictures, self.unreadable = _readable(pictures(images, count))
         if self.unreadable:
             warnings.warn(f"These pictures were left out: {' '.join(self.unreadable)}", stacklevel=2)
-        _quiet_ultralytics()
+        LOGGER.setLevel("WARNING")
+        events.enabled = False
         self._threads = set(threading.enumerate())
         self._children = _children()
 
@@ -129,26 +129,17 @@ class Lesson:
 
 def _readable(found: Pictures) -> tuple[Pictures, list[str]]:
     """Leave out files that are not pictures, and say why; one bad file must not end a lesson."""
-    errors: dict[str, str] = {}
-    for name, image in dict(zip(found.names, found.images, strict=True)).items():  # a repeated file is read once
+    good, errors = [], dict[str, str]()
+    for image, name in zip(found.images, found.names, strict=True):
         try:
             read_image(image)
+            good.append((image, name))
         except ImageError as error:
             errors[name] = str(error)
-    good = [i for i, name in enumerate(found.names) if name not in errors]
     if not good:
         raise ImageError(next(iter(errors.values())))
-    chosen = [good[i % len(good)] for i in range(len(found.names))]
-    images, names = [found.images[i] for i in chosen], [found.names[i] for i in chosen]
-    return found._replace(images=images, names=names), list(errors.values())
-
-
-def _quiet_ultralytics() -> None:
-    from ultralytics.utils import LOGGER
-    from ultralytics.utils.events import events
-
-    LOGGER.setLevel("WARNING")
-    events.enabled = False
+    images, names = zip(*islice(cycle(good), len(found.names)), strict=True)
+    return found._replace(images=list(images), names=list(names)), list(errors.values())
 
 
 def _is_jupyters(thread: threading.Thread) -> bool:

@@ -216,7 +216,12 @@ class BasePanel(ABC, Generic[T]):
         """
         self._begin()
         self._thread = threading.Thread(target=self._run_in_background, name="panel")
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # this process can have no further thread
+            self._thread = None
+            self._end()
+            raise
 
     def stop(self, wait_s: float = 0.0) -> None:
         """End the run. It ends within half a second, unless it is opening a pool: that is closed as soon as it is open.

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from math import floor, log10
 from pathlib import Path
+from string import Formatter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -51,11 +52,10 @@ def progress_bar(done: float, total: float, label: str) -> str:
 
 
 def filled(template: str, **fields: Any) -> str:
-    """Return a template with its fields; a dash where one is None, not known yet, which no format of numbers takes."""
-    try:
-        return template.format(**fields)
-    except TypeError:
-        return "–"
+    """Return a template with its fields; only a dash if one of them is None, which means not known yet."""
+    formatter = Formatter()
+    used = (formatter.get_field(name, (), fields)[0] for _, name, _, _ in formatter.parse(template) if name)
+    return "–" if any(value is None for value in used) else template.format(**fields)
 
 
 def numbers(templates: Mapping[str, str], **fields: Any) -> str:
