@@ -4,12 +4,12 @@ import re
 from html.parser import HTMLParser
 from itertools import pairwise
 
-import bodies
 import pytest
-from bodies import state
 from deadlines import scaled
 from programs import PROGRAMS
 
+from benchmarks import bodies
+from benchmarks.bodies import state
 from yolothreads.races import DEADLOCK, EXCEPTION, RIGHT, WRONG, Exploration, Trial, explore, side_by_side
 
 pytestmark = pytest.mark.timeout(scaled(120))
