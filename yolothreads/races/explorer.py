@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from yolothreads.races.judge import Describe, Same
 from yolothreads.races.report import Exploration
 from yolothreads.races.results import Trial
 from yolothreads.races.schedule import parse
 from yolothreads.races.search import LevelSearch, RandomSearch
-from yolothreads.races.session import Body, Describe, Granularity, Options, Progress, Same, Session, Strategy
+from yolothreads.races.session import Body, Granularity, Options, Progress, Session, Strategy
 
 
 def explore(
@@ -123,18 +124,11 @@ def _explore(options: Options) -> Exploration:
         search.search()
         notes = (*search.notes, *session.notes())
     return Exploration(
-        trials=tuple(search.trials),
-        run=search.run_count,
-        total=search.total,
-        bound=search.bound,
-        exhausted=search.exhausted,
-        seconds=time.perf_counter() - began,
-        executed=tuple(session.executed),
-        unsplit=tuple(session.unsplit),
-        uncontrolled=tuple(session.scheduler.uncontrolled),
-        notes=notes,
-        replayer=lambda schedule: _replay(schedule, replace(options, budget_s=60.0, stop=None)),
-    )
+        tuple(search.trials), search.run_count, search.total, search.bound, search.exhausted,
+        time.perf_counter() - began, tuple(session.executed), tuple(session.unsplit),
+        tuple(session.scheduler.uncontrolled), notes,
+        lambda schedule: _replay(schedule, replace(options, budget_s=60.0, stop=None)),
+    )  # fmt: skip
 
 
 def _replay(schedule: str, options: Options) -> Trial:
