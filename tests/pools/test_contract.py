@@ -13,6 +13,7 @@ import pytest
 import torch
 from deadlines import scaled
 from fakes import KINDS, WAIT_S, FakeError, FakeModels, OneAtATime, picture, tag_of
+from ultralytics.engine.results import Results
 
 from yolothreads.devices import cores
 from yolothreads.errors import (
@@ -128,8 +129,18 @@ def test_map_raises_or_returns_the_error_of_an_image(kind: type[Pool], fakes: Fa
             next(results)
         one, error, three = pool.map(images, return_exceptions=True)
         assert (tag_of(one), type(error), tag_of(three)) == (1, FakeError, 3)
-        with pytest.raises(ArgumentError, match='"errors" is not a setting'):
+        with pytest.raises(ArgumentError, match="ignore"):
             pool.map(images, errors="ignore")
+
+
+def test_the_deprecated_errors_argument_of_map_warns_and_does_the_same(kind: type[Pool], fakes: FakeModels) -> None:
+    fakes.refuse = {2}
+    with kind(device="cpu") as pool:
+        with pytest.warns(DeprecationWarning, match="return_exceptions"):
+            results = list(pool.map([picture(1), picture(2)], errors="return"))
+        with pytest.warns(DeprecationWarning, match="return_exceptions"), pytest.raises(FakeError):
+            list(pool.map([picture(2)], errors="raise"))
+    assert [type(result) for result in results] == [Results, FakeError]
 
 
 def test_map_raises_if_a_result_is_late(kind: type[Pool], fakes: FakeModels) -> None:

@@ -52,8 +52,9 @@ def test_results_of_every_task_equal_those_of_sequential_bit_for_bit(task: str, 
 
 
 @pytest.mark.parametrize("kind", [ModelPerThread, Replicas])
-def test_each_worker_has_its_own_cuda_stream(
-    kind: type[Pool], fakes: FakeModels, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("streams", [True, False])
+def test_each_worker_has_its_own_cuda_stream_if_wanted(
+    kind: type[Pool], streams: bool, fakes: FakeModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered, now = [], threading.local()
 
@@ -73,11 +74,14 @@ def test_each_worker_has_its_own_cuda_stream(
         everyone.wait(20)
 
     fakes.inside = inside
-    pool = make_pool(kind, workers=2, device="cpu")
+    pool = make_pool(kind, workers=2, device="cpu", streams=streams)
     pool.device = "cuda:1"  # no GPU is needed to see which stream a worker asks for
     with pool:
         list(pool.map([picture(1)] * 4))
-    assert len({id(stream) for stream in entered}) == 2 and {s.device for s in entered} == {"cuda:1"}
+    if streams:
+        assert len({id(stream) for stream in entered}) == 2 and {s.device for s in entered} == {"cuda:1"}
+    else:
+        assert entered == [None] * 4
 
 
 def test_under_every_schedule_two_replicas_give_the_results_they_give_alone() -> None:

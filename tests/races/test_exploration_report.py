@@ -161,6 +161,12 @@ def test_a_comparison_says_that_not_every_schedule_was_run() -> None:
     assert rows["exhausted"] == f"no, of {found.total}" and rows["verdict"] == "NOTHING FOUND"
 
 
+def test_a_comparison_does_not_say_that_a_sample_ran_all_of_the_schedules() -> None:
+    found = PROGRAMS["condition with while"].explore(strategy="random", runs=5)
+    rows = {row["outcome"]: row["drawn"] for row in side_by_side(drawn=found).to_dicts()}
+    assert (rows["schedules"], rows["exhausted"]) == ("5", "no")
+
+
 def test_a_picture_has_a_lane_for_each_thread_and_a_text_twin(racy: Exploration) -> None:
     drawing = racy.draw()
     assert {stretch.thread for stretch in drawing.stretches} == {"A", "B"}

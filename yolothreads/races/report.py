@@ -267,7 +267,7 @@ class SideBySide(_Shown):
             ("outcome", *self.explorations),
             *((kind, *(str(sum(t.kind == kind for t in f.trials)) for f in columns)) for kind in KINDS),
             ("schedules", *(str(f.schedules) for f in columns)),
-            ("exhausted", *("yes" if f.exhausted else f"no, of {f.total}" for f in columns)),
+            ("exhausted", *map(_exhausted, columns)),
             ("verdict", *(f.verdict.split(":")[0].split(" so ")[0] for f in columns)),
         ]
 
@@ -281,6 +281,13 @@ class SideBySide(_Shown):
 
     def _repr_html_(self) -> str:
         return html_table(self.rows(), "")
+
+
+def _exhausted(found: Exploration) -> str:
+    """Return "yes", or "no" with the number of schedules that are known, if not all of these have an outcome."""
+    if found.exhausted:
+        return "yes"
+    return f"no, of {found.total}" if found.total > found.schedules else "no"
 
 
 def side_by_side(**explorations: Exploration) -> SideBySide:
