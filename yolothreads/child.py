@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from typing import Any
 
@@ -20,13 +19,7 @@ class ChildError(YoloThreadsError):
     """A child process failed or took too long. The message is the reason only; callers say what was asked of it."""
 
 
-def call(
-    function: str,
-    *arguments: Any,
-    timeout_s: float,
-    folder: str | Path | None = None,
-    environment: Mapping[str, str] | None = None,
-) -> Any:
+def call(function: str, *arguments: Any, timeout_s: float, environment: Mapping[str, str] | None = None) -> Any:
     """Call a function in a fresh Python process, and return its answer.
 
     The answer is what the function returns. A function that returns None must call `answer` later, for example from a
@@ -36,7 +29,6 @@ def call(
         function: "module:function".
         arguments: its arguments; JSON must be able to hold them.
         timeout_s: seconds after which the process is killed, with every process of its session.
-        folder: the working directory of the process; by default that of this process.
         environment: variables that are added to those of this process.
 
     Raises:
@@ -45,7 +37,7 @@ def call(
     command = [sys.executable, "-m", "yolothreads.child", function, json.dumps(arguments)]
     env = {**os.environ, **(environment or {})}
     child = subprocess.Popen(
-        command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, cwd=folder, env=env, start_new_session=True, errors="replace"
+        command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=env, start_new_session=True, errors="replace"
     )
     try:
         output, complaints = child.communicate(timeout=timeout_s)

@@ -210,7 +210,7 @@ def _paint(random: RandomState, image: NDArray[np.int64], new: _Object) -> None:
 
 @dataclass
 class _Mover:
-    """An object on its way. `cover` (0 to 256), `colour` and `solid` are (2r, 2r) around its centre at (y, x).
+    """A moving object. `cover` (0 to 256), `colour` and `solid` are (2r, 2r) around its centre at (y, x).
 
     y, x, dy and dx are in 1/1024 pixel; box is xyxy in pixels, from the centre.
     """
@@ -277,7 +277,7 @@ def _newcomer(
         else:
             new.move(-random.randint(0, 11))
         candidates.append(new)
-    # Two that cross are half over each other for some frames; two on the same way would be so for good.
+    # Two that cross overlap by half for some frames; two on the same path would do so for good.
     return min(candidates, key=lambda new: sum(max(_CROSSING_FRAMES, new.frames_over(other)) for other in others))
 
 
@@ -288,13 +288,13 @@ def _mover(random: RandomState, behind: NDArray[np.int64], identity: int) -> _Mo
     kind, turn = random.randint(0, len(CLASSES)), random.randint(0, 360)
     cover = _cover(CLASSES[kind], radius, turn, reach)
     solid = cover > 128
-    # All ways lead through the middle half of the picture.
+    # All paths lead through the middle half of the picture.
     y, x = random.randint(height // 4, height * 3 // 4), random.randint(width // 4, width * 3 // 4)
     cos, sin = _direction(random.randint(0, 360))
     speed = short * _ONE * random.randint(_SPEED[0], _SPEED[1] + 1) // 1000
-    # Of eight looks, the one that stands out most wherever it comes by.
-    way = [(y + sin * i * short // (8 * _ONE), x + cos * i * short // (8 * _ONE)) for i in range(-8, 9)]
-    seen = np.array([behind[v, u] for v, u in way if 0 <= v < height and 0 <= u < width])
+    # Of eight looks, the one that stands out most along the path.
+    path = [(y + sin * i * short // (8 * _ONE), x + cos * i * short // (8 * _ONE)) for i in range(-8, 9)]
+    seen = np.array([behind[v, u] for v, u in path if 0 <= v < height and 0 <= u < width])
     look = max((_Look.drawn(random) for _ in range(8)), key=lambda k: int(np.abs(k.first - seen).sum(axis=1).min()))
     place = y * _ONE, x * _ONE, sin * speed // _ONE, cos * speed // _ONE
     return _Mover(identity, kind, cover, look.filling(*cover.shape), solid, np.array(_extent(solid)) - reach, *place)

@@ -1,5 +1,6 @@
 """The batching queue under every schedule with one preemption: no call is lost, answered twice, or left waiting."""
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from contextlib import suppress
@@ -8,8 +9,9 @@ from time import monotonic
 import numpy as np
 import pytest
 from deadlines import scaled
+from fakes import WAIT_S
 
-from yolothreads.errors import PoolClosedError
+from yolothreads.errors import DeadlineError, PoolClosedError
 from yolothreads.pools.batching import Call, CallQueue
 from yolothreads.races import explore
 
@@ -17,7 +19,7 @@ pytestmark = pytest.mark.timeout(scaled(120))
 
 
 class Calls:
-    """A queue, two calls, and how often a worker took each."""
+    """A queue with two calls, and how often a worker took each."""
 
     def __init__(self, size: int = 2) -> None:
         self.queue = CallQueue(size, lambda: self.work.append("come"))
@@ -26,7 +28,7 @@ class Calls:
         self.taken: list[str] = []
 
     def ask(self, which: int) -> None:
-        """Do the work of a caller's thread, then that of the worker if it was started."""
+        """Make the call of a caller's thread, then do the work of the worker if it was started."""
         try:
             self.queue.put(self.calls[which], block=True)
         except PoolClosedError:
@@ -39,7 +41,7 @@ class Calls:
         while batch := self.queue.gather(2, 0):
             for call in batch:
                 self.taken.append(call.name)
-                self.queue.settle(call, call.name)
+                call.settle(call.name)
 
     def cancel(self) -> None:
         self.calls[0].future.cancel()
@@ -80,3 +82,14 @@ def test_under_every_schedule_each_call_is_answered_once(third: Callable[[Calls]
     found = explore(*bodies, setup=lambda: Calls(size), watch=watch, observe=settled, preemptions=1, budget_s=60)
     assert found.exhausted and not found.forbidden, str(found)
     assert found.schedules > 50
+
+
+def test_a_call_that_the_worker_finds_too_late_still_gets_its_error() -> None:
+    calls, now = Calls(), monotonic()
+    late = Call(np.zeros((1, 1, 3), np.uint8), "late", {}, "same", now - 2, due=now - 1)
+    thread = calls.queue._deadline_thread = threading.Thread(target=calls.queue._enforce_deadlines)
+    calls.queue.put(late, block=True)
+    assert calls.queue.gather(2, 0) == []  # before the thread of the deadlines has come to it
+    thread.start()
+    assert isinstance(late.future.exception(WAIT_S), DeadlineError)
+    calls.queue.end()

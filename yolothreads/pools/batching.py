@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections import Counter, deque
@@ -145,7 +146,7 @@ class BatchingWorker(ThreadPool):
         try:
             pixels, name = read_image(image)
             settings = {**self.settings, **own}
-            due = None if deadline_s is None else now + deadline_s
+            due = now + (math.inf if deadline_s is None else deadline_s)
             call = Call(pixels, name, settings, batch_key(pixels, settings, self._after), now, due, future)
             self._queue.put(call, block=block)
         except (ImageError, DeadlineError, TypeError, ValueError) as error:  # the last two: a setting out of range
@@ -191,11 +192,11 @@ class BatchingWorker(ThreadPool):
                 self._answer(calls[:half])
                 self._answer(calls[half:])
             else:
-                self._queue.settle(calls[0], error)
+                calls[0].settle(error)
             return
         for call, result in answers:
             result.path = call.name or "image0.jpg"  # as in a single prediction, instead of its place in the batch
-            self._queue.settle(call, result)
+            call.settle(result)
 
     def _count_outcome(self, future: Future[Results]) -> None:
         if future.cancelled():
@@ -224,7 +225,7 @@ class BatchingWorker(ThreadPool):
 class Call:
     """One image for which a caller waits. Times in seconds of `time.monotonic`.
 
-    pixels: (H, W, 3) uint8, BGR. batch_key: calls with equal keys may share a batch. due: the deadline, or None.
+    pixels: (H, W, 3) uint8, BGR. batch_key: calls with equal keys may share a batch. due: the deadline.
     """
 
     pixels: NDArray[np.uint8]
@@ -232,12 +233,21 @@ class Call:
     settings: dict[str, Any]
     batch_key: Hashable
     asked: float
-    due: float | None = None
+    due: float = math.inf
     future: Future[Results] = field(default_factory=Future)
 
+    @property
     def is_wanted(self) -> bool:
-        """Return whether a caller still waits: the call was not cancelled, and is not too late."""
-        return not self.future.done() and (self.due is None or self.due > monotonic())
+        """Whether a caller still waits: the call has no answer, was not cancelled, and is not too late."""
+        return not self.future.done() and self.due > monotonic()
+
+    def settle(self, outcome: Results | BaseException) -> None:
+        """Give the caller a result or an error, unless the deadline has passed."""
+        with suppress(InvalidStateError):
+            if isinstance(outcome, BaseException):
+                self.future.set_exception(outcome)
+            else:
+                self.future.set_result(outcome)
 
 
 class CallQueue:
@@ -256,7 +266,7 @@ class CallQueue:
         self._start_worker = start_worker
         self._worker_is_active = False
         self._waiting: deque[Call] = deque()
-        self._timed: set[Call] = set()  # calls with a deadline that wait or are under way
+        self._under_way: list[Call] = []  # the latest batch
         self._changed = threading.Condition()
         self._closed = False
         self._deadline_thread: threading.Thread | None = None
@@ -274,7 +284,7 @@ class CallQueue:
         with self._changed:
             if not (block or self._closed or self._has_room()):
                 raise QueueFullError(f"{len(self)} calls wait already; try again later, or make queue_size larger.")
-            wait_s = None if call.due is None else max(0.0, call.due - monotonic())
+            wait_s = None if call.due == math.inf else max(0.0, call.due - monotonic())
             if not self._changed.wait_for(lambda: self._closed or self._has_room(), wait_s):
                 raise _too_late(call)
             if self._closed:
@@ -283,12 +293,10 @@ class CallQueue:
                 self._start_worker()
                 self._worker_is_active = True
             self._waiting.append(call)
-            if call.due is not None:
-                self._timed.add(call)
-                if self._deadline_thread is None:  # a daemon, so that it does not keep the interpreter alive
-                    name = "BatchingWorker deadlines"
-                    self._deadline_thread = threading.Thread(target=self._enforce_deadlines, name=name, daemon=True)
-                    self._deadline_thread.start()
+            if call.due < math.inf and self._deadline_thread is None:
+                name = "BatchingWorker deadlines"  # a daemon, so that it does not keep the interpreter alive
+                self._deadline_thread = threading.Thread(target=self._enforce_deadlines, name=name, daemon=True)
+                self._deadline_thread.start()
             self._changed.notify_all()
 
     def gather(self, most: int, wait_s: float) -> list[Call]:
@@ -299,32 +307,25 @@ class CallQueue:
         leave: the next call starts a worker again.
         """
         with self._changed:
-            while waiting := [call for call in self._waiting if call.is_wanted()]:
+            self._under_way = []
+            while waiting := [call for call in self._waiting if call.is_wanted]:
                 oldest = waiting[0]
                 batch = [call for call in waiting if call.batch_key == oldest.batch_key][:most]
-                patience_s = wait_s if oldest.due is None else min(wait_s, (oldest.due - oldest.asked) / 2)
-                left_s = oldest.asked + patience_s - monotonic()
+                left_s = oldest.asked + min(wait_s, (oldest.due - oldest.asked) / 2) - monotonic()
                 if len(batch) == most or left_s <= 0 or self._closed or not self._has_room():
                     for call in batch:
                         self._waiting.remove(call)
                     self._changed.notify_all()
-                    if taken := [call for call in batch if call.future.set_running_or_notify_cancel()]:
-                        return taken  # from now on they cannot be cancelled
+                    # From now on they cannot be cancelled.
+                    self._under_way = [call for call in batch if call.future.set_running_or_notify_cancel()]
+                    if self._under_way:
+                        return self._under_way
                 else:
                     self._changed.wait(left_s)
-            self._waiting.clear()
+            # What is left is too late, and will be told so.
+            self._waiting = deque(call for call in self._waiting if not call.future.done())
             self._worker_is_active = False
             return []
-
-    def settle(self, call: Call, outcome: Results | BaseException) -> None:
-        """Give the caller a result or an error, unless the deadline has passed."""
-        with self._changed:
-            self._timed.discard(call)
-        with suppress(InvalidStateError):
-            if isinstance(outcome, BaseException):
-                call.future.set_exception(outcome)
-            else:
-                call.future.set_result(outcome)
 
     def close(self, *, cancel: bool) -> None:
         """Take no more calls; with `cancel`, drop the calls that wait."""
@@ -348,24 +349,23 @@ class CallQueue:
         while not self._deadlines_end:
             with self._changed:
                 now = monotonic()
-                late = [call for call in self._timed if call.due is not None and call.due <= now]
+                calls = [call for call in (*self._waiting, *self._under_way) if not call.future.done()]
+                late = [call for call in calls if call.due <= now]
                 # The worker must not take a call that is about to fail.
                 self._waiting = deque(call for call in self._waiting if call not in late)
                 if not late and not self._deadlines_end:
-                    due = min((call.due for call in self._timed if call.due is not None), default=None)
-                    self._changed.wait(None if due is None else due - now)
+                    due = min((call.due for call in calls), default=math.inf)
+                    self._changed.wait(None if due == math.inf else due - now)
             for call in late:  # without the lock, because a callback of the future may put a call
-                self.settle(call, _too_late(call))
+                call.settle(_too_late(call))
 
     def _has_room(self) -> bool:
         return len(self) < self.size
 
 
 def _too_late(call: Call) -> DeadlineError:
-    given_s = 0.0 if call.due is None else call.due - call.asked
-    return DeadlineError(
-        f"No answer came within the deadline of {given_s:.3g} s; give more time, or send fewer images at a time."
-    )
+    given_s = call.due - call.asked
+    return DeadlineError(f"No answer came within the deadline of {given_s:.3g} s; give more time, or fewer images.")
 
 
 # --- the model ---

@@ -182,10 +182,8 @@ def _export(weights: Path) -> str:
     While it exports, ultralytics replaces `torch.arange` for the whole process, prints, writes to the user's settings,
     changes torch's thread count, and installs missing packages. In that process this affects nothing else.
     """
-    folder = str(weights.parent)
-    settings = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_CONFIG_DIR": folder}
-    function = child.name_of(_export_here)
-    return child.call(function, str(weights), _RECIPE, timeout_s=_EXPORT_S, folder=folder, environment=settings)
+    settings = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_CONFIG_DIR": str(weights.parent)}
+    return child.call(child.name_of(_export_here), str(weights), _RECIPE, timeout_s=_EXPORT_S, environment=settings)
 
 
 def _export_here(weights: str, recipe: dict[str, Any]) -> str:
