@@ -186,7 +186,7 @@ def test_the_table_has_one_row_per_run(panel: CamerasPanel) -> None:
 def test_one_run_can_compare_both_kinds_of_tracker(panel: CamerasPanel) -> None:
     panel.settings["tracker"].value = "both, one after the other"
     sentence, table, *pictures = panel._outputs(panel.result(WAIT_S))
-    assert sentence.index("Identities of cameras are mixed.") < sentence.index("No number went from one camera")
+    assert sentence.index("Identities of the cameras got mixed up.") < sentence.index("No number went from one camera")
     assert len(table.rows) == len(pictures) == 2
     assert "was object" in pictures[0].text
     assert "was object" not in pictures[1].text
@@ -196,7 +196,7 @@ def test_pictures_have_alternative_texts(panel: CamerasPanel) -> None:
     panel.result(WAIT_S)
     assert panel.live.value.count('<img alt="camera ') == 2
     assert "transfers" in panel.live.value
-    assert "Identities of cameras are mixed." in panel.status.value
+    assert "Identities of the cameras got mixed up." in panel.status.value
 
 
 def test_a_frame_that_fails_ends_the_run_and_it_runs_again(
