@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -130,13 +130,11 @@ def _lab(args: argparse.Namespace) -> int:
     environment = os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(folders), "JUPYTER_TOKEN": token}
     child = subprocess.Popen([*command, *args.extra], env=environment)
     # A terminal sends Ctrl-C to Jupyter, too, which asks for a confirmation: this process only waits for the answer.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.signal(signal.SIGTERM, lambda *_: child.terminate())
-    try:
+    with ExitStack() as restored:
+        restored.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.SIG_IGN))
+        restored.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, lambda *_: child.terminate()))
         _print_address(child, page)
         return child.wait()
-    finally:
-        signal.signal(signal.SIGINT, before[0])
-        signal.signal(signal.SIGTERM, before[1])
 
 
 def _print_address(lab: subprocess.Popen[bytes], page: str) -> None:

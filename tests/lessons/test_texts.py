@@ -24,9 +24,9 @@ def example(tmp_path, monkeypatch):
         'wrong = "{bad:d} of {all:d} went wrong"\n[rates]\nheaders = ["pool", "share"]\ncaption = "After {n} trials."\n'
     )
     monkeypatch.setattr(texts, "_FOLDER", tmp_path)
-    texts._read.cache_clear()
+    texts.sections.cache_clear()
     yield
-    texts._read.cache_clear()
+    texts.sections.cache_clear()
 
 
 def test_a_sentence_is_filled_in_and_printed(example, capsys):

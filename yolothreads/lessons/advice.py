@@ -51,11 +51,8 @@ class Advice:
     table: Table
     cautions: tuple[str, ...] = ()
 
-    def __str__(self) -> str:
-        return "\n".join([self.reason, *self.cautions, str(self.table)])
-
     def __repr__(self) -> str:
-        return str(self)
+        return "\n".join([self.reason, *self.cautions, str(self.table)])
 
     def _repr_html_(self) -> str:
         cautions = "".join(f"<p>{escape(caution)}</p>" for caution in self.cautions)
@@ -82,7 +79,7 @@ def recommend(needs: Needs, measured: Comparison) -> Advice:
     if needs.memory_mb is not None and all(pool.used_mb is None for pool in pools):
         raise ArgumentError("The memory is limited but was not measured; compare the pools with memory=True.")
     fit = [pool for pool in pools if not pool.objection]
-    chosen, reason = "", "None of the pools measured here meets all needs; allow more memory or fewer images at once."
+    chosen, reason = "", "No pool measured here meets all needs; allow more memory, or add RayActors for more machines."
     if fit:
         equal = [pool for pool in fit if pool.score >= (1 - _NOISE) * fit[0].score]
         best = min(equal, key=lambda pool: pool.used_mb or 0.0)

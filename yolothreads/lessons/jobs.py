@@ -62,7 +62,7 @@ def watch_the_clock(seconds: float) -> list[tuple[float, float]]:
 
 
 def hold_the_gil(n: int) -> tuple[float, float]:
-    """Add up n numbers in one call of C code, which keeps the GIL; return when it began and ended, in s."""
+    """Add up n numbers in one call into C code, which holds the GIL; return its begin and end in s."""
     begin = perf_counter()
     sum(range(n))
     return begin, perf_counter()

@@ -78,7 +78,7 @@ def test_a_run_shows_a_sentence_a_table_and_bars(panel: ComparePanel) -> None:
     sentence, table, figure = panel._outputs(panel.result(WAIT_S))
     assert sentence.startswith("In 2 rounds")
     assert [row[0] for row in table.rows] == list(CHOSEN)
-    assert figure.alt.startswith("Pools in turns")
+    assert figure.alt.startswith("The chosen pools")
 
 
 def test_a_bar_is_as_long_as_its_median_and_its_whisker_spans_its_rounds() -> None:

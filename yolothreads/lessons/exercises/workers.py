@@ -42,35 +42,19 @@ _DEATHS: tuple[Mapping[str, int], ...] = (  # how many workers each image ends
 )
 
 
-class _Workers:
-    """Starts stand-ins for worker processes, and records what happens to them and to the images."""
-
-    def __init__(self, deaths: Mapping[str, int]) -> None:
-        self.deaths = dict(deaths)  # how many workers each image still ends
-        self.started: list[_Worker] = []
-        self.given: list[str] = []
-
-    def start(self) -> _Worker:
-        """Start one more worker."""
-        too_many = f"Your function started more than {_MOST_STARTS} workers; some images end every worker."
-        require(len(self.started) < _MOST_STARTS, too_many)
-        self.started.append(_Worker(self))
-        return self.started[-1]
-
-
 class _Worker:
-    """A worker that detects in images until one of them ends it."""
+    """A stand-in for a worker process, which detects in images until one of them ends it."""
 
-    def __init__(self, workers: _Workers) -> None:
-        self._workers = workers
+    def __init__(self, deaths: dict[str, int], given: list[str]) -> None:
+        self._deaths, self._given = deaths, given  # of all workers: how many an image still ends, and all images given
         self.state = "running"
 
     def detect(self, image: str) -> str:
         """Return the boxes of an image. Raises WorkerDiedError if the image ends this worker."""
         require(self.state == "running", f'"{image}" was given to a worker that had {self.state} before.')
-        self._workers.given.append(image)
-        if self._workers.deaths.get(image):
-            self._workers.deaths[image] -= 1
+        self._given.append(image)
+        if self._deaths.get(image):
+            self._deaths[image] -= 1
             self.state = "died"
             raise WorkerDiedError(f'the worker died while it had "{image}"')
         return f"boxes of {image}"
@@ -84,26 +68,33 @@ class _Worker:
 def check_answer_all(answer_all: Function) -> None:
     """Check that each image is answered once, whichever worker it ends, and that no worker is left."""
     for deaths in _DEATHS:
-        workers = _Workers(deaths)
         ends = [f'"{image}" ends {"one worker" if n == 1 else "two workers or more"}' for image, n in deaths.items()]
         with _case(f"{' and '.join(ends) or 'no worker dies'}."):
-            try:
-                answers = answer_all(workers.start, list(_IMAGES))
-            except WorkerDiedError as error:
-                raise CheckFailed(f"Your function itself raised WorkerDiedError: {error}.") from None
-            _check_answers(deaths, workers, answers)
+            _check_deaths(deaths, answer_all)
 
 
-def _check_answers(deaths: Mapping[str, int], workers: _Workers, answers: Any) -> None:
+def _check_deaths(deaths: Mapping[str, int], answer_all: Function) -> None:
+    started, left, given = list[_Worker](), dict(deaths), list[str]()
+
+    def start() -> _Worker:
+        too_many = f"Your function started more than {_MOST_STARTS} workers; some images end every worker."
+        require(len(started) < _MOST_STARTS, too_many)
+        started.append(_Worker(left, given))
+        return started[-1]
+
+    try:
+        answers = answer_all(start, list(_IMAGES))
+    except WorkerDiedError as error:
+        raise CheckFailed(f"Your function itself raised WorkerDiedError: {error}.") from None
     if not isinstance(answers, list) or len(answers) != len(_IMAGES):
         raise CheckFailed(f"Your function returned {answers!r} instead of a list with an answer for each of {_IMAGES}.")
     for image, answer in zip(_IMAGES, answers, strict=True):
-        deadly, times = deaths.get(image, 0), workers.given.count(image)
+        deadly, times = deaths.get(image, 0), given.count(image)
         require(times <= min(1 + deadly, 2), f'"{image}" was given to a worker {times} times.')
         right = isinstance(answer, WorkerDiedError) if deadly > 1 else answer == f"boxes of {image}"
         require(right, f'The answer to "{image}" was {answer!r}.')
-    left = sum(worker.state == "running" for worker in workers.started)
-    require(not left, f"{left} workers were still running after your function had returned.")
+    running = sum(worker.state == "running" for worker in started)
+    require(not running, f"{running} workers were still running after your function had returned.")
 
 
 # Lesson 08: a bounded queue in front of one worker thread

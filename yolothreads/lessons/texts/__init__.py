@@ -59,29 +59,29 @@ def table(key: str, rows: Sequence[Sequence[Any]], stamp: str = "", **fields: An
 
 def section(file: str, name: str) -> dict[str, Any]:
     """Return the texts of one section of a file, unfilled: key -> sentence with named fields, or list of headers."""
-    return _read(file)[name]
+    return sections(file)[name]
 
 
-def sections(file: str) -> dict[str, dict[str, Any]]:
-    """Return all sections of a file by their names; see `section`."""
-    return _read(file)
+@lru_cache
+def sections(file: str) -> dict[str, Any]:
+    """Return all that stands in a file, "08" or "claims": its sections, or its single sentences, by their names.
+
+    Raises:
+        ArgumentError: there is no such file.
+    """
+    place = _FOLDER / f"{file}.toml"
+    if not place.is_file():
+        raise ArgumentError(f'There are no texts of a notebook "{file}"; begin the key with its number, as "08.".')
+    return tomllib.loads(place.read_text(encoding="utf-8"))
 
 
 def _entry(key: str, kind: type) -> Any:
     notebook, _, name = key.partition(".")
-    entry = _read(notebook).get(name)
+    entry = sections(notebook).get(name)
     if not isinstance(entry, kind):
         what = "table" if kind is dict else "sentence"
         raise ArgumentError(f'There is no {what} "{name}" in texts/{notebook}.toml; add it there, or check the name.')
     return entry
-
-
-@lru_cache
-def _read(notebook: str) -> dict[str, Any]:
-    file = _FOLDER / f"{notebook}.toml"
-    if not file.is_file():
-        raise ArgumentError(f'There are no texts of a notebook "{notebook}"; begin the key with its number, as "08.".')
-    return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
 def _filled(key: str, sentence: str, fields: dict[str, Any]) -> str:
