@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-import threading  # not its names: frontrun sees only locks that are made by `threading.Lock()`
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
-State = Any
+from benchmarks import bodies
+from benchmarks.bodies import State, number, state
 
 
-def _bump(s: State) -> None:
-    value = s.n
-    s.n = value + 1
-
-
-def _bump_in_one_line(s: State) -> None:
-    s.n += 1
-
-
-def _bump_locked(s: State) -> None:
-    with s.a:
-        value = s.n
-        s.n = value + 1
-
-
-def _first_then_second(s: State) -> None:
-    with s.a:  # noqa: SIM117 - two lines, so that a switch fits in between
-        with s.b:
-            s.n += 1
-
-
-def _second_then_first(s: State) -> None:
-    with s.b:  # noqa: SIM117
-        with s.a:
-            s.n += 1
+def _lock() -> Any:
+    return threading.Lock()  # frontrun sees only locks that are made in this way
 
 
 def _make_once(s: State) -> None:
@@ -78,31 +55,25 @@ class Program:
     preemptions: int = 1
 
 
-def _number(s: State) -> Any:
-    return s.n
-
-
 def _seen(s: State) -> Any:
     return s.seen
 
 
 PROGRAMS = (
-    Program("counter, read then write", True, (_bump, _bump), lambda: SimpleNamespace(n=0), _number, (2,)),
-    Program("x += 1 on one line", True, (_bump_in_one_line,) * 2, lambda: SimpleNamespace(n=0), _number, (2,)),
+    Program("counter, read then write", True, (bodies.bump, bodies.bump), state(n=0), number, (2,)),
+    Program("x += 1 on one line", True, (bodies.bump_in_one_line, bodies.bump_in_one_line), state(n=0), number, (2,)),
     Program(
-        "counter under a lock", False, (_bump_locked,) * 2,
-        lambda: SimpleNamespace(n=0, a=threading.Lock()), _number, (2,),
+        "counter under a lock", False, (bodies.bump_locked, bodies.bump_locked), state(n=0, lock=_lock), number, (2,)
     ),
     Program(
-        "AB/BA locks", True, (_first_then_second, _second_then_first),
-        lambda: SimpleNamespace(n=0, a=threading.Lock(), b=threading.Lock()), _number, (2,),
+        "AB/BA locks",
+        True,
+        (bodies.first_then_second, bodies.second_then_first),
+        state(n=0, a=_lock, b=_lock),
+        number,
+        (2,),
     ),
-    Program("lazy init", True, (_make_once,) * 2, lambda: SimpleNamespace(n=0, made=None), _number, (1,)),
-    Program(
-        "transfer, total seen", True, (_transfer, _total), lambda: SimpleNamespace(a=100, b=0, seen=0), _seen, (100,)
-    ),
-    Program(
-        "needs two preemptions", True, (_write_twice, _read_twice), lambda: SimpleNamespace(n=0, seen=None), _seen,
-        (False,), 2,
-    ),
-)  # fmt: skip
+    Program("lazy init", True, (_make_once, _make_once), state(n=0, made=None), number, (1,)),
+    Program("transfer, total seen", True, (_transfer, _total), state(a=100, b=0, seen=0), _seen, (100,)),
+    Program("needs two preemptions", True, (_write_twice, _read_twice), state(n=0, seen=None), _seen, (False,), 2),
+)

@@ -24,7 +24,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from benchmarks import programs
+from benchmarks import bodies, programs
 from benchmarks.programs import PROGRAMS, Program
 from yolothreads import detections, races, weights
 from yolothreads.devices import torch_threads_kept
@@ -81,7 +81,7 @@ def frontrun_explored(program: Program, stop_on_first: bool) -> Any:
         return frontrun.explore(
             setup=program.setup, workers=list(program.bodies), invariant=lambda s: program.observe(s) in program.right,
             preemption_bound=program.preemptions, stop_on_first=stop_on_first, detect_io=False, reproduce_on_failure=0,
-            trace_packages=[programs.__name__],
+            trace_packages=[bodies.__name__, programs.__name__],
         )  # fmt: skip
     finally:
         os.environ.pop("FRONTRUN_ACTIVE")

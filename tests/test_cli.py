@@ -93,7 +93,7 @@ def test_an_error_prints_one_sentence_and_returns_2(capsys: pytest.CaptureFixtur
 
 @pytest.mark.parametrize(("state", "code"), [("ok", 0), ("problem: do this", 1)])
 def test_doctor_returns_1_on_a_problem(monkeypatch: pytest.MonkeyPatch, state: str, code: int) -> None:
-    monkeypatch.setattr(doctor, "checkup", lambda: Table(("thing", "found", "state"), [("disk", "1 GB", state)]))
+    monkeypatch.setattr(doctor, "checkup", lambda: Table(("item", "found", "state"), [("disk", "1 GB", state)]))
     assert cli.main(["doctor"]) == code
 
 

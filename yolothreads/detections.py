@@ -168,8 +168,7 @@ def _with_progress_bar(function: Callable[P, R]) -> Callable[P, R]:
             bar.update(done - bar.n)
 
         is_shown = sys.stdout.isatty() or "ipykernel" in sys.modules  # to people, not to files and pipes
-        options = {"desc": "schedules", "leave": False, "file": sys.stdout, "delay": _BAR_AFTER_S}
-        with Bar(disable=not is_shown, **options) as bar:
+        with Bar(desc="schedules", leave=False, file=sys.stdout, delay=_BAR_AFTER_S, disable=not is_shown) as bar:
             return _with_defaults(function, progress=progress)(*args, **given)
 
     return call

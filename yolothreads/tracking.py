@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,18 +49,24 @@ class Camera:
         self._tracker = _tracker(tracker, pool.device)
         self._turn = threading.Lock()  # held by the iteration that uses the tracker
 
-    def follow(self, frames: Iterable[Image], *, return_exceptions: bool = False) -> Iterator[Results | Exception]:
+    def follow(
+        self,
+        frames: Iterable[Image],
+        *,
+        return_exceptions: bool = False,
+        errors: Literal["raise", "return"] | None = None,
+    ) -> Iterator[Results | Exception]:
         """Follow objects through frames; return, in the order of the frames, the objects in each with `boxes.id` set.
 
         The pool detects in several frames at once, as in `Pool.map`, and the tracker gets them one by one in their
         order. A frame that fails is raised or returned as in `Pool.map`; the tracker skips it. A later call continues
-        with the same objects.
+        with the same objects. `errors` is deprecated, as in `Pool.map`.
 
         Raises:
             ArgumentError: from the iterator: this camera is being followed already, or the weights give no boxes.
             PoolClosedError: at once: the pool is not open.
         """
-        return self._in_turn(self.pool.map(frames, return_exceptions=return_exceptions, **self.settings))
+        return self._in_turn(self.pool.map(frames, return_exceptions=return_exceptions, errors=errors, **self.settings))
 
     def _in_turn(self, found: Iterator[Results | Exception]) -> Iterator[Results | Exception]:
         if not self._turn.acquire(blocking=False):

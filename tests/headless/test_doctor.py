@@ -10,15 +10,15 @@ from yolothreads import weights
 from yolothreads.headless import doctor
 
 
-def state(thing: str) -> str:
-    return next(row["state"] for row in doctor.checkup().to_dicts() if row["thing"] == thing)
+def state(item: str) -> str:
+    return next(row["state"] for row in doctor.checkup().to_dicts() if row["item"] == item)
 
 
 def test_a_machine_that_has_everything_has_no_problem() -> None:
     table = doctor.checkup()
-    things = [row["thing"] for row in table.to_dicts()]
-    assert things[:4] == ["Python", "torch", "torchvision", "ultralytics"]
-    assert {"devices", "cores", "memory", "bundled model", "JupyterLab", "free disk"} < set(things)
+    items = [row["item"] for row in table.to_dicts()]
+    assert items[:4] == ["Python", "torch", "torchvision", "ultralytics"]
+    assert {"devices", "cores", "memory", "bundled model", "JupyterLab", "free disk"} < set(items)
     assert all(row["found"] for row in table.to_dicts())
     assert state("torchvision") == state("bundled model") == doctor.OK
 
@@ -33,7 +33,7 @@ def test_a_torchvision_that_does_not_import_is_a_problem_with_a_remedy(monkeypat
 
     monkeypatch.setattr(importlib, "import_module", fails)
     table = doctor.checkup()
-    row = next(r for r in table.to_dicts() if r["thing"] == "torchvision")
+    row = next(r for r in table.to_dicts() if r["item"] == "torchvision")
     assert row["found"] == "RuntimeError: operator torchvision::nms does not exist"
     assert "make install" in row["state"]
     assert doctor.problems(table) == 1

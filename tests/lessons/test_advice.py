@@ -41,13 +41,13 @@ def test_a_pool_that_gave_wrong_results_is_never_chosen_however_fast() -> None:
     assert words(recommend(Needs(), measured()))["SharedModel"] == "1 wrong results and 0 errors here"
 
 
-def test_another_pool_wins_by_latency() -> None:
+def test_ranking_by_latency_can_choose_another_pool() -> None:
     advice = recommend(Needs(goal="latency"), measured())
     assert advice.pool == "BatchingWorker" and "40 ms (p99)" in advice.reason
     assert "The next best is ModelPerThread with 60 ms" in advice.reason
 
 
-def test_a_memory_limit_excludes_pools_by_the_number_of_images_at_once() -> None:
+def test_a_memory_limit_excludes_pools_by_the_number_of_concurrent_images() -> None:
     assert recommend(Needs(images_at_once=8, memory_mb=100), measured()).pool == "Replicas"
     few = recommend(Needs(images_at_once=16, memory_mb=100), measured())
     assert few.pool == "BatchingWorker" and words(few)["Replicas"] == "needs 160 MB"
@@ -55,7 +55,7 @@ def test_a_memory_limit_excludes_pools_by_the_number_of_images_at_once() -> None
     assert none.pool == "" and "more memory" in none.reason
 
 
-def test_one_pool_is_left_for_several_machines() -> None:
+def test_only_one_pool_remains_for_several_machines() -> None:
     advice = recommend(Needs(machines=3), measured())
     assert advice.pool == "RayActors" and words(advice)["Replicas"] == "stays on one machine"
     assert "network" in advice.cautions[0]
@@ -74,12 +74,12 @@ def test_upper_bounds_and_alternatives_are_not_recommended() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"images_at_once": 0}, {"goal": "cheap"}, {"memory_mb": -1}, {"machines": 0}], ids=str
 )
-def test_impossible_needs_are_refused_by_name(wrong: dict) -> None:
+def test_the_error_for_an_impossible_need_names_it(wrong: dict) -> None:
     with pytest.raises(ArgumentError, match=next(iter(wrong))):
         Needs(**wrong)
 
 
-def test_memory_that_was_not_measured_cannot_be_limited() -> None:
+def test_a_memory_limit_requires_measured_memory() -> None:
     only = Comparison([Measurement("Replicas", 2, 60, speeds=(1.0,), latency_p99_ms=1)], 1, "cpu")
     with pytest.raises(ArgumentError, match="memory=True"):
         recommend(Needs(memory_mb=100), only)

@@ -42,5 +42,5 @@ def test_an_unknown_claim_and_no_evidence_are_errors():
         judge("gil-released", {})
 
 
-def test_each_claim_stands_under_its_id():
+def test_each_claim_is_stored_under_its_id():
     assert all(key == claim.id for key, claim in CLAIMS.items())

@@ -72,7 +72,7 @@ def test_a_pool_moves_from_a_lost_node_to_one_that_is_added(cluster: LocalCluste
     assert len(rows) == [span.stage for span in spans].count("load") == 3
 
 
-def test_the_memory_of_grandchildren_is_measured_too(cluster: LocalCluster) -> None:
+def test_the_memory_of_grandchildren_is_included(cluster: LocalCluster) -> None:
     cluster.add()
     direct = {child.pid for child in psutil.Process().children()}
     found = memory_of_children()
@@ -85,6 +85,6 @@ def test_only_an_added_node_can_be_killed(cluster: LocalCluster) -> None:
         cluster.kill("node A")
 
 
-def test_there_is_one_cluster_at_a_time(cluster: LocalCluster) -> None:
+def test_only_one_cluster_runs_at_a_time(cluster: LocalCluster) -> None:
     with pytest.raises(ArgumentError, match=r"ray\.shutdown"), local_cluster():
         pass

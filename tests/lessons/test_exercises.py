@@ -12,11 +12,12 @@ from yolothreads.errors import ArgumentError
 from yolothreads.lessons.exercises import CORRECT, EXERCISES, NOT_STARTED, NOT_YET, get, threads, workers
 
 ANSWERS = Path(__file__).parent / "answers"
-SEEN = {  # what the check of a wrong answer must say; the others only say something
+SEEN = {  # parts of the message of some wrong answers; the others only need some message
     "make_detector/wrong_lock_made_in_each_call": r"schedules ended with: wrong result. With a switch just before ",
     "make_detector/wrong_waits_in_a_loop": r"schedules ended with: deadlock. .*livelock",
     "make_detector/wrong_lock_never_released": r"(\d+) of \1 schedules .*: deadlock. B waits for a lock that A took",
     "make_detector/wrong_conf_ignored": r"with conf=0.75 was answered with \(2, 0.25\)",
+    "make_detector/wrong_always_raises": r"with conf=0.25 was answered with None",
     "make_worker/wrong_shared_model": r"schedules ended with: wrong result. With a switch just before ",
     "make_worker/wrong_loads_each_time": r"2 threads that did 2 images each loaded 4 models",
     "make_worker/wrong_number_taken_twice": r"schedules ended with: wrong result. .*\(3, 0.25\)",
@@ -55,7 +56,7 @@ def threads_before():
 
 @pytest.fixture
 def short_waits(monkeypatch):
-    """Let the checks give up sooner, as a wrong answer makes them wait in vain."""
+    """Let the checks give up sooner, because a wrong answer makes them wait in vain."""
     for module, name in ((threads, "_MEET_S"), (workers, "_ANSWER_S"), (workers, "_VAIN_S")):
         monkeypatch.setattr(module, name, 0.5)
 
@@ -90,14 +91,14 @@ def test_the_untouched_stub_is_not_started(exercise):
     assert exercise.check(from_source(exercise, exercise.starter)).outcome == NOT_STARTED
 
 
-def test_every_exercise_has_right_and_wrong_answers_of_its_own():
+def test_every_exercise_has_its_own_right_and_wrong_answers():
     names = {folder.name for folder in ANSWERS.iterdir()}
     assert names == set(EXERCISES)
     assert all((ANSWERS / f"{name}.py").is_file() for name in SEEN)
     assert all(any((ANSWERS / name).glob(f"{kind}_*.py")) for name in names for kind in ("right", "wrong"))
 
 
-def test_a_fault_that_few_schedules_show_is_found(threads_before):
+def test_a_fault_that_shows_under_few_schedules_is_found(threads_before):
     said = check_wrong(ANSWERS / "make_worker" / "wrong_number_taken_twice.py", threads_before).seen
     assert int(said.split()[0]) < 0.1 * int(said.split()[2])  # unforced trials would hardly ever show it
 
@@ -114,7 +115,7 @@ def test_models_kept_from_one_schedule_to_the_next_are_not_called_correct():
     assert get("make_worker").check(make_worker).outcome == NOT_YET
 
 
-def test_an_exception_in_the_readers_code_is_named():
+def test_an_exception_in_the_learners_code_is_named():
     def count_objects(result, name):
         raise KeyError("stars")
 
@@ -125,7 +126,7 @@ def test_a_result_instead_of_a_function_is_explained():
     assert "without calling it" in get("count_objects").check(3).seen
 
 
-def test_hints_come_one_by_one_and_the_last_stays():
+def test_hints_appear_one_by_one_and_the_last_stays():
     exercise = get("make_worker")
     exercise._hinted = 0
     assert [exercise.hint().title for _ in range(3)] == ["Hint 1 of 2", "Hint 2 of 2", "Hint 2 of 2"]
@@ -135,6 +136,6 @@ def test_the_solution_is_folded():
     assert get("save_to").solution()._repr_html_().startswith("<details>")
 
 
-def test_an_unknown_exercise_is_an_error_that_names_the_known():
+def test_the_error_for_an_unknown_exercise_names_the_known_ones():
     with pytest.raises(ArgumentError, match="count_objects"):
         get("nothing")

@@ -14,7 +14,7 @@ from yolothreads.trace import STAGES, Span
 SPANS = [Span("a", "infer", 0.0, 2.0), Span("b", "wait", 0.0, 1.0), Span("b", "infer", 1.0, 3.0)]
 
 
-def test_a_timeline_says_in_text_what_it_draws():
+def test_a_timeline_describes_itself_in_text():
     text = figures.timeline(SPANS).text
     assert "infer (ms)" in text
     assert "For 1000 of 3000 ms (33%), two or more threads work at the same time." in text
@@ -35,7 +35,7 @@ def test_without_spans_a_timeline_says_so():
     assert figures.timeline([]).text == "No spans were recorded."
 
 
-def test_every_stage_has_a_look_of_its_own_without_colour():
+def test_every_stage_can_be_told_apart_without_colour():
     assert tuple(palette.STAGES) == STAGES
     plain = [stage for stage, look in palette.STAGES.items() if not look.hatch]
     assert plain == ["preprocess", "infer"]  # these differ by far in lightness
@@ -50,7 +50,7 @@ BATCHES = [Batch(10.0, 10.5, (0.1,), 3), Batch(10.5, 11.5, (0.2, 0.3, 0.4), 0)]
 LENGTHS = [(10.0, 1), (10.1, 3), (10.5, 0), (11.0, 0)]
 
 
-def test_a_queue_says_in_text_what_it_draws():
+def test_a_queue_figure_describes_itself_in_text():
     figure = figures.queue(BATCHES, LENGTHS, size=4, refused=[10.2, 10.3])
     assert figure.text.splitlines() == [
         "4 images in 2 batches of 1 to 3; 2 refused",
@@ -59,13 +59,13 @@ def test_a_queue_says_in_text_what_it_draws():
     ]
 
 
-def test_a_queue_shows_where_calls_were_refused():
+def test_a_queue_figure_shows_refused_calls():
     plain, refusing = (figures.queue(BATCHES, LENGTHS, size=4, refused=r) for r in ([], [10.2]))
     assert plain.png.startswith(b"\x89PNG") and plain.png != refusing.png
 
 
 @pytest.mark.parametrize(("batches", "lengths"), [([], LENGTHS), (BATCHES, LENGTHS[:1])], ids=["batches", "lengths"])
-def test_a_queue_without_batches_or_lengths_is_an_error(batches, lengths):
+def test_a_queue_figure_without_batches_or_lengths_is_an_error(batches, lengths):
     with pytest.raises(ArgumentError, match=f"{len(batches)} batches and {len(lengths)} lengths"):
         figures.queue(batches, lengths)
 

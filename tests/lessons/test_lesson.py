@@ -38,7 +38,7 @@ def test_quick_mode_is_set_by_argument_or_environment(monkeypatch):
     assert Lesson("cpu").trials(60, quick=20) == 20
 
 
-def test_a_lesson_that_leaves_nothing_running_ends_well():
+def test_ending_a_lesson_that_left_nothing_running_says_so():
     assert Lesson("cpu").end() == "Nothing is left running: no thread, no process."
 
 
@@ -60,7 +60,7 @@ def test_own_pictures_replace_the_scenes(tmp_path):
     assert lesson.pictures.truth is None
 
 
-def test_a_broken_file_is_left_out_and_named(tmp_path):
+def test_a_broken_file_is_omitted_and_named(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(ImageError, match="broken"):
         Lesson("cpu", images=str(tmp_path))

@@ -56,12 +56,12 @@ def test_a_table_with_another_number_of_columns_is_an_error(example, rows):
         ("99", 'no sentence ""'),
     ],
 )
-def test_a_key_that_does_not_exist_is_an_error(example, key, message):
+def test_an_unknown_key_is_an_error(example, key, message):
     with pytest.raises(ArgumentError, match=message):
         text(key)
 
 
-def test_a_sentence_is_no_table(example):
+def test_the_key_of_a_sentence_gives_no_table(example):
     with pytest.raises(ArgumentError, match='no table "wrong"'):
         table("99.wrong", [])
 

@@ -27,10 +27,12 @@ def interrupt_main(model: object, tag: int) -> None:
     if tag != 5:
         return
     there.wait(WAIT_S)
-    if threading.get_ident() != MAIN:  # until the main thread stands in a wait
+    if threading.get_ident() != MAIN:  # until the main thread waits
         while sys._current_frames()[MAIN].f_code.co_filename != threading.__file__:
             pause.wait(0.001)
-    while not interrupted:  # a signal just before a wait begins does not end that wait (CPython), so once is not enough
+    while (
+        not interrupted
+    ):  # a signal just before a wait begins does not end that wait (CPython), so it is sent more than once
         signal.pthread_kill(MAIN, signal.SIGINT)
         pause.wait(0.01)
     noticed.wait(WAIT_S)

@@ -1,4 +1,4 @@
-"""Models for worker processes: light (no torch), so that a process starts at once, and they end it where told to."""
+"""Models for worker processes: light (no torch), so that a process starts at once; they end it on demand."""
 
 import os
 import signal
@@ -22,12 +22,12 @@ class CannotTravelError(Exception):
 
 @dataclass
 class Light:
-    """Makes a predict function that says in `speed` which picture it had, and in which process.
+    """Makes a predict function that reports in `speed` its picture and its process.
 
-    folder: where each picture that was begun is noted.
+    folder: a file in it records each picture that was begun.
     stage: where the process ends itself: "start", "load", "image" or "answer"; there once, unless `always`.
     tag: the picture at which it does so.
-    ending: the number of a signal, or "exit" or "stop" (it goes on for ever).
+    ending: the number of a signal, or "exit" or "stop" (it never ends).
     """
 
     folder: Path
@@ -64,7 +64,7 @@ class Light:
             raise CannotTravelError("this", "that")
 
     def send_half(self, pipe: Connection, data: Any) -> None:
-        """Send the small beginning of an answer, then half of the rest, and end."""
+        """Send the first few bytes of an answer, then half of the rest, and end the process."""
         left = len(data) if len(data) < 2**20 else len(data) // 2
         is_whole = left == len(data)
         while left:

@@ -1,4 +1,4 @@
-"""The batching worker: what shares a batch, what waits, what is refused or late, and that nothing is lost."""
+"""The batching worker: which calls share a batch, wait, are refused or late; and none is lost."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -54,7 +54,7 @@ def test_a_batch_starts_when_the_oldest_has_waited_long_enough(fakes: FakeModels
         assert monotonic() - start >= 0.03
 
 
-def test_leaving_the_block_does_what_waits_at_once(fakes: FakeModels) -> None:
+def test_leaving_the_block_starts_waiting_calls_at_once(fakes: FakeModels) -> None:
     with BatchingWorker(device="cpu", max_batch=4, max_wait_ms=LONG_MS) as pool:
         futures = [pool.submit(picture(tag)) for tag in (1, 2)]
     assert [tag_of(f.result(0)) for f in futures] == [1, 2]
@@ -88,7 +88,7 @@ def test_settings_that_act_after_the_network_share_a_batch_and_hold_for_one_imag
     assert fakes.built[0].batches == [1, 5]
 
 
-def test_other_settings_and_other_shapes_are_batches_of_their_own(fakes: FakeModels) -> None:
+def test_calls_with_different_settings_or_shapes_are_not_batched_together(fakes: FakeModels) -> None:
     gate = Gate(fakes)
     with BatchingWorker(device="cpu", max_batch=8) as pool:
         gate.close(pool)
@@ -109,7 +109,7 @@ def test_a_failing_image_fails_alone(fakes: FakeModels, bad: set[int]) -> None:
     assert pool.counters.failed == len(bad) and pool.counters.answered == 8 - len(bad)
 
 
-def test_a_batch_too_large_for_the_memory_is_done_in_parts(fakes: FakeModels) -> None:
+def test_a_batch_too_large_for_the_memory_is_split(fakes: FakeModels) -> None:
     def full(model: object, tag: int) -> None:
         if model.batches[-1] > 2:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
@@ -120,13 +120,13 @@ def test_a_batch_too_large_for_the_memory_is_done_in_parts(fakes: FakeModels) ->
     assert sorted(fakes.built[0].batches) == [2, 2, 2, 2, 4, 4, 8]
 
 
-def test_an_image_too_large_for_the_memory_is_told_the_remedy(fakes: FakeModels) -> None:
+def test_the_error_for_an_image_too_large_for_the_memory_names_the_remedy(fakes: FakeModels) -> None:
     fakes.inside = lambda model, tag: (_ for _ in ()).throw(MemoryError())
     with BatchingWorker(device="cpu") as pool, pytest.raises(OutOfMemoryError, match="imgsz"):
         pool.submit(picture(1)).result(WAIT_S)
 
 
-def test_a_full_queue_refuses_or_lets_wait(fakes: FakeModels) -> None:
+def test_a_full_queue_refuses_a_call_or_makes_it_wait(fakes: FakeModels) -> None:
     gate = Gate(fakes)
     with BatchingWorker(device="cpu", queue_size=2, when_full="refuse") as pool:
         gate.close(pool)
@@ -159,16 +159,16 @@ def test_a_deadline_fails_a_call_that_waits_while_the_worker_is_busy(fakes: Fake
         late, patient = pool.submit(picture(1), deadline_s=0.01), pool.submit(picture(2), deadline_s=WAIT_S)
         with pytest.raises(DeadlineError, match=r"0\.01 s"):
             late.result(WAIT_S)
-        assert not gate.held.done()  # the caller was told while the worker still works
+        assert not gate.held.done()  # the caller got the error while the worker still works
         gate.open.set()
         assert tag_of(patient.result(WAIT_S)) == 2
     assert 1 not in fakes.done
     assert pool.counters.late == 1 and pool.counters.waiting == 0
 
 
-def test_a_deadline_fails_a_call_that_is_under_way_and_its_late_result_is_dropped(fakes: FakeModels) -> None:
+def test_a_deadline_fails_a_running_call_and_its_late_result_is_dropped(fakes: FakeModels) -> None:
     gate = Gate(fakes)
-    with BatchingWorker(device="cpu", deadline_s=0.01) as pool:
+    with BatchingWorker(device="cpu", deadline_s=0.5) as pool:  # time enough for the worker to begin
         gate.close(pool)
         with pytest.raises(DeadlineError):
             gate.held.result(WAIT_S)
@@ -182,7 +182,7 @@ def test_a_batch_does_not_wait_for_others_until_its_deadline_has_passed(fakes: F
         assert tag_of(pool.submit(picture(1)).result(WAIT_S)) == 1
 
 
-def test_counters_begin_anew_with_each_opening(fakes: FakeModels) -> None:
+def test_opening_resets_the_counters(fakes: FakeModels) -> None:
     pool = BatchingWorker(device="cpu")
     for _ in range(2):
         with pool:
@@ -190,7 +190,7 @@ def test_counters_begin_anew_with_each_opening(fakes: FakeModels) -> None:
         assert pool.counters == Counters(answered=1) and len(pool.history) == 1
 
 
-def test_a_deadline_counts_the_time_before_a_full_queue_too(fakes: FakeModels) -> None:
+def test_a_deadline_includes_the_time_spent_waiting_for_room(fakes: FakeModels) -> None:
     gate = Gate(fakes)
     with BatchingWorker(device="cpu", queue_size=1) as pool:
         gate.close(pool)
@@ -201,7 +201,7 @@ def test_a_deadline_counts_the_time_before_a_full_queue_too(fakes: FakeModels) -
         assert tag_of(waiting.result(WAIT_S)) == 1
 
 
-def test_a_cancelled_call_is_not_done_and_makes_room(fakes: FakeModels) -> None:
+def test_a_cancelled_call_does_not_run_and_makes_room(fakes: FakeModels) -> None:
     gate = Gate(fakes)
     with BatchingWorker(device="cpu", queue_size=2, when_full="refuse") as pool:
         gate.close(pool)
@@ -228,7 +228,7 @@ def test_closing_wakes_a_caller_that_waits_for_room(fakes: FakeModels) -> None:
     assert tag_of(waiting.result(0)) == 1
 
 
-def test_counters_and_history_tell_what_happened(fakes: FakeModels) -> None:
+def test_counters_and_history_record_every_call(fakes: FakeModels) -> None:
     gate = Gate(fakes)
     with BatchingWorker(device="cpu", max_batch=4) as pool:
         gate.close(pool)
@@ -249,12 +249,12 @@ def test_counters_and_history_tell_what_happened(fakes: FakeModels) -> None:
     [{"max_batch": 0}, {"queue_size": 0}, {"max_wait_ms": -1}, {"when_full": "drop"}, {"deadline_s": "soon"}],
     ids=str,
 )
-def test_arguments_that_make_no_sense_are_refused_by_name(wrong: dict) -> None:
+def test_the_error_for_an_invalid_argument_names_it(wrong: dict) -> None:
     with pytest.raises(ArgumentError, match=next(iter(wrong))):
         BatchingWorker(device="cpu", **wrong)
 
 
-def test_real_batches_give_what_single_predictions_give() -> None:
+def test_real_batches_give_the_results_of_single_predictions() -> None:
     images = [scene(seed, (160, 128 + 32 * (seed % 2))).image for seed in range(8)]
     asks = [{"conf": 0.05}, {"max_det": 1}, {"classes": [0, 1]}, {}] * 2
     with Sequential(device="cpu", imgsz=160) as alone:
@@ -269,12 +269,12 @@ def test_real_batches_give_what_single_predictions_give() -> None:
 
 
 def alone_of(image: object) -> object:
-    """What one prediction with the usual settings gives."""
+    """Return the result of one prediction with the usual settings."""
     with Sequential(device="cpu", imgsz=160) as pool:
         return pool.submit(image).result(60)
 
 
-def test_the_worker_is_called_once_for_as_long_as_calls_keep_coming(fakes: FakeModels) -> None:
+def test_the_worker_is_started_once_while_calls_keep_coming(fakes: FakeModels) -> None:
     with BatchingWorker(device="cpu", max_batch=4, max_wait_ms=0) as pool:
         tasks = pool._executor._work_queue
         for number, result in enumerate(pool.map(picture(i % 250) for i in range(300))):

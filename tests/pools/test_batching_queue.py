@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(scaled(120))
 
 
 class Calls:
-    """A queue, two calls, and how often a worker took each."""
+    """A queue with two calls, and how often a worker took each."""
 
     def __init__(self, size: int = 2) -> None:
         self.queue = CallQueue(size, lambda: self.work.append("come"))
@@ -28,7 +28,7 @@ class Calls:
         self.taken: list[str] = []
 
     def ask(self, which: int) -> None:
-        """Do the work of a caller's thread, then that of the worker if it was started."""
+        """Make the call of a caller's thread, then do the work of the worker if it was started."""
         try:
             self.queue.put(self.calls[which], block=True)
         except PoolClosedError:

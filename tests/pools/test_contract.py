@@ -1,4 +1,4 @@
-"""One contract for every pool, tried with fake models: what concurrent.futures promises, and what Pool adds."""
+"""One contract for every pool, tested with fake models: that of concurrent.futures and the additions of Pool."""
 
 import inspect
 import itertools
@@ -13,6 +13,7 @@ import pytest
 import torch
 from deadlines import scaled
 from fakes import KINDS, WAIT_S, FakeError, FakeModels, OneAtATime, picture, tag_of
+from ultralytics.engine.results import Results
 
 from yolothreads.devices import cores
 from yolothreads.errors import (
@@ -37,7 +38,7 @@ def hold(fakes: FakeModels) -> threading.Event:
 
 
 def bad_images(folder: Path) -> list:
-    """One image of each kind that cannot be used."""
+    """Return one image of each unusable kind."""
     (folder / "text.jpg").write_text("not a picture")
     (folder / "empty.png").write_bytes(b"")
     whole = cv2.imencode(".png", np.random.RandomState(0).randint(0, 255, (40, 40, 3), dtype=np.uint8))[1].tobytes()
@@ -46,7 +47,7 @@ def bad_images(folder: Path) -> list:
     return [folder / "missing.jpg", folder, folder / "text.jpg", folder / "empty.png", folder / "cut.png", *arrays, 3]
 
 
-def test_is_loaded_and_warm_when_entered(kind: type[Pool], fakes: FakeModels) -> None:
+def test_models_are_loaded_and_warmed_up_when_the_block_is_entered(kind: type[Pool], fakes: FakeModels) -> None:
     pool = make_pool(kind, workers=2, device="cpu", imgsz=64)
     assert pool.start_up_s == 0 and fakes.built == []
     with pool:
@@ -58,7 +59,7 @@ def test_is_loaded_and_warm_when_entered(kind: type[Pool], fakes: FakeModels) ->
         assert len(fakes.built) == loaded
 
 
-def test_submit_gives_a_future_of_a_result_on_the_cpu(kind: type[Pool], fakes: FakeModels) -> None:
+def test_submit_returns_a_future_of_a_result_on_the_cpu(kind: type[Pool], fakes: FakeModels) -> None:
     with kind(device="cpu") as pool:
         result = pool.submit(picture(5), conf=0.5).result(WAIT_S)
     assert tag_of(result) == 5
@@ -66,13 +67,13 @@ def test_submit_gives_a_future_of_a_result_on_the_cpu(kind: type[Pool], fakes: F
     assert result.boxes.data.device.type == "cpu"
 
 
-def test_settings_of_the_pool_hold_unless_a_call_says_otherwise(kind: type[Pool], fakes: FakeModels) -> None:
+def test_settings_of_a_call_override_those_of_the_pool(kind: type[Pool], fakes: FakeModels) -> None:
     with kind(device="cpu", conf=0.95) as pool:
         assert [len(r.boxes) for r in pool.map([picture(1)] * 3)] == [0, 0, 0]
         assert [len(r.boxes) for r in pool.map([picture(1)] * 3, conf=0.1)] == [2, 2, 2]
 
 
-def test_map_keeps_the_order_though_later_images_end_first(kind: type[Pool], fakes: FakeModels) -> None:
+def test_map_keeps_the_order_even_if_later_images_finish_first(kind: type[Pool], fakes: FakeModels) -> None:
     second_done = threading.Event()
 
     def inside(model: object, tag: int) -> None:
@@ -86,7 +87,7 @@ def test_map_keeps_the_order_though_later_images_end_first(kind: type[Pool], fak
         assert [tag_of(r) for r in pool.map(map(picture, range(1, 20)))] == list(range(1, 20))
 
 
-def test_map_takes_no_more_than_two_images_a_worker_ahead(kind: type[Pool], fakes: FakeModels) -> None:
+def test_map_reads_at_most_two_images_per_worker_ahead(kind: type[Pool], fakes: FakeModels) -> None:
     taken = []
 
     def endless():
@@ -96,18 +97,18 @@ def test_map_takes_no_more_than_two_images_a_worker_ahead(kind: type[Pool], fake
 
     with make_pool(kind, workers=2, device="cpu") as pool:
         results = pool.map(endless())
-        assert taken == []  # lazy: nothing before the first result is asked for
+        assert taken == []  # lazy: nothing is read before the first result is requested
         for given, _ in enumerate(itertools.islice(results, 30)):
             assert len(taken) - given <= 2 * pool.at_once
         results.close()
 
 
-def test_map_of_nothing_gives_nothing(kind: type[Pool], fakes: FakeModels) -> None:
+def test_map_of_no_images_gives_no_results(kind: type[Pool], fakes: FakeModels) -> None:
     with kind(device="cpu") as pool:
         assert list(pool.map([])) == []
 
 
-def test_an_error_stays_with_its_image(kind: type[Pool], fakes: FakeModels, tmp_path: Path) -> None:
+def test_an_error_belongs_to_its_image(kind: type[Pool], fakes: FakeModels, tmp_path: Path) -> None:
     fakes.refuse = {7}
     bad = [*bad_images(tmp_path), picture(7)]
     with make_pool(kind, workers=2, device="cpu") as pool:
@@ -128,11 +129,21 @@ def test_map_raises_or_returns_the_error_of_an_image(kind: type[Pool], fakes: Fa
             next(results)
         one, error, three = pool.map(images, return_exceptions=True)
         assert (tag_of(one), type(error), tag_of(three)) == (1, FakeError, 3)
-        with pytest.raises(ArgumentError, match='"errors" is not a setting'):
+        with pytest.raises(ArgumentError, match="ignore"):
             pool.map(images, errors="ignore")
 
 
-def test_map_raises_when_a_result_is_not_there_in_time(kind: type[Pool], fakes: FakeModels) -> None:
+def test_the_deprecated_errors_argument_of_map_warns_and_does_the_same(kind: type[Pool], fakes: FakeModels) -> None:
+    fakes.refuse = {2}
+    with kind(device="cpu") as pool:
+        with pytest.warns(DeprecationWarning, match="return_exceptions"):
+            results = list(pool.map([picture(1), picture(2)], errors="return"))
+        with pytest.warns(DeprecationWarning, match="return_exceptions"), pytest.raises(FakeError):
+            list(pool.map([picture(2)], errors="raise"))
+    assert [type(result) for result in results] == [Results, FakeError]
+
+
+def test_map_raises_if_a_result_is_late(kind: type[Pool], fakes: FakeModels) -> None:
     gate = threading.Event()
     fakes.inside = lambda model, tag: tag == 2 and gate.wait(WAIT_S)
     with make_pool(kind, workers=1, device="cpu") as pool:
@@ -149,7 +160,7 @@ def test_map_raises_when_a_result_is_not_there_in_time(kind: type[Pool], fakes: 
 
 
 @pytest.mark.parametrize("ahead", [1, 3])
-def test_map_takes_no_more_images_ahead_than_buffersize(kind: type[Pool], fakes: FakeModels, ahead: int) -> None:
+def test_map_reads_at_most_buffersize_images_ahead(kind: type[Pool], fakes: FakeModels, ahead: int) -> None:
     taken = []
 
     def images():
@@ -172,7 +183,7 @@ def test_map_checks_its_limits_at_once(kind: type[Pool], fakes: FakeModels, wron
         pool.map([picture(1)], **wrong)
 
 
-def test_open_and_close_do_what_the_block_does(kind: type[Pool], fakes: FakeModels) -> None:
+def test_open_and_close_are_the_same_as_the_block(kind: type[Pool], fakes: FakeModels) -> None:
     pool = kind(device="cpu")
     assert pool.open() is pool
     with pytest.raises(PoolClosedError, match="open already"):
@@ -186,7 +197,7 @@ def test_open_and_close_do_what_the_block_does(kind: type[Pool], fakes: FakeMode
     assert not [t for t in threading.enumerate() if t.name.startswith(kind.__name__)]
 
 
-def test_close_can_cancel_what_waits(kind: type[Pool], fakes: FakeModels) -> None:
+def test_close_can_cancel_waiting_calls(kind: type[Pool], fakes: FakeModels) -> None:
     begun, gate = threading.Event(), threading.Event()
     pool = make_pool(kind, workers=1, device="cpu").open()
     fakes.inside = lambda model, tag: begun.set() or gate.wait(WAIT_S)
@@ -204,7 +215,7 @@ def test_max_workers_is_an_error_that_names_workers(kind: type[Pool]) -> None:
         kind(max_workers=4, device="cpu")
 
 
-def test_a_pool_of_one_worker_refuses_more_and_make_pool_leaves_them_out(kind: type[Pool]) -> None:
+def test_a_pool_of_one_worker_refuses_more_and_make_pool_omits_them(kind: type[Pool]) -> None:
     if kind.one_worker:
         with pytest.raises(ArgumentError, match=rf"workers=7.*{kind.__name__}.*one worker"):
             kind(workers=7, device="cpu")
@@ -231,7 +242,7 @@ def test_a_waiting_future_can_be_cancelled(kind: type[Pool], fakes: FakeModels) 
     assert 2 not in fakes.done
 
 
-def test_abandoning_map_cancels_what_waits(kind: type[Pool], fakes: FakeModels) -> None:
+def test_abandoning_map_cancels_waiting_calls(kind: type[Pool], fakes: FakeModels) -> None:
     gate = threading.Event()
     fakes.inside = lambda model, tag: tag > 1 and gate.wait(WAIT_S)  # 2 and 3 keep both workers busy, 4 waits
     with make_pool(kind, workers=2, device="cpu") as pool:
@@ -253,7 +264,7 @@ def test_work_is_refused_before_and_after_the_block(kind: type[Pool], fakes: Fak
             pool.submit(picture(1))
 
 
-def test_opens_once_at_a_time_and_again_after_it_was_closed(kind: type[Pool], fakes: FakeModels) -> None:
+def test_a_pool_opens_once_at_a_time_and_again_after_it_was_closed(kind: type[Pool], fakes: FakeModels) -> None:
     pool = kind(device="cpu")
     with pool:
         with pytest.raises(PoolClosedError, match="open already"), pool:
@@ -263,7 +274,7 @@ def test_opens_once_at_a_time_and_again_after_it_was_closed(kind: type[Pool], fa
         assert tag_of(pool.submit(picture(2)).result(WAIT_S)) == 2
 
 
-def test_shutdown_twice_does_no_harm(kind: type[Pool], fakes: FakeModels) -> None:
+def test_a_second_shutdown_does_nothing(kind: type[Pool], fakes: FakeModels) -> None:
     pool = kind(device="cpu")
     pool.shutdown()  # before it was open
     with pool:
@@ -275,7 +286,7 @@ def test_shutdown_twice_does_no_harm(kind: type[Pool], fakes: FakeModels) -> Non
             pool.submit(picture(1))
 
 
-def test_shutdown_without_waiting_still_does_the_work_given(kind: type[Pool], fakes: FakeModels) -> None:
+def test_shutdown_without_waiting_still_finishes_the_submitted_work(kind: type[Pool], fakes: FakeModels) -> None:
     gate = hold(fakes)
     with make_pool(kind, workers=1, device="cpu") as pool:
         futures = [pool.submit(picture(i)) for i in (1, 2, 3)]
@@ -296,7 +307,7 @@ def test_leaving_the_block_joins_threads_that_shutdown_did_not(kind: type[Pool],
     assert not [t for t in threading.enumerate() if t.name.startswith(kind.__name__)]
 
 
-def test_shutdown_can_cancel_what_waits(kind: type[Pool], fakes: FakeModels) -> None:
+def test_shutdown_can_cancel_waiting_calls(kind: type[Pool], fakes: FakeModels) -> None:
     begun, gate = threading.Event(), threading.Event()
     with make_pool(kind, workers=1, device="cpu") as pool:
         fakes.inside = lambda model, tag: begun.set() or gate.wait(WAIT_S)
@@ -320,13 +331,13 @@ def test_sizes_and_threads_must_be_whole_numbers_too(kind: type[Pool], name: str
         kind(device="cpu", **{name: 0})
 
 
-def test_weights_that_cannot_be_used_are_an_error_at_once(kind: type[Pool], tmp_path: Path) -> None:
+def test_unusable_weights_are_an_error_at_once(kind: type[Pool], tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"missing\.pt"):
         kind(tmp_path / "missing.pt", device="cpu")
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "tpu", "", "cpu:0", 0, [0, 1]])
-def test_an_unknown_device_is_an_error_that_names_those_there(kind: type[Pool], device: object) -> None:
+def test_the_error_for_an_unknown_device_names_the_devices_here(kind: type[Pool], device: object) -> None:
     with pytest.raises(DeviceError) as error:
         kind(device=device)
     assert str(device) in str(error.value) and "cpu" in str(error.value).split("one of")[1]
@@ -344,7 +355,9 @@ def test_unknown_and_reserved_settings_are_refused_by_name(kind: type[Pool], fak
                 pool.map([picture(1)], **{reserved: "cpu"})
 
 
-def test_an_exception_in_the_block_joins_all_threads_and_drops_what_waits(kind: type[Pool], fakes: FakeModels) -> None:
+def test_an_exception_in_the_block_joins_all_threads_and_cancels_waiting_calls(
+    kind: type[Pool], fakes: FakeModels
+) -> None:
     before = threading.active_count()
     gate = hold(fakes)
     with pytest.raises(ZeroDivisionError), make_pool(kind, workers=2, device="cpu") as pool:
@@ -355,7 +368,7 @@ def test_an_exception_in_the_block_joins_all_threads_and_drops_what_waits(kind: 
     assert threading.active_count() == before
 
 
-def test_a_model_that_does_not_load_is_an_error_of_the_opening(kind: type[Pool], fakes: FakeModels) -> None:
+def test_open_raises_if_a_model_does_not_load(kind: type[Pool], fakes: FakeModels) -> None:
     several = kind.__name__ in ("ModelPerThread", "ModelsBuiltOutside")
     fakes.refuse_to_load = {1 if several else 0}
     pool = make_pool(kind, workers=3, device="cpu")
@@ -379,7 +392,7 @@ def test_each_worker_has_its_share_of_the_cores(kind: type[Pool], fakes: FakeMod
     assert torch.get_num_threads() == before
 
 
-def test_a_result_carries_the_name_of_its_file(kind: type[Pool], fakes: FakeModels, tmp_path: Path) -> None:
+def test_a_result_has_the_name_of_its_file(kind: type[Pool], fakes: FakeModels, tmp_path: Path) -> None:
     for name in ("a.png", "grün.png"):
         (tmp_path / name).write_bytes(cv2.imencode(".png", picture(9))[1].tobytes())
     with kind(device="cpu") as pool:
@@ -403,7 +416,7 @@ def test_a_full_memory_fails_the_call_with_its_remedy_and_the_pool_goes_on(kind:
         assert isinstance(error, OutOfMemoryError) and "imgsz" in str(error)
 
 
-def test_mapping_many_images_holds_few_of_them(kind: type[Pool], fakes: FakeModels) -> None:
+def test_map_keeps_few_of_many_images_in_memory(kind: type[Pool], fakes: FakeModels) -> None:
     alive = most = 0
 
     def images():
@@ -420,4 +433,4 @@ def test_mapping_many_images_holds_few_of_them(kind: type[Pool], fakes: FakeMode
 
     with make_pool(kind, workers=2, device="cpu") as pool:
         assert sum(1 for _ in pool.map(images())) == 1000
-    assert most <= 2 * pool.at_once + pool.workers + 3  # under way, in a worker's hands, and in this loop's
+    assert most <= 2 * pool.at_once + pool.workers + 3  # submitted, in work, and held by this loop

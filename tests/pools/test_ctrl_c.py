@@ -1,4 +1,4 @@
-"""Ctrl-C, for real: a process sends itself SIGINT in the middle of the work, and every thread is joined."""
+"""Ctrl-C, for real: a process sends itself SIGINT during its work, and every thread is joined."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ except KeyboardInterrupt:
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
-    """Run Python with Ctrl-C switched on, which a shell's background jobs have ignored."""
+    """Run Python with Ctrl-C switched on; background jobs of a shell ignore it."""
     env = {**os.environ, "PYTHONPATH": str(HERE.parent)}
     return subprocess.run(
         [sys.executable, *command],
@@ -45,7 +45,7 @@ REST = [kind.__name__ for kind in KINDS if kind.__name__ not in FAST]
 
 @pytest.mark.timeout(scaled(120))
 @pytest.mark.parametrize("kinds", [FAST, pytest.param(REST, marks=pytest.mark.nightly)], ids=["fast", "rest"])
-def test_ctrl_c_in_map_in_leaving_and_in_starting_joins_every_thread(kinds: list[str]) -> None:
+def test_ctrl_c_during_map_closing_or_opening_joins_every_thread(kinds: list[str]) -> None:
     done = run(str(HERE / "ctrl_c.py"), *kinds)
     assert (done.stdout.strip(), done.returncode) == ("ok", 0), done.stderr[-2000:]
 

@@ -1,4 +1,4 @@
-"""OnnxSession with real networks: one session for all workers, the results of Sequential, and a cache that holds."""
+"""OnnxSession with real networks: one session for all workers, the results of Sequential, and a reliable cache."""
 
 import logging
 import shutil
@@ -28,13 +28,13 @@ PARTS = ("boxes", "masks", "keypoints", "probs", "obb")
 
 @pytest.fixture(scope="session")
 def exported() -> Path:
-    """The ONNX file of the bundled weights, in the cache of this test session, where the other tests find it too."""
+    """The ONNX file of the bundled weights, in the cache of this test session, which the other tests use as well."""
     return onnx_session.onnx_file(bundled())
 
 
 @pytest.fixture
 def cache(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache for one test, which has a copy of that file."""
+    """A cache for one test, with a copy of that file."""
     folder = tmp_path / "cache"
     folder.mkdir()
     shutil.copy(exported, folder)
@@ -44,7 +44,7 @@ def cache(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 @pytest.fixture
 def exports(exported: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Instead of exporting, note the weights and give what was exported before."""
+    """Replaces the export: records the weights and returns the file that was exported before."""
     asked = []
 
     def export(weights: Path) -> str:
@@ -55,7 +55,7 @@ def exports(exported: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return asked
 
 
-def test_results_are_those_of_sequential_within_the_tolerance(cache: Path) -> None:
+def test_results_equal_those_of_sequential_within_the_tolerance(cache: Path) -> None:
     made = {"device": "cpu", "imgsz": 160, "conf": 0.001, "max_det": 20}
     with Sequential(**made) as alone, OnnxSession(workers=3, **made) as pool:
         pairs = [*zip(alone.map(IMAGES), pool.map(IMAGES), strict=True)]
@@ -63,7 +63,7 @@ def test_results_are_those_of_sequential_within_the_tolerance(cache: Path) -> No
     assert all(same(a, b, pixels=0.001, score=1e-5) for a, b in pairs) and any(len(a.boxes) for a, _ in pairs)
 
 
-def test_all_workers_are_in_one_session_at_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_workers_use_one_session_concurrently(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, used, together = onnxruntime.InferenceSession.run, [], threading.Barrier(3)
 
     def run_together(session: onnxruntime.InferenceSession, *args: object) -> list:
@@ -77,7 +77,7 @@ def test_all_workers_are_in_one_session_at_once(cache: Path, monkeypatch: pytest
         assert len(results) == len(used) == 6 and all(session is pool._session for session in used)
 
 
-def test_each_worker_has_a_predictor_of_its_own(fakes: FakeModels, cache: Path) -> None:
+def test_each_worker_has_its_own_predictor(fakes: FakeModels, cache: Path) -> None:
     together = threading.Barrier(3)
     fakes.inside = lambda model, tag: together.wait(WAIT_S)
     with OnnxSession(workers=3, device="cpu") as pool:
@@ -117,7 +117,7 @@ def test_a_damaged_file_is_exported_again(harm: str, cache: Path, exports: list[
     assert len(exports) == 1 and [f.read_bytes() == whole for f in cache.iterdir()] == [True]
 
 
-def test_an_export_that_ends_half_way_leaves_nothing(
+def test_an_export_that_fails_half_way_leaves_nothing(
     cache: Path, exports: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.rmtree(cache)
@@ -129,7 +129,7 @@ def test_an_export_that_ends_half_way_leaves_nothing(
     assert onnx_session.onnx_file(bundled()).parent == cache
 
 
-def test_exporting_leaves_everything_else_alone(
+def test_exporting_changes_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("YOLOTHREADS_CACHE", str(tmp_path / "new" / "cache"))
@@ -149,7 +149,7 @@ def test_exporting_leaves_everything_else_alone(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_model_that_cannot_be_exported_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_model_that_cannot_be_exported_names_it(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(cache)
     monkeypatch.setattr(onnx_session, "_RECIPE", {"format": "no such"})
     with pytest.raises(WeightsError, match=r"scenes-yolo11n.*'no such'.*Replicas"), OnnxSession(device="cpu"):
@@ -165,13 +165,13 @@ def test_a_cache_that_cannot_be_written_names_the_variable(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
-def test_without_the_extra_the_remedy_is_named_at_once(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_error_names_the_remedy_at_once(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ExtraError, match=rf'needs {package}.*pip install "yolothreads\[onnx\]"'):
         OnnxSession(device="cpu")
 
 
-def test_a_gpu_that_onnx_runtime_cannot_use_is_refused_or_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_onnx_runtime_cannot_use_is_refused_or_omitted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "devices", lambda: ["cuda:0", "cpu"])
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(DeviceError, match="onnxruntime-gpu"):
@@ -193,11 +193,11 @@ def test_settings_that_an_exported_model_cannot_follow_are_refused(setting: dict
 @pytest.mark.parametrize(
     "task", ["-seg", *(pytest.param(task, marks=pytest.mark.nightly) for task in ("-pose", "-cls", "-obb"))]
 )
-def test_other_tasks_give_what_their_network_gives(task: str, cache: Path, tmp_path: Path) -> None:
+def test_other_tasks_give_the_output_of_their_network(task: str, cache: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     file = tmp_path / "random.pt"
     YOLO(f"yolo11n{task}.yaml").save(file)
-    # Random weights give scores that are all but equal, so that the order of the boxes is left to rounding.
+    # Random weights give almost equal scores, so that rounding decides the order of the boxes.
     made = {"weights": file, "device": "cpu", "imgsz": 96, "conf": 1e-6, "max_det": 5}
     with SharedModel(workers=1, **made) as alone, OnnxSession(**made) as pool, torch.no_grad():
         for expected, got in zip(alone.map(IMAGES[:2]), pool.map(IMAGES[:2]), strict=True):
@@ -210,7 +210,7 @@ def test_other_tasks_give_what_their_network_gives(task: str, cache: Path, tmp_p
 
 
 def first(output: object) -> torch.Tensor:
-    """The predictions in what a network gives."""
+    """Return the predictions in the output of a network."""
     while not isinstance(output, torch.Tensor):
         output = output[0]
     return output

@@ -1,4 +1,4 @@
-"""The undocumented names of other libraries that pools use: they still exist, and this is the version checked last."""
+"""The undocumented names of other libraries that pools use: they still exist in the version that was checked last."""
 
 import inspect
 from importlib import import_module

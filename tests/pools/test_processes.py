@@ -49,7 +49,7 @@ def blocks() -> set[str]:
 
 
 def open_files() -> list[str]:
-    """What this process has open, whatever its number."""
+    """Return the targets of the open files of this process."""
     found = []
     for file in Path("/proc/self/fd").iterdir():
         with suppress(OSError):
@@ -58,12 +58,12 @@ def open_files() -> list[str]:
 
 
 def blocks_of(pid: int) -> list[Any]:
-    """The shared memory that a process has open."""
+    """Return the shared memory that a process has open."""
     return [block for block in psutil.Process(pid).memory_maps(grouped=False) if "psm_" in block.path]
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
-    """Poll what no event tells, with a deadline."""
+    """Poll a condition that no event signals, with a deadline."""
     end, pause = monotonic() + WAIT_S, threading.Event()
     while not holds():
         assert monotonic() < end, "it did not come true"
@@ -97,7 +97,7 @@ def begun(folder: Path) -> Counter[int]:
 
 
 @pytest.mark.parametrize("stage", ["start", "load", "image", "answer"])
-def test_a_worker_killed_once_is_replaced_and_no_image_is_lost_or_done_twice(
+def test_a_worker_killed_once_is_replaced_and_no_image_is_lost_or_processed_twice(
     stage: str, light: Callable[..., ModelPerProcess], tmp_path: Path
 ) -> None:
     with light(stage=stage) as pool:
@@ -137,7 +137,7 @@ def test_workers_killed_while_idle_are_replaced_at_the_next_image(light: Callabl
 
 
 @pytest.mark.parametrize(("stage", "ending"), [("start", signal.SIGKILL), ("load", "exit")])
-def test_workers_that_never_load_fail_the_opening(
+def test_open_raises_if_workers_never_load(
     stage: str, ending: int | str, light: Callable[..., ModelPerProcess]
 ) -> None:
     pool = light(stage=stage, ending=ending, always=True)
@@ -145,7 +145,7 @@ def test_workers_that_never_load_fail_the_opening(
         pool.__enter__()
 
 
-def test_one_that_fails_to_begin_ends_those_that_still_load(light: Callable[..., ModelPerProcess]) -> None:
+def test_a_worker_that_fails_to_start_ends_those_that_are_still_loading(light: Callable[..., ModelPerProcess]) -> None:
     pool = light(3, stage="load", ending="stop")  # the first to load goes on for ever
     start = pool._start_worker
 
@@ -161,19 +161,19 @@ def test_one_that_fails_to_begin_ends_those_that_still_load(light: Callable[...,
     assert not pool._loading
 
 
-def test_an_error_travels_with_its_traceback_and_stays_with_its_image(light: Callable[..., ModelPerProcess]) -> None:
+def test_an_error_arrives_with_its_traceback_and_belongs_to_its_image(light: Callable[..., ModelPerProcess]) -> None:
     with light(1) as pool:
         words = ["good", "refuse", "cannot travel", "good"]
         first, refused, lost, last = [pool.submit(picture(i), conf=word) for i, word in enumerate(words)]
         error, other = refused.exception(WAIT_S), lost.exception(WAIT_S)
         with pytest.raises(AttributeError):
             pool.submit(picture(4), conf=lambda: None).result(WAIT_S)  # cannot be sent at all
-        assert len({f.result(WAIT_S).speed["pid"] for f in (first, last)}) == 1  # the worker lives on
+        assert len({f.result(WAIT_S).speed["pid"] for f in (first, last)}) == 1  # the worker goes on
     assert type(error) is LookupError and "light_models.py" in error.__notes__[0]
     assert type(other) is YoloThreadsError and str(other) == "CannotTravelError: this and that"
 
 
-def test_an_answer_that_cannot_be_read_is_not_taken_for_the_next_one(
+def test_an_unreadable_answer_is_not_mistaken_for_the_next_one(
     light: Callable[..., ModelPerProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with light(1) as pool:
@@ -181,7 +181,7 @@ def test_an_answer_that_cannot_be_read_is_not_taken_for_the_next_one(
         with monkeypatch.context() as patch:
 
             def fail(awaited: list[Any], deadline_s: float | None) -> Any:
-                if len(awaited) > 1:  # an answer, and not only whether it lives
+                if len(awaited) > 1:  # there is an answer; the worker has not just died
                     raise MemoryError("no room for the answer")
                 return wait(awaited, deadline_s)
 
@@ -191,7 +191,7 @@ def test_an_answer_that_cannot_be_read_is_not_taken_for_the_next_one(
     assert third.speed["tag"] == 3 and third.speed["pid"] != first.speed["pid"]
 
 
-def test_images_of_every_size_arrive_whole_and_huge_ones_leave_no_memory_taken(
+def test_images_of_every_size_arrive_complete_and_huge_ones_release_their_memory(
     light: Callable[..., ModelPerProcess],
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8)
@@ -207,7 +207,7 @@ def test_images_of_every_size_arrive_whole_and_huge_ones_leave_no_memory_taken(
             assert [block.size < 2**20 for block in blocks_of(owner)] == [True]
 
 
-def test_no_room_in_shared_memory_fails_that_image_with_the_remedy(
+def test_full_shared_memory_fails_that_image_with_the_remedy(
     light: Callable[..., ModelPerProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with light(1) as pool:
@@ -223,7 +223,7 @@ def test_no_room_in_shared_memory_fails_that_image_with_the_remedy(
         assert tags(pool.map([picture(3, (900, 900))])) == [3]
 
 
-def test_many_stopped_workers_are_killed_as_soon_as_one(
+def test_many_stopped_workers_are_killed_as_quickly_as_one(
     light: Callable[..., ModelPerProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "_END_S", 1.5)
@@ -238,7 +238,7 @@ CONTEXT = multiprocessing.get_context("spawn")
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver", CONTEXT], ids=["spawn", "forkserver", "a context"])
-def test_mp_contexts_and_what_a_worker_is(
+def test_workers_of_each_mp_context_ignore_ctrl_c_and_print_nothing(
     method: Any, light: Callable[..., ModelPerProcess], capfd: pytest.CaptureFixture[str]
 ) -> None:
     with light(1, method) as pool:
@@ -259,7 +259,7 @@ def test_fork_and_unknown_mp_contexts_are_refused_with_the_reason() -> None:
 
 
 def counting_threads(*given: Any) -> Callable[..., list[Any]]:
-    """In a worker process: the real model, whose results say how many threads torch may use."""
+    """Run in a worker process: the real model, whose results report how many threads torch may use."""
     predict = load_predict(*given)
 
     def predict_and_count(*args: Any, **kwargs: Any) -> list[Any]:
@@ -270,7 +270,7 @@ def counting_threads(*given: Any) -> Callable[..., list[Any]]:
     return predict_and_count
 
 
-def test_results_of_a_real_model_are_those_of_sequential_in_threads_of_its_share(
+def test_a_real_model_gives_the_results_of_sequential_with_its_share_of_threads(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ModelPerProcess, "_make_predict", staticmethod(counting_threads))
@@ -291,7 +291,7 @@ def test_results_of_a_real_model_are_those_of_sequential_in_threads_of_its_share
         assert other.orig_img is image and other.names == one.names and other.speed["threads"] == 1
 
 
-# In programs of their own.
+# --- in separate programs ---
 
 BEGIN = f"""
 import os, signal, sys, threading
@@ -312,7 +312,7 @@ def pool(**given):
 
 @pytest.fixture
 def program(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts a Python program, in a session of its own, with Ctrl-C switched on; ends all that is left of it."""
+    """Starts a Python program in its own session, with Ctrl-C switched on; ends all that is left of it."""
     started = []
 
     def start(*command: str, stdin: str | None = None) -> subprocess.Popen[str]:
@@ -340,7 +340,7 @@ def program(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 
 def family(leader: int) -> list[psutil.Process]:
-    """The processes of a session that run."""
+    """Return the running processes of a session."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, ProcessLookupError):
@@ -350,13 +350,13 @@ def family(leader: int) -> list[psutil.Process]:
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """What a program printed, and said on stderr, once all of its family has ended."""
+    """Return the output and the errors of a program, once all processes of its session have ended."""
     said = process.communicate(timeout=WAIT_S)
     wait_until(lambda: not family(process.pid))
     return said[0].strip(), said[1]
 
 
-def test_ctrl_c_in_a_terminal_while_the_workers_load_ends_all_at_once(program: Callable, tmp_path: Path) -> None:
+def test_ctrl_c_in_a_terminal_while_the_workers_load_ends_all_immediately(program: Callable, tmp_path: Path) -> None:
     run = program("-c", BEGIN + "with pool(stage='load', ending='stop', always=True): pass")
     wait_until(lambda: (tmp_path / "load").exists())
     os.killpg(run.pid, signal.SIGINT)
@@ -364,7 +364,7 @@ def test_ctrl_c_in_a_terminal_while_the_workers_load_ends_all_at_once(program: C
     assert err.strip().endswith("KeyboardInterrupt") and "SpawnProcess" not in err and run.returncode != 0
 
 
-def test_ctrl_c_in_a_terminal_in_map_ends_all_and_no_worker_says_a_word(program: Callable, tmp_path: Path) -> None:
+def test_ctrl_c_in_a_terminal_during_map_ends_all_and_workers_print_nothing(program: Callable, tmp_path: Path) -> None:
     run = program("-c", BEGIN + "with pool() as p:\n    for _ in p.map(endless()): pass")
     wait_until(lambda: (tmp_path / "begun").exists() and len(begun(tmp_path)) > 0)
     os.killpg(run.pid, signal.SIGINT)
@@ -372,7 +372,7 @@ def test_ctrl_c_in_a_terminal_in_map_ends_all_and_no_worker_says_a_word(program:
     assert out == "" and err.count("Traceback") == err.count("KeyboardInterrupt") == 1
 
 
-def test_workers_end_by_themselves_when_the_caller_is_killed(program: Callable, tmp_path: Path) -> None:
+def test_workers_end_when_the_caller_is_killed(program: Callable, tmp_path: Path) -> None:
     run = program("-c", BEGIN + "with pool() as p:\n    for _ in p.map(endless()): pass")
     wait_until(lambda: (tmp_path / "begun").exists())
     wait_until(lambda: len((tmp_path / "begun").read_text()) > 40)  # the blocks have lost their names by now
@@ -381,7 +381,7 @@ def test_workers_end_by_themselves_when_the_caller_is_killed(program: Callable, 
 
 
 @pytest.mark.parametrize("way", ["-c", "stdin", "script", "never closed"])
-def test_runs_from_everywhere_and_says_nothing(way: str, program: Callable, tmp_path: Path) -> None:
+def test_a_pool_runs_in_any_kind_of_program_and_prints_nothing(way: str, program: Callable, tmp_path: Path) -> None:
     work = "with pool() as p: print([int(r.speed['tag']) for r in p.map([image] * 3)])"
     if way == "script":
         (tmp_path / "script.py").write_text(f"{BEGIN}\nif __name__ == '__main__':\n    {work}")
@@ -394,7 +394,7 @@ def test_runs_from_everywhere_and_says_nothing(way: str, program: Callable, tmp_
     assert ended(run) == ("[1, 1, 1]", "")
 
 
-def test_a_script_without_its_main_guard_is_told_so(program: Callable, tmp_path: Path) -> None:
+def test_the_error_for_a_script_without_main_guard_says_so(program: Callable, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(f"{BEGIN}\nwith pool() as p: pass")
     out, err = ended(program(str(tmp_path / "script.py")))
     assert out == "" and err.count("Traceback") == 1 and 'if __name__ == "__main__"' in err.splitlines()[-1]

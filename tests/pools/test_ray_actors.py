@@ -37,7 +37,7 @@ GIVEN = {"device": "cpu", "imgsz": 160}
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
-    """Poll what no event tells, with a deadline."""
+    """Poll a condition that no event signals, with a deadline."""
     end, pause = monotonic() + WAIT_S, threading.Event()
     while not holds():
         assert monotonic() < end, "it did not come true"
@@ -94,9 +94,9 @@ def test_ray_on_this_machine_ends_with_its_last_pool_after_ctrl_c_too() -> None:
     assert (done.stdout.strip(), done.stderr, done.returncode) == ("ok", "", 0)
 
 
-def test_no_cluster_at_the_address_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_an_address_without_a_cluster_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_actors, "_ANSWER_S", 5.0)
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes calls, and does not answer
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it accepts connections and does not answer
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(ArgumentError, match=rf"{address}.*longer than 5 s.*ray start"):
             RayActors(workers=1, address=address, **GIVEN).__enter__()
@@ -121,7 +121,7 @@ def alone() -> list[Results]:
 
 @pytest.fixture
 def kills(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Actors are killed where the list says, in this order: "start" (before it loads), "load" or "predict"."""
+    """Actors are killed at the stages in the list, in this order: "start" (before it loads), "load" or "predict"."""
     left: list[str] = []
     place, ask = _RayWorker._find_place, _RayWorker._answer
 
@@ -148,7 +148,7 @@ def are(results: list, expected: list[Results]) -> bool:
 
 
 def in_actor(worker: _RayWorker, call: Callable) -> object:
-    """Call something with the actor, in its process."""
+    """Call a function with the actor, in its process."""
     return ray.get(worker._actor.__ray_call__.remote(call), timeout=WAIT_S)
 
 
@@ -156,7 +156,9 @@ def nodes_of(pool: RayActors) -> set[object]:
     return {in_actor(w, lambda _: ray.get_runtime_context().get_node_id()) for w in pool._workers.values()}
 
 
-def test_results_are_those_of_one_model_alone_in_order(pool: RayActors, alone: list[Results], tmp_path: Path) -> None:
+def test_results_equal_those_of_one_model_alone_and_are_in_order(
+    pool: RayActors, alone: list[Results], tmp_path: Path
+) -> None:
     assert are(list(pool.map(IMAGES * 3)), alone * 3)
     file = tmp_path / "scene.png"
     file.write_bytes(cv2.imencode(".png", IMAGES[0])[1].tobytes())
@@ -166,18 +168,18 @@ def test_results_are_those_of_one_model_alone_in_order(pool: RayActors, alone: l
     assert len(result.boxes) == 0 and result.orig_img is IMAGES[1]
 
 
-def test_an_error_in_an_actor_comes_back_as_it_is(pool: RayActors, alone: list[Results]) -> None:
+def test_an_error_in_an_actor_is_raised_unchanged(pool: RayActors, alone: list[Results]) -> None:
     with pytest.raises(ValueError, match="conf") as error:
         pool.submit(IMAGES[0], conf=7.0).result(WAIT_S)
     assert not isinstance(error.value, ray.exceptions.RayError)
     assert are(list(pool.map(IMAGES)), alone)
 
 
-def test_actors_keep_to_their_threads(pool: RayActors) -> None:
+def test_actors_use_only_their_threads(pool: RayActors) -> None:
     assert all(in_actor(w, lambda _: torch.get_num_threads()) == pool.threads for w in pool._workers.values())
 
 
-def test_no_file_of_the_weights_is_left(pool: RayActors) -> None:
+def test_no_copy_of_the_weights_is_left(pool: RayActors) -> None:
     assert not list(Path(os.environ["RAY_TMPDIR"]).rglob("*.pt"))
 
 
@@ -200,7 +202,7 @@ def test_an_idle_actor_that_is_killed_is_replaced(pool: RayActors, alone: list[R
     assert not {worker.pid for worker in pool._workers.values()} & set(killed)
 
 
-def test_an_actor_killed_inside_an_image_is_replaced_and_the_image_done_again(
+def test_an_actor_killed_during_an_image_is_replaced_and_the_image_processed_again(
     pool: RayActors, alone: list[Results], tmp_path: Path
 ) -> None:
     there = tmp_path / "there"
@@ -231,7 +233,7 @@ def test_actors_killed_at_the_start_and_while_loading_are_replaced(
     assert kills == []
 
 
-def test_an_image_that_ends_its_actor_twice_gets_an_error_of_its_own(
+def test_an_image_that_ends_its_actor_twice_fails_alone(
     pool: RayActors, alone: list[Results], kills: list[str]
 ) -> None:
     kills += ["predict", "predict"]
@@ -240,14 +242,14 @@ def test_an_image_that_ends_its_actor_twice_gets_an_error_of_its_own(
     assert are(list(pool.map(IMAGES)), alone)
 
 
-def test_a_worker_without_a_place_is_an_error_that_says_what_is_free(pool: RayActors) -> None:
+def test_the_error_for_a_worker_that_does_not_fit_names_the_free_resources(pool: RayActors) -> None:
     with pytest.raises(DeadlineError, match="books 3 CPUs") as error:
         RayActors(workers=1, cpus_per_worker=3, placement_s=0.5, **GIVEN).__enter__()
     assert "2 CPUs" in str(error.value) and "cpus_per_worker" in str(error.value)
     assert ray.is_initialized()  # the other pool still needs it
 
 
-def test_a_process_has_one_ray(pool: RayActors) -> None:
+def test_a_process_is_connected_to_one_ray_cluster_at_a_time(pool: RayActors) -> None:
     with pytest.raises(ArgumentError, match=r"127\.0\.0\.9:1.*ray\.shutdown"):
         RayActors(workers=1, address="127.0.0.9:1", **GIVEN).__enter__()
     assert same(pool.submit(IMAGES[0]).result(WAIT_S), pool.submit(IMAGES[0]).result(WAIT_S))
@@ -278,7 +280,7 @@ def test_a_node_lost_during_map_loses_no_image(
                 ray_cluster.remove_node(node, allow_graceful=False)
         assert node.node_id not in nodes_of(lost)
     assert are(results, alone * (len(images) // len(IMAGES)))
-    assert capsys.readouterr() == ("", "")  # Ray would have printed a page of its log
+    assert capsys.readouterr() == ("", "")  # Ray would have printed many lines of its log
 
 
 def test_without_ray_the_error_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,6 +291,6 @@ def test_without_ray_the_error_names_the_remedy(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("name", ["cpus_per_worker", "gpus_per_worker", "placement_s"])
 @pytest.mark.parametrize("value", [-1, True, "1", float("nan")])
-def test_amounts_are_numbers_of_zero_or_more(name: str, value: object) -> None:
+def test_resource_amounts_must_be_zero_or_more(name: str, value: object) -> None:
     with pytest.raises(ArgumentError, match=f"{name}="):
         RayActors(device="cpu", **{name: value})

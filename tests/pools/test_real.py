@@ -1,4 +1,4 @@
-"""Every pool with the real model, small: the same results as one model alone, and ultralytics' habits under control."""
+"""Every pool with the real model and small images: the results of one model alone, no side effects of ultralytics."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ seen_threads: set[int] = set()
 
 
 class CountsThreads(ultralytics.YOLO):
-    """The real model, which notes how many threads torch may use where it predicts."""
+    """The real model; it records how many threads torch may use during a prediction."""
 
     def predict(self, *args: object, **kwargs: object) -> list:
         results = super().predict(*args, **kwargs)
@@ -33,7 +33,7 @@ class CountsThreads(ultralytics.YOLO):
 
 @pytest.fixture(scope="module")
 def alone() -> list:
-    """What one YOLO object in one thread gives."""
+    """The results of one YOLO object in one thread."""
     from yolothreads.weights import bundled
 
     model = ultralytics.YOLO(bundled())
@@ -55,24 +55,24 @@ def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
 
 @pytest.fixture(autouse=True)
 def leaves_nothing_behind() -> None:
-    """Here pools stay open from one test to the next; closing them is checked by the fixture above."""
+    """Pools stay open from one test to the next here; the fixture above checks that they close."""
 
 
-def test_results_are_those_of_one_model_alone_in_order(pool: Pool, alone: list) -> None:
+def test_results_equal_those_of_one_model_alone_and_are_in_order(pool: Pool, alone: list) -> None:
     assert any(len(result.boxes) for result in alone)
     for _ in range(3):
         results = list(pool.map(IMAGES, **SETTINGS))
         assert all(same(a, b) for a, b in zip(results, alone, strict=True))
 
 
-def test_a_result_is_on_the_cpu_and_has_its_picture_and_classes(pool: Pool) -> None:
+def test_a_result_is_on_the_cpu_and_has_its_image_and_classes(pool: Pool) -> None:
     result = pool.submit(IMAGES[1], **SETTINGS).result(60)
     assert result.boxes.data.device.type == "cpu"
     assert result.orig_shape == IMAGES[1].shape[:2] and (result.orig_img == IMAGES[1]).all()
     assert set(result.names.values()) == {"disc", "ring", "square", "triangle", "star"}
 
 
-def test_a_file_gives_what_its_pixels_give_under_its_own_name(pool: Pool, alone: list, tmp_path: Path) -> None:
+def test_a_file_gives_the_result_of_its_pixels_with_its_own_name(pool: Pool, alone: list, tmp_path: Path) -> None:
     file = tmp_path / "scene 0.png"
     file.write_bytes(cv2.imencode(".png", IMAGES[0])[1].tobytes())
     result = pool.submit(file, **SETTINGS).result(60)
@@ -88,7 +88,7 @@ def test_bad_images_fail_alone(pool: Pool, alone: list, tmp_path: Path) -> None:
     assert all(same(a, b) for a, b in zip(results[::2], alone, strict=False))
 
 
-def test_a_picture_of_20000_pixels_is_done_like_any_other(pool: Pool, alone: list) -> None:
+def test_an_image_20000_pixels_wide_is_processed_like_any_other(pool: Pool, alone: list) -> None:
     wide = np.tile(IMAGES[1], (1, 20_000 // IMAGES[1].shape[1] + 1, 1))[:, :20_000]
     model = ultralytics.YOLO(pool.weights)
     with torch_threads_kept():
@@ -106,16 +106,16 @@ def test_a_setting_out_of_range_fails_that_call_only(pool: Pool, alone: list) ->
     assert same(pool.submit(IMAGES[0], **SETTINGS).result(60), alone[0])
 
 
-def test_ultralytics_does_not_undo_the_thread_count(pool: Pool) -> None:
+def test_ultralytics_does_not_change_the_thread_count(pool: Pool) -> None:
     if isinstance(pool, RemotePool):
-        pytest.skip("it predicts elsewhere: see its own tests")
+        pytest.skip("it predicts in another process: see its own tests")
     seen_threads.clear()
     list(pool.map(IMAGES, imgsz=160))
     list(pool.map(IMAGES, imgsz=192))
     assert seen_threads == {max(1, cores() // pool.workers)}
 
 
-def test_pools_that_overlap_leave_the_callers_thread_count_alone() -> None:
+def test_overlapping_pools_do_not_change_the_callers_thread_count() -> None:
     with torch_threads_kept():
         before = torch.get_num_threads()
         torch.set_num_threads(before + 3)  # ultralytics would set its own

@@ -1,4 +1,4 @@
-"""Pools replace workers that die: stand-ins for worker processes die at the places that a test chooses."""
+"""Pools replace workers that die: simulated worker processes die at points that a test chooses."""
 
 import threading
 from collections.abc import Callable
@@ -65,21 +65,21 @@ def times(count: int, at: Any) -> Callable[[int, Any], bool]:
     return lambda index, what: what == at and bool(left) and left.pop() == at
 
 
-def test_a_death_costs_only_its_image_one_more_try(fakes: FakeModels) -> None:
+def test_after_a_death_only_the_image_of_that_worker_is_tried_again(fakes: FakeModels) -> None:
     with DyingWorkers(times(1, 3), workers=1) as pool:
         assert [tag_of(result) for result in pool.map(map(picture, range(1, 7)))] == [1, 2, 3, 4, 5, 6]
         assert pool.events == [("started", 0), ("joined", 0), ("started", 0)]
     assert fakes.done == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_second_death_on_one_image_is_its_error_and_tells_how(fakes: FakeModels) -> None:
+def test_a_second_death_on_one_image_is_an_error_that_describes_it(fakes: FakeModels) -> None:
     with DyingWorkers(times(2, 3), workers=1) as pool:
         one, two, three, four = pool.map(map(picture, range(1, 5)), return_exceptions=True)
     assert [tag_of(result) for result in (one, two, four)] == [1, 2, 4]
     assert isinstance(three, WorkerDiedError) and "twice" in str(three) and "SIGSEGV" in str(three)
 
 
-def test_a_worker_found_dead_is_replaced_at_no_cost_to_the_image(fakes: FakeModels) -> None:
+def test_replacing_a_worker_found_dead_does_not_count_as_a_try_of_the_image(fakes: FakeModels) -> None:
     both = [times(1, "idle"), times(1, 1)]  # found dead, and its successor dies at the image: the third one does it
     with DyingWorkers(lambda index, what: any(dies(index, what) for dies in both), workers=1) as pool:
         assert tag_of(pool.submit(picture(1)).result(WAIT_S)) == 1
@@ -119,7 +119,7 @@ def test_all_workers_are_asked_to_end_before_any_is_waited_for(fakes: FakeModels
     assert {index for _, index in pool.events} == {0, 1, 2}
 
 
-def test_an_error_of_loading_is_no_death_and_ends_all_workers(fakes: FakeModels, tmp_path: Path) -> None:
+def test_an_error_while_loading_is_not_a_death_and_ends_all_workers(fakes: FakeModels, tmp_path: Path) -> None:
     fakes.refuse_to_load = {1}
     before, pool = torch.get_num_threads(), DyingWorkers(lambda *_: False, workers=2)
     with pytest.raises(RuntimeError, match="model 1 does not load"):
@@ -129,7 +129,7 @@ def test_an_error_of_loading_is_no_death_and_ends_all_workers(fakes: FakeModels,
     assert torch.get_num_threads() == before
 
 
-def test_an_opening_that_fails_does_not_wait_for_workers_that_still_load(fakes: FakeModels) -> None:
+def test_a_failed_open_does_not_wait_for_workers_that_are_still_loading(fakes: FakeModels) -> None:
     pool = DyingWorkers(lambda *_: False, workers=2)
     loads, killed = threading.Event(), threading.Event()
 
@@ -165,7 +165,7 @@ def test_the_timeline_shows_the_stages_of_a_worker_as_it_reports_them(
         return [result]
 
     monkeypatch.setattr(Worker, "predict", timed)
-    monkeypatch.setattr(trace, "_spans", spans := [])  # a recording looks for the real YOLO
+    monkeypatch.setattr(trace, "_spans", spans := [])  # a recording wraps the real YOLO
     with DyingWorkers(lambda index, what: False, workers=1) as pool:
         pool.submit(picture(1)).result(WAIT_S)
     took_ms = {s.stage: round(1000 * (s.end - s.start), 3) for s in spans if s.thread.startswith("DyingWorkers")}
@@ -199,7 +199,7 @@ def test_results_of_every_task_survive_packing(task: str) -> None:
     packed = pack(result)
     for value in packed.values():
         with suppress(AttributeError):
-            value.flags.writeable = False  # as arrays in shared memory are
+            value.flags.writeable = False  # like arrays in shared memory
     again = unpack(packed, pixels)
     assert again.orig_img is pixels and again.path == "a.png" and again.names == {0: "disc"}
     assert again.speed == {"inference": 1.0}

@@ -1,4 +1,4 @@
-"""Replicas with real networks: one set of weights, bit-equal results for every task, a stream for each worker."""
+"""Replicas with real networks: one set of weights, bit-equal results for every task, one stream per worker."""
 
 import contextlib
 import threading
@@ -25,7 +25,7 @@ def pointers(model: YOLO) -> list[int]:
     return [tensor.data_ptr() for tensor in [*network.parameters(), *network.buffers()]]
 
 
-def test_a_replica_has_the_tensors_of_the_original_and_all_else_of_its_own() -> None:
+def test_a_replica_shares_the_tensors_of_the_original_and_nothing_else() -> None:
     with Replicas(bundled(), device="cpu", imgsz=96) as pool:
         model, twin = pool._model, replica(pool._model)
     assert pointers(twin) == pointers(model) and len(pointers(twin)) > 100
@@ -38,7 +38,7 @@ def test_a_replica_has_the_tensors_of_the_original_and_all_else_of_its_own() -> 
 @pytest.mark.parametrize(
     "task", ["", "-seg", *(pytest.param(task, marks=pytest.mark.nightly) for task in ("-pose", "-cls", "-obb"))]
 )
-def test_results_of_every_task_are_those_of_sequential_bit_for_bit(task: str, tmp_path: Path) -> None:
+def test_results_of_every_task_equal_those_of_sequential_bit_for_bit(task: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     file = tmp_path / "random.pt"
     YOLO(f"yolo11n{task}.yaml").save(file)  # random weights: boxes come with a very low confidence only
@@ -52,8 +52,9 @@ def test_results_of_every_task_are_those_of_sequential_bit_for_bit(task: str, tm
 
 
 @pytest.mark.parametrize("kind", [ModelPerThread, Replicas])
-def test_each_worker_has_a_cuda_stream_of_its_own(
-    kind: type[Pool], fakes: FakeModels, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("streams", [True, False])
+def test_each_worker_has_its_own_cuda_stream_if_wanted(
+    kind: type[Pool], streams: bool, fakes: FakeModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered, now = [], threading.local()
 
@@ -73,14 +74,17 @@ def test_each_worker_has_a_cuda_stream_of_its_own(
         everyone.wait(20)
 
     fakes.inside = inside
-    pool = make_pool(kind, workers=2, device="cpu")
+    pool = make_pool(kind, workers=2, device="cpu", streams=streams)
     pool.device = "cuda:1"  # no GPU is needed to see which stream a worker asks for
     with pool:
         list(pool.map([picture(1)] * 4))
-    assert len({id(stream) for stream in entered}) == 2 and {s.device for s in entered} == {"cuda:1"}
+    if streams:
+        assert len({id(stream) for stream in entered}) == 2 and {s.device for s in entered} == {"cuda:1"}
+    else:
+        assert entered == [None] * 4
 
 
-def test_under_every_schedule_two_replicas_give_what_they_give_alone() -> None:
+def test_under_every_schedule_two_replicas_give_the_results_they_give_alone() -> None:
     from ultralytics.engine.model import Model
     from ultralytics.nn.modules.head import Detect
 

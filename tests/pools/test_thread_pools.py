@@ -1,4 +1,4 @@
-"""Who uses whose model at once: facts about each strategy, by forced schedules of fake models."""
+"""Which threads use which model at the same time, in each strategy, by forced schedules of fake models."""
 
 import gc
 import threading
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(scaled(120))
 
 
 def meet(parties: int, fakes: FakeModels) -> threading.Barrier:
-    """Let a predict end only once so many are inside some predict at the same moment."""
+    """Let each predict end only when this many threads are inside predict at the same time."""
     barrier = threading.Barrier(parties)
     fakes.inside = lambda model, tag: barrier.wait(WAIT_S)
     return barrier
@@ -46,7 +46,7 @@ def test_shared_model_mixes_up_the_settings_of_two_calls(fakes: FakeModels) -> N
         assert [len(f.result(WAIT_S).boxes) for f in futures] == [0, 0]  # by itself the first call gives 2
 
 
-def test_locked_model_lets_in_one_at_a_time(fakes: FakeModels) -> None:
+def test_locked_model_lets_in_one_thread_at_a_time(fakes: FakeModels) -> None:
     first_is_in, most = threading.Event(), []
 
     def inside(model: FakeModel, tag: int) -> None:
@@ -66,7 +66,7 @@ def test_locked_model_lets_in_one_at_a_time(fakes: FakeModels) -> None:
     assert len(fakes.built) == 1 and set(most) == {1}
 
 
-def test_locked_model_keeps_a_second_thread_out_while_one_is_in(fakes: FakeModels) -> None:
+def test_locked_model_blocks_a_second_thread_while_one_predicts(fakes: FakeModels) -> None:
     barrier = threading.Barrier(2)
     fakes.inside = lambda model, tag: barrier.wait(0.3)  # two never meet inside, so the barrier breaks
     with LockedModel(workers=2, device="cpu") as pool:
@@ -116,7 +116,7 @@ def test_sequential_has_one_worker(fakes: FakeModels) -> None:
 
 
 @pytest.mark.parametrize("kind", [SharedModel, LockedModel, ModelsBuiltOutside, Replicas, BatchingWorker])
-def test_a_closed_pool_lets_go_of_what_it_built(kind: type[Pool], fakes: FakeModels) -> None:
+def test_a_closed_pool_releases_its_models(kind: type[Pool], fakes: FakeModels) -> None:
     pool = make_pool(kind, workers=2, device="cpu")
     with pool:
         list(pool.map([picture(1)] * 4))

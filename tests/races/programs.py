@@ -12,9 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import bodies
-from bodies import state
-
+from benchmarks import bodies
+from benchmarks.bodies import state
 from yolothreads.races import DEADLOCK, EXCEPTION, WRONG, Exploration, explore
 
 
@@ -101,7 +100,7 @@ _program(
     bodies.first_then_second,
     bodies.second_then_first,
     bad=(None, DEADLOCK),
-    setup=state(a=threading.Lock, b=threading.Lock, done=list),
+    setup=state(a=threading.Lock, b=threading.Lock, n=0),
 )
 _program(
     "generators keep crossed locks",
@@ -159,6 +158,9 @@ _program(
 _polling: dict[str, Any] = {"setup": state(flag=False, n=0), "max_steps": 500}
 _program("polling", bodies.poll, bodies.raise_flag, bad=(None, None), **_polling)
 _program("polling, told too early", bodies.poll, bodies.raise_flag_too_early, bad=(None, WRONG), **_polling)
+_program(
+    "thread-local values", bodies.count_own_calls, bodies.count_own_calls, bad=(None, None), setup=state(order=list)
+)
 _program("a thread of its own", bodies.start_own_thread, bodies.append_a, bad=(None, None), setup=state(order=list))
 _program(
     "livelock",

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-import bodies
 import pytest
-from bodies import bump, state
 from deadlines import scaled
 from programs import PROGRAMS
 
+from benchmarks import bodies
+from benchmarks.bodies import bump, state
 from yolothreads.errors import ExploreError, YoloThreadsError
 from yolothreads.races import explore
 
@@ -119,7 +119,7 @@ def test_an_empty_watch_means_the_modules_of_the_bodies() -> None:
 
 
 def test_one_module_may_be_named_without_a_list() -> None:
-    for watch in ("bodies", bodies):
+    for watch in ("benchmarks.bodies", bodies):
         assert explore(bump, bump, setup=state(n=0), observe=bodies.number, watch=watch).forbidden  # type: ignore[arg-type]
 
 

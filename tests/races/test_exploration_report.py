@@ -4,12 +4,12 @@ import re
 from html.parser import HTMLParser
 from itertools import pairwise
 
-import bodies
 import pytest
-from bodies import state
 from deadlines import scaled
 from programs import PROGRAMS
 
+from benchmarks import bodies
+from benchmarks.bodies import state
 from yolothreads.races import DEADLOCK, EXCEPTION, RIGHT, WRONG, Exploration, Trial, explore, side_by_side
 
 pytestmark = pytest.mark.timeout(scaled(120))
@@ -159,6 +159,12 @@ def test_a_comparison_says_that_not_every_schedule_was_run() -> None:
     found = PROGRAMS["condition with while"].explore(preemptions=3, budget_s=0.1)
     rows = {row["outcome"]: row["cut"] for row in side_by_side(cut=found).to_dicts()}
     assert rows["exhausted"] == f"no, of {found.total}" and rows["verdict"] == "NOTHING FOUND"
+
+
+def test_a_comparison_does_not_say_that_a_sample_ran_all_of_the_schedules() -> None:
+    found = PROGRAMS["condition with while"].explore(strategy="random", runs=5)
+    rows = {row["outcome"]: row["drawn"] for row in side_by_side(drawn=found).to_dicts()}
+    assert (rows["schedules"], rows["exhausted"]) == ("5", "no")
 
 
 def test_a_picture_has_a_lane_for_each_thread_and_a_text_twin(racy: Exploration) -> None:

@@ -3,12 +3,12 @@
 import threading
 import time
 
-import bodies
 import pytest
-from bodies import state
 from deadlines import scaled
 from programs import PROGRAMS, kinds
 
+from benchmarks import bodies
+from benchmarks.bodies import state
 from yolothreads.races import DEADLOCK, EXCEPTION, RIGHT, WRONG, explore
 
 pytestmark = pytest.mark.timeout(scaled(120))

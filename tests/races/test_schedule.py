@@ -4,12 +4,12 @@ import sys
 import types
 from typing import Any
 
-import bodies
 import pytest
-from bodies import state
 from deadlines import scaled
 from programs import PROGRAMS
 
+from benchmarks import bodies
+from benchmarks.bodies import state
 from yolothreads.errors import ExploreError
 from yolothreads.races import WRONG, Trial, explore, holder, replay
 from yolothreads.races.schedule import Schedule, Stop, parse

@@ -5,12 +5,12 @@ from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
-import bodies
 import pytest
-from bodies import state
 from deadlines import scaled
 from programs import PROGRAMS
 
+from benchmarks import bodies
+from benchmarks.bodies import state
 from yolothreads.errors import ExploreError
 from yolothreads.races import Trial, explore, is_exploring, replay
 

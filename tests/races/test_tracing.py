@@ -8,12 +8,12 @@ import sys
 import threading
 from pathlib import Path
 
-import bodies
 import pytest
-from bodies import state
 from deadlines import scaled
 from programs import PROGRAMS, kinds
 
+from benchmarks import bodies
+from benchmarks.bodies import state
 from yolothreads.races import explore
 from yolothreads.races.tracing import MONITORING
 

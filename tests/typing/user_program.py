@@ -30,7 +30,7 @@ def detect(path: str) -> None:
         assert_type(pool.submit("street.jpg", conf=0.25), Future[Results])
         assert_type(pool.map([path], timeout=5.0, buffersize=2), Iterator[Results])
         assert_type(pool.map([path], return_exceptions=True), Iterator[Results | Exception])
-    assert_type(Replicas(workers=2).open(), Replicas)
+    assert_type(Replicas(workers=2, streams=False).open(), Replicas)
     pools: list[Pool] = [BatchingWorker(when_full="refuse"), ModelPerProcess(mp_context="spawn")]
     pools[0].close(cancel_futures=True)
 

@@ -38,7 +38,7 @@ def checkup() -> Table:
         "JupyterLab": partial(_package, "jupyterlab"),
         "free disk": _disk,
     }
-    return Table(("thing", "found", "state"), [(thing, *_finding_of(check)) for thing, check in checks.items()])
+    return Table(("item", "found", "state"), [(item, *_finding_of(check)) for item, check in checks.items()])
 
 
 def problems(table: Table) -> int:

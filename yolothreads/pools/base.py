@@ -6,6 +6,7 @@ A strategy fills in three steps of the base class. The inputs of a worker are an
 from __future__ import annotations
 
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -17,8 +18,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, overloa
 import numpy as np
 from numpy.typing import NDArray
 
-from yolothreads import devices, errors, trace
-from yolothreads.errors import ArgumentError, DeadlineError, ImageError, PoolClosedError
+from yolothreads import devices, trace
+from yolothreads.errors import (
+    ArgumentError,
+    DeadlineError,
+    ImageError,
+    PoolClosedError,
+    at_least_one,
+    need_extra,
+    not_negative,
+)
 from yolothreads.weights import check
 
 if TYPE_CHECKING:
@@ -74,13 +83,13 @@ class Pool(ABC):
     ) -> None:
         name = type(self).__name__
         if self.libraries:
-            errors.need_extra(name, *self.libraries, install=f'"yolothreads[{self.libraries[0]}]"')
-        self.workers = errors.at_least_one("workers", workers)
+            need_extra(name, *self.libraries, install=f'"yolothreads[{self.libraries[0]}]"')
+        self.workers = at_least_one("workers", workers)
         if self.one_worker and workers != 1:
             raise ArgumentError(f"workers={workers} makes no sense: {name} has one worker; leave it out.")
-        self.imgsz = errors.at_least_one("imgsz", imgsz)
+        self.imgsz = at_least_one("imgsz", imgsz)
         share = max(1, devices.cores() // self.workers)
-        self.threads = share if threads is None else errors.at_least_one("threads", threads)
+        self.threads = share if threads is None else at_least_one("threads", threads)
         self._check_settings(settings, of_pool=True)
         self.device = self._resolve(device)
         self.weights = check(weights, task=None)
@@ -172,6 +181,7 @@ class Pool(ABC):
         timeout: float | None = None,
         buffersize: int | None = None,
         return_exceptions: Literal[False] = False,
+        errors: None = None,
         **settings: Any,
     ) -> Iterator[Results]: ...
 
@@ -183,6 +193,7 @@ class Pool(ABC):
         timeout: float | None = None,
         buffersize: int | None = None,
         return_exceptions: bool = False,
+        errors: Literal["raise", "return"] | None = None,
         **settings: Any,
     ) -> Iterator[Results | Exception]: ...
 
@@ -193,6 +204,7 @@ class Pool(ABC):
         timeout: float | None = None,
         buffersize: int | None = None,
         return_exceptions: bool = False,
+        errors: Literal["raise", "return"] | None = None,
         **settings: Any,
     ) -> Iterator[Results | Exception]:
         """Return the results of many images, in the order of the images.
@@ -205,6 +217,7 @@ class Pool(ABC):
             buffersize: the largest number of images that are taken before their results; by default `2 * at_once`.
             return_exceptions: whether the exception of an image takes the place of its result, and the others go on.
                 By default the first exception ends the iteration.
+            errors: deprecated; "return" means `return_exceptions=True`.
             settings: settings of `YOLO.predict` for these images.
 
         Raises:
@@ -212,8 +225,13 @@ class Pool(ABC):
             PoolClosedError: the pool is not open.
             DeadlineError: from the iterator: a result was not there in time. It is a `TimeoutError` too.
         """
-        ahead = 2 * self.at_once if buffersize is None else errors.at_least_one("buffersize", buffersize)
-        end = None if timeout is None else monotonic() + errors.not_negative("timeout", timeout)
+        if errors is not None:
+            if errors not in ("raise", "return"):
+                raise ArgumentError(f'errors="{errors}" is not known; use return_exceptions=True or False.')
+            warnings.warn("errors= of map is deprecated; use return_exceptions=.", DeprecationWarning, stacklevel=2)
+            return_exceptions = return_exceptions or errors == "return"
+        ahead = 2 * self.at_once if buffersize is None else at_least_one("buffersize", buffersize)
+        end = None if timeout is None else monotonic() + not_negative("timeout", timeout)
         self._check_open()
         self._check_settings(settings)
         return self._in_order(images, settings, ahead, end, return_exceptions)
@@ -302,7 +320,7 @@ def make_pool(
         ArgumentError, DeviceError, ExtraError, WeightsError: as making the pool does.
     """
     if workers is not None:
-        errors.at_least_one("workers", workers)
+        at_least_one("workers", workers)
         options["workers"] = 1 if getattr(getattr(kind, "func", kind), "one_worker", False) else workers
     return kind(weights=weights, **options)
 

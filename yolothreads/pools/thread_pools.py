@@ -150,12 +150,31 @@ class ThreadPool(Pool):
 
 
 class StreamPool(ThreadPool):
-    """A thread pool whose workers have a CUDA stream each, so that they overlap: by default threads share one."""
+    """A thread pool whose workers can overlap on a GPU: all threads of a process share one stream by default.
+
+    Args:
+        weights, workers, device, imgsz, threads, settings: as in every pool.
+        streams: whether each worker has a CUDA stream of its own; without effect on other devices.
+    """
+
+    def __init__(
+        self,
+        weights: str | os.PathLike[str] = "bundled",
+        *,
+        workers: int = 2,
+        device: str = "auto",
+        imgsz: int = 640,
+        threads: int | None = None,
+        streams: bool = True,
+        **settings: Any,
+    ) -> None:
+        super().__init__(weights, workers=workers, device=device, imgsz=imgsz, threads=threads, **settings)
+        self.streams = streams
 
     def _worker_context(self) -> AbstractContextManager[Any]:
         import torch
 
-        if not self.device.startswith("cuda"):
+        if not (self.streams and self.device.startswith("cuda")):
             return nullcontext()
         if not hasattr(self._own, "stream"):
             torch.cuda.synchronize(self.device)  # what the caller's thread has loaded on its stream must be there

@@ -52,7 +52,6 @@ _RLOCK: Any
 _QUEUE: Any
 _LOCK, _RLOCK, _QUEUE = _thread.LockType, _thread.RLock, _queue.SimpleQueue
 _hooks: Hooks | None = None
-_originals: list[tuple[Any, str, Any]] = []
 _holders: dict[int, tuple[Any, str]] = {}
 """The thread that took a lock last; by the lock's id, which cannot be given again while the lock is kept here."""
 
@@ -84,8 +83,12 @@ def holder(lock: Any) -> str:
         raise ExploreError(f"{lock!r} is neither a Lock nor an RLock; pass the lock inside it.")
     if not _is_locked(lock):
         return ""
+    return _last_holder(lock) or "somebody"
+
+
+def _last_holder(lock: Any) -> str:
     kept, label = _holders.get(id(lock), (None, ""))
-    return label if kept is lock else "somebody"
+    return label if kept is lock else ""
 
 
 def _is_locked(lock: Any) -> bool:
@@ -94,9 +97,8 @@ def _is_locked(lock: Any) -> bool:
 
 
 def _describe(lock: Any) -> str:
-    kept, label = _holders.get(id(lock), (None, ""))
-    kind = "RLock" if isinstance(lock, _RLOCK) else "lock"
-    return f"a {kind} that {label} took" if kept is lock else f"a {kind}"
+    label, kind = _last_holder(lock), "RLock" if isinstance(lock, _RLOCK) else "lock"
+    return f"a {kind} that {label} took" if label else f"a {kind}"
 
 
 def _lock_acquire(original: Any) -> Callable[..., bool]:
@@ -155,11 +157,6 @@ def _condition_wait(self: Any, timeout: float | None = None) -> bool:
     return bool(answer)
 
 
-def _condition_acquire() -> property:
-    """A condition keeps the C method of its lock from when it was made; this property looks it up each time."""
-    return property(lambda self: self._lock.acquire, lambda self, value: self.__dict__.update(acquire=value))
-
-
 def _thread_start(self: threading.Thread) -> None:
     (start_for_real if _hooks is None else _hooks.start_thread)(self)
 
@@ -179,6 +176,21 @@ def _time_sleep(seconds: float) -> None:
         _sleep(seconds)
 
 
+# A condition keeps the C method of its lock from when it was made; this property looks it up each time.
+_condition_acquire = property(lambda self: self._lock.acquire, lambda self, value: self.__dict__.update(acquire=value))
+_REPLACEMENTS: list[tuple[Any, str, Any]] = [
+    *((kind, name, _lock_acquire(_acquire[kind])) for kind in (_LOCK, _RLOCK) for name in ("acquire", "__enter__")),
+    (_QUEUE, "get", _queue_get),
+    (threading.Condition, "wait", _condition_wait),
+    (threading.Condition, "acquire", _condition_acquire),
+    (threading.Thread, "start", _thread_start),
+    (time, "sleep", _time_sleep),
+]
+if sys.version_info >= (3, 13):  # before 3.13 a join waits by means of a lock
+    _REPLACEMENTS.append((threading.Thread, "join", _thread_join))
+_originals: list[Any] = []
+
+
 def install(hooks: Hooks) -> None:
     """Report every wait of this process to `hooks`.
 
@@ -189,31 +201,18 @@ def install(hooks: Hooks) -> None:
     if _hooks is not None:
         raise ExploreError("An exploration is running in this process already; wait for it, or use another process.")
     _hooks = hooks
-    for kind in (_LOCK, _RLOCK):
-        replacement = _lock_acquire(_acquire[kind])
-        _replace(kind, "acquire", replacement)
-        _replace(kind, "__enter__", replacement)
-    _replace(_QUEUE, "get", _queue_get)
-    _replace(threading.Condition, "wait", _condition_wait)
-    _replace(threading.Condition, "acquire", _condition_acquire())
-    _replace(threading.Thread, "start", _thread_start)
-    if sys.version_info >= (3, 13):  # before 3.13 a join waits by means of a lock
-        _replace(threading.Thread, "join", _thread_join)
-    _replace(time, "sleep", _time_sleep)
+    _originals[:] = [vars(owner).get(name) for owner, name, _ in _REPLACEMENTS]
+    for replacement in _REPLACEMENTS:
+        _set(*replacement)
 
 
 def uninstall() -> None:
     """Restore the original methods."""
     global _hooks
     _hooks = None
-    while _originals:
-        _set(*_originals.pop())
+    for (owner, name, _), original in zip(_REPLACEMENTS, _originals, strict=True):
+        _set(owner, name, original)
     _holders.clear()
-
-
-def _replace(owner: Any, name: str, replacement: Any) -> None:
-    _originals.append((owner, name, vars(owner).get(name)))
-    _set(owner, name, replacement)
 
 
 def _set(owner: Any, name: str, value: Any) -> None:

@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from yolothreads.races.judge import Describe, Same
 from yolothreads.races.report import Exploration
 from yolothreads.races.results import Trial
 from yolothreads.races.schedule import parse
 from yolothreads.races.search import LevelSearch, RandomSearch
-from yolothreads.races.session import Body, Describe, Granularity, Options, Progress, Same, Session, Strategy
+from yolothreads.races.session import Body, Granularity, Options, Progress, Session, Strategy
 
 
 def explore(
@@ -76,7 +77,18 @@ def explore(
             returns a value that cannot be compared, or returns another value each time it runs alone.
     """
     # The arguments have the names of the fields. A new option needs a line above, a field, and its use.
-    return _explore(Options(**locals()))
+    options, began = Options(**locals()), time.perf_counter()
+    with Session(options) as session:
+        session.learn_references()
+        search = RandomSearch(session) if strategy == "random" else LevelSearch(session)
+        search.search()
+        notes = (*search.notes, *session.notes())
+    return Exploration(
+        tuple(search.trials), search.run_count, search.total, search.bound, search.exhausted,
+        time.perf_counter() - began, tuple(session.executed), tuple(session.unsplit),
+        tuple(session.scheduler.uncontrolled), notes,
+        lambda schedule: _replay(schedule, replace(options, budget_s=60.0, stop=None)),
+    )  # fmt: skip
 
 
 def replay(
@@ -113,28 +125,6 @@ def replay(
     """
     options = locals()
     return _replay(options.pop("schedule"), Options(**options))
-
-
-def _explore(options: Options) -> Exploration:
-    began = time.perf_counter()
-    with Session(options) as session:
-        session.learn_references()
-        search = RandomSearch(session) if options.strategy == "random" else LevelSearch(session)
-        search.search()
-        notes = (*search.notes, *session.notes())
-    return Exploration(
-        trials=tuple(search.trials),
-        run=search.run_count,
-        total=search.total,
-        bound=search.bound,
-        exhausted=search.exhausted,
-        seconds=time.perf_counter() - began,
-        executed=tuple(session.executed),
-        unsplit=tuple(session.unsplit),
-        uncontrolled=tuple(session.scheduler.uncontrolled),
-        notes=notes,
-        replayer=lambda schedule: _replay(schedule, replace(options, budget_s=60.0, stop=None)),
-    )
 
 
 def _replay(schedule: str, options: Options) -> Trial:

@@ -37,38 +37,34 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
+Same = Callable[[Any, Any], bool]
+Describe = Callable[[Sequence[Any], Sequence[Sequence[Any]]], str]
+
+
 class Judge:
     """Knows the results of the sequential orders, and compares each run with them.
 
     The results of a run are one result or exception for each body, then the observed value.
     """
 
-    def __init__(
-        self,
-        bodies: int,
-        same: Callable[[Any, Any], bool],
-        describe: Callable[[Sequence[Any], Sequence[Sequence[Any]]], str] | None,
-    ):
+    def __init__(self, bodies: int, same: Same, describe: Describe | None):
         self._bodies, self._same, self._describe = bodies, same, describe
         self.references: list[tuple[Any, ...]] = []
 
     def equal(self, results: tuple[Any, ...], reference: tuple[Any, ...]) -> bool:
         """Return whether two runs had the same results; exceptions are compared by type and text."""
-        for a, b in zip(results, reference, strict=True):
-            if isinstance(a, BaseException) or isinstance(b, BaseException):
-                if not _same_error(a, b):
-                    return False
-                continue
-            try:
-                if not self._same(a, b):
-                    return False
-            except ExploreError:
-                raise
-            except Exception as error:
-                raise ExploreError(
-                    f"Two results of type {type(a).__name__} cannot be compared ({error!r}); pass same=."
-                ) from error
-        return True
+        return all(self._are_equal(a, b) for a, b in zip(results, reference, strict=True))
+
+    def _are_equal(self, a: Any, b: Any) -> bool:
+        if isinstance(a, BaseException) or isinstance(b, BaseException):
+            return _same_error(a, b)
+        try:
+            return bool(self._same(a, b))
+        except ExploreError:
+            raise
+        except Exception as error:
+            name = type(a).__name__
+            raise ExploreError(f"Two results of type {name} cannot be compared ({error!r}); pass same=.") from error
 
     def kind(self, results: tuple[Any, ...]) -> tuple[str, str]:
         """Return the kind of a run's outcome, and its description in words."""
@@ -77,9 +73,8 @@ class Judge:
         if any(self.equal(results, reference) for reference in self.references):
             return RIGHT, "as in some sequential order"
         for i, result in enumerate(results):
-            if isinstance(result, BaseException) and not any(
-                _same_error(reference[i], result) for reference in self.references
-            ):
+            is_error = isinstance(result, BaseException)
+            if is_error and not any(_same_error(reference[i], result) for reference in self.references):
                 name = label(i) if i < self._bodies else "observe"
                 return EXCEPTION, f"{name} raised {type(result).__name__}: {result}"
         if self._describe is not None and (description := self._describe(results, self.references)):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import linecache
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from html import escape
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,8 +33,15 @@ def html_table(rows: Sequence[Sequence[str]], caption: str) -> str:
     return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-@dataclass(frozen=True)
-class SourceMap:
+class _Shown:
+    """Base class of everything that is shown as text or as HTML."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+@dataclass(frozen=True, repr=False)
+class SourceMap(_Shown):
     """The watched source. Each line that ran is marked with how many of the schedules that stopped there were bad."""
 
     executed: tuple[Where, ...]
@@ -50,7 +59,7 @@ class SourceMap:
 
     def lines(self) -> list[tuple[str, str, Where]]:
         """Return mark, bad/all, and place of each line, in the order of the source."""
-        places = sorted(set(self.executed), key=lambda place: (place.file, place.line))
+        places = sorted(dict.fromkeys(self.executed), key=lambda place: (place.file, place.line))
         return [(self._mark(p), f"{self.bad[p]}/{self.stops[p]}" if self.stops[p] else "", p) for p in places]
 
     def worst(self, count: int = 5) -> list[Where]:
@@ -67,9 +76,6 @@ class SourceMap:
             source = linecache.getline(place.file, place.line).rstrip() or place.text
             out.append(f"{mark:>2} {share:>7} {place.line:5} {source}")
         return "\n".join([self.LEGEND, *out])
-
-    def __repr__(self) -> str:
-        return str(self)
 
     def _repr_html_(self) -> str:
         out = []
@@ -95,8 +101,8 @@ class Stretch(NamedTuple):
     lines: int
 
 
-@dataclass(frozen=True)
-class Drawing:
+@dataclass(frozen=True, repr=False)
+class Drawing(_Shown):
     """A picture of one schedule over time, with one lane per thread."""
 
     trial: Trial
@@ -104,24 +110,16 @@ class Drawing:
     @property
     def stretches(self) -> list[Stretch]:
         """The stretches in the order of time; each ends where the next one begins."""
-        out: list[Stretch] = []
-        for step in self.trial.steps:
-            if out and out[-1].thread == step.thread:
-                out[-1] = out[-1]._replace(end=step.at_s, lines=out[-1].lines + 1)
-            else:
-                if out:
-                    out[-1] = out[-1]._replace(end=step.at_s)
-                out.append(Stretch(step.thread, "turn", step.at_s, step.at_s, step.where, 1))
-        if out and self.trial.ended_s > out[-1].end:
-            out[-1] = out[-1]._replace(end=self.trial.ended_s)
-        return out
+        turns = [list(steps) for _, steps in groupby(self.trial.steps, attrgetter("thread"))]
+        ends = [turn[0].at_s for turn in turns[1:]] + [max(self.trial.ended_s, turn[-1].at_s) for turn in turns[-1:]]
+        return [
+            Stretch(turn[0].thread, "turn", turn[0].at_s, end, turn[0].where, len(turn))
+            for turn, end in zip(turns, ends, strict=True)
+        ]
 
     def __str__(self) -> str:
         lines = [f"{s.thread} runs {s.lines} line{'s' * (s.lines > 1)}, from {s.where}" for s in self.stretches]
         return "\n".join([*lines, f"{self.trial.kind}: {self.trial.detail}"])
-
-    def __repr__(self) -> str:
-        return str(self)
 
     def _repr_html_(self) -> str:
         stretches = self.stretches
@@ -148,8 +146,8 @@ class Drawing:
         return f'{svg}<pre style="{_PRE}">{escape(str(self))}</pre>'
 
 
-@dataclass(frozen=True)
-class Exploration:
+@dataclass(frozen=True, repr=False)
+class Exploration(_Shown):
     """The result of an exploration. It shows itself as a table; see also `source_map()` and `draw()`."""
 
     trials: tuple[Trial, ...]
@@ -162,7 +160,7 @@ class Exploration:
     unsplit: tuple[Where, ...] = ()  # lines that read and write, and were not split
     uncontrolled: tuple[str, ...] = ()  # names of threads that ran freely
     notes: tuple[str, ...] = ()  # whatever else limits the verdict
-    replayer: Callable[[str], Trial] | None = field(default=None, repr=False)
+    replayer: Callable[[str], Trial] | None = None
 
     @property
     def schedules(self) -> int:
@@ -224,9 +222,6 @@ class Exploration:
         rows += [(o.kind, str(o.count), f"{o.share:.1%}", o.example) for o in self.outcomes]
         return "\n".join([self.verdict, *aligned(rows), *self.remarks()])
 
-    def __repr__(self) -> str:
-        return str(self)
-
     def _repr_html_(self) -> str:
         rows = [("outcome", "count", "share", "what it means", "example")]
         rows += [(o.kind, str(o.count), f"{o.share:.1%}", KINDS[o.kind], o.example) for o in self.outcomes]
@@ -259,8 +254,8 @@ class Exploration:
         return Drawing(self.replay(schedule))
 
 
-@dataclass(frozen=True)
-class SideBySide:
+@dataclass(frozen=True, repr=False)
+class SideBySide(_Shown):
     """Explorations side by side: the number of schedules with each outcome, even if it is 0."""
 
     explorations: dict[str, Exploration]
@@ -272,7 +267,7 @@ class SideBySide:
             ("outcome", *self.explorations),
             *((kind, *(str(sum(t.kind == kind for t in f.trials)) for f in columns)) for kind in KINDS),
             ("schedules", *(str(f.schedules) for f in columns)),
-            ("exhausted", *("yes" if f.exhausted else f"no, of {f.total}" for f in columns)),
+            ("exhausted", *map(_exhausted, columns)),
             ("verdict", *(f.verdict.split(":")[0].split(" so ")[0] for f in columns)),
         ]
 
@@ -284,11 +279,15 @@ class SideBySide:
     def __str__(self) -> str:
         return "\n".join(aligned(self.rows()))
 
-    def __repr__(self) -> str:
-        return str(self)
-
     def _repr_html_(self) -> str:
         return html_table(self.rows(), "")
+
+
+def _exhausted(found: Exploration) -> str:
+    """Return "yes", or "no" with the number of schedules that are known, if not all of these have an outcome."""
+    if found.exhausted:
+        return "yes"
+    return f"no, of {found.total}" if found.total > found.schedules else "no"
 
 
 def side_by_side(**explorations: Exploration) -> SideBySide:

@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 RIGHT, WRONG, EXCEPTION, DEADLOCK = "as sequential", "wrong result", "exception", "deadlock"
-"""The kinds of outcome of a trial."""
-
+# The kinds of outcome of a trial, each with its meaning.
 KINDS = {
     RIGHT: "some sequential order of the bodies gives the same",
     WRONG: "no sequential order of the bodies gives this, and nothing was raised",
     EXCEPTION: "a body raised an exception that it raises in no sequential order",
     DEADLOCK: "nobody could go on, or the bodies did not end",
 }
-"""The kinds of outcome, each with its meaning."""
 
 
 class Where(NamedTuple):

@@ -191,12 +191,9 @@ class Follow:
         self.followed = len(self._log)
         self.stop: Stop | None = self._plan.pop(0) if self._plan else None
         self.at = self.stop.at if self.stop is not None else NO_POINT
-        if self.stop is not None and self.stop.line:
-            earlier = sum(
-                not isinstance(code, str) and self.stop.is_at(task.label, code.co_name, at)
-                for task, code, at, _ in self._log
-            )
-            self._visits_left = self.stop.visit - earlier
+        if (stop := self.stop) is not None and stop.line:
+            lines = [(task.label, code.co_name, at) for task, code, at, _ in self._log if not isinstance(code, str)]
+            self._visits_left = stop.visit - sum(stop.is_at(*line) for line in lines)
 
     @property
     def unfollowed(self) -> list[Stop]:
@@ -240,8 +237,7 @@ class Priorities(Follow):
     def __init__(self, plan: Random, log: list[LogEntry]):
         super().__init__(Schedule(""), log)
         self._random = random.Random(f"{plan.depth}/{plan.steps}/{plan.seed}")
-        steps = [self._random.randint(1, plan.steps) for _ in range(plan.depth - 1)]
-        self._drops = {step: float(-1 - i) for i, step in enumerate(steps)}
+        self._drops = {self._random.randint(1, plan.steps): float(-1 - i) for i in range(plan.depth - 1)}
         self._priorities: dict[str, float] = {}
         self.at = EVERY_POINT
 

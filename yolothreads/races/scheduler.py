@@ -107,11 +107,7 @@ class Scheduler:
         self.execution = Execution(self.strategy, self.log)
 
     def run(
-        self,
-        bodies: Mapping[str, Callable[[], Any]],
-        schedule: Schedule,
-        order: Sequence[int] = (),
-        keep_alternatives: bool = True,
+        self, bodies: Mapping[str, Callable[[], Any]], schedule: Schedule, order: Sequence[int], keep_alternatives: bool
     ) -> Execution:
         """Run the bodies under a schedule; or with `order`, one after the other, each to its end.
 
@@ -468,14 +464,9 @@ class Watchdog:
             if running is None or len(scheduler.log) != last:
                 last, since = len(scheduler.log), now
                 used = running.cpu_s() if running is not None else 0.0
-            elif now - since > STALL_S and self._does_nothing(running, used, now - since):
+            elif now - since > STALL_S and running.cpu_s() - used < 0.1 * (now - since) and not running.waits_for_cpu():
                 self._skip_stalled(running)
                 last = -1
-
-    @staticmethod
-    def _does_nothing(running: Task, used: float, seconds: float) -> bool:
-        """Return whether a thread sleeps; on a busy machine, one that would run gets little CPU time too."""
-        return running.cpu_s() - used < 0.1 * seconds and not running.waits_for_cpu()
 
     def _skip_stalled(self, running: Task) -> None:
         """Let another thread go on: the one that has the turn is blocked by something unknown."""
@@ -496,7 +487,9 @@ class Watchdog:
         self._needs_help = False
         helpers = [t for t in scheduler.threads_of_bodies if t.is_alive()]
         limit_s = self.limit_s if helpers or scheduler.uncontrolled else 0.0
-        helpers = helpers or self._uncontrolled_threads()
+        if not helpers:  # any other thread that is alive
+            known = {task.thread for task in scheduler.tasks.all} | set(_never_helped)
+            helpers = [t for t in threading.enumerate() if t not in known and t.ident != scheduler.owner]
         if not limit_s and helpers and self.expects_help:
             limit_s = HELP_S
         until = time.monotonic() + limit_s
@@ -512,12 +505,6 @@ class Watchdog:
         scheduler.uncontrolled.update(dict.fromkeys(t.name for t in helpers))
         scheduler.resume(runnable[0])
         return True
-
-    def _uncontrolled_threads(self) -> list[threading.Thread]:
-        """Return the threads that are alive, and neither controlled nor the caller's."""
-        controlled = {task.thread for task in self._scheduler.tasks.all}
-        alive = [t for t in threading.enumerate() if t not in controlled and t.ident != self._scheduler.owner]
-        return [t for t in alive if t not in _never_helped]
 
     def end(self) -> None:
         """Leave no body behind: end those that still run by an exception; then end the control."""

@@ -109,10 +109,8 @@ class LevelSearch(Search):
         self._random = random.Random(self.options.seed)
         self._paths: list[tuple[int, ...]] = []  # of the trials
         self._diverged: list[str] = []
-        self._first_code = {
-            name: getattr(body, "__code__", None)
-            for name, body in zip(self.session.labels, self.options.bodies, strict=True)
-        }
+        codes = [getattr(body, "__code__", None) for body in self.options.bodies]
+        self._first_code = dict(zip(self.session.labels, codes, strict=True))
         level = [Candidate(Schedule(name), (i,)) for i, name in enumerate(self.session.labels)]
         self.total = len(level)
         for preemptions in range(self.options.preemptions + 1):
@@ -123,12 +121,10 @@ class LevelSearch(Search):
     def _report(self) -> None:
         self.exhausted = not self.ended_by and not self._diverged
         limit = self.options.preemptions
-        self.bound = f"At most {limit} preemption{'s' * (limit != 1)}, "
-        if self.exhausted:
-            self.bound += "every schedule:"
-        else:
-            reason = self.ended_by or "some schedules could not be followed"
-            self.bound += f"NOT every schedule ({reason}): {len(self.trials)} of at least {self.total}:"
+        reason = self.ended_by or "some schedules could not be followed"
+        cut_short = f"NOT every schedule ({reason}): {len(self.trials)} of at least {self.total}:"
+        run = "every schedule:" if self.exhausted else cut_short
+        self.bound = f"At most {limit} preemption{'s' * (limit != 1)}, {run}"
         self.notes = [f"Could not be followed from run to run: {text}" for text in self._diverged[:3]]
         order = sorted(range(len(self.trials)), key=lambda i: (len(self._paths[i]), self._paths[i]))
         self.trials = [self.trials[i] for i in order]

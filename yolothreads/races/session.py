@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import permutations
 from time import perf_counter
-from types import TracebackType
 from typing import Any, Literal
 
 from yolothreads.errors import ExploreError
-from yolothreads.races.judge import Judge, same, short
+from yolothreads.races.judge import Describe, Judge, Same, same, short
 from yolothreads.races.results import DEADLOCK, RIGHT, Step, Trial, Where
 from yolothreads.races.schedule import LOCKED, WAIT, Schedule, Stop, label
 from yolothreads.races.scheduler import STALL_S, Execution, Scheduler
@@ -22,8 +21,6 @@ from yolothreads.races.tracing import MONITORING, Watch, other_tracers
 Body = Callable[..., Any]
 Granularity = Literal["line", "instruction"]
 Strategy = Literal["exhaustive", "random"]
-Same = Callable[[Any, Any], bool]
-Describe = Callable[[Sequence[Any], Sequence[Sequence[Any]]], str]
 Progress = Callable[[int, int], object]
 
 FIRST_LIMIT_S = 10.0
@@ -84,6 +81,7 @@ class Session:
 
     def __init__(self, options: Options):
         self.options = options
+        self._stack = ExitStack()
         self.labels = [label(i) for i in range(len(options.bodies))]
         self.judge = Judge(len(options.bodies), options.same or same, options.describe)
         watch = options.watch or dict.fromkeys(_module_of(body) for body in options.bodies)
@@ -98,40 +96,36 @@ class Session:
         self._slow = False  # whether it costs more to trace a run to its end than that can teach
         self._stalls: dict[str, None] = {}
         self._state: Any = None
-        self._stack: ExitStack | None = None
+        self._has_state = False
+        self._state_stack = ExitStack()  # leaves the state
 
     def __enter__(self) -> Session:
-        self.scheduler.__enter__()
+        self._stack.enter_context(self.scheduler)
+        self._stack.callback(self._drop_state)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        try:
-            self._drop_state()
-        finally:
-            self.scheduler.__exit__()
+    def __exit__(self, *exc_info: object) -> None:
+        self._stack.close()
 
     # --- the state
 
     def _fresh_state(self) -> Any:
         setup, restore = self.options.setup, self.options.restore
-        if self._stack is not None and restore is not None:
-            restore(self._state)
-            return self._state
-        self._drop_state()
-        self._stack = ExitStack()
-        if setup is not None:
-            state = setup()
+        is_new = not self._has_state or restore is None
+        if is_new:
+            self._drop_state()
+            state: Any = None if setup is None else setup()
             # A lock can be entered too, but it is the bodies that enter it.
             is_manager = hasattr(type(state), "__enter__") and not hasattr(state, "acquire")
-            self._state = self._stack.enter_context(state) if is_manager else state
-            if restore is not None:
-                restore(self._state)
+            self._state = self._state_stack.enter_context(state) if is_manager else state
+            self._has_state = True
+        if restore is not None and not (is_new and setup is None):
+            restore(self._state)
         return self._state
 
     def _drop_state(self) -> None:
-        stack, self._stack, self._state = self._stack, None, None
-        if stack is not None:
-            stack.close()
+        self._has_state, self._state = False, None
+        self._state_stack.close()
 
     # --- runs
 
@@ -259,12 +253,10 @@ class Session:
 
     def notes(self) -> Iterator[str]:
         """Yield the remarks about all the runs together."""
-        for stall in self._stalls:
-            yield f"Stalled for {STALL_S} s, by something that is no lock of Python's: {stall}"
-        for other in other_tracers():
-            yield f"Also traces this process, and does not see the bodies: {other}"
-        for name in self.scheduler.watchdog.leaked:
-            yield f"Could not be ended, and is still running: {name}"
+        stalled = f"Stalled for {STALL_S} s, by something that is no lock of Python's"
+        yield from (f"{stalled}: {stall}" for stall in self._stalls)
+        yield from (f"Also traces this process, and does not see the bodies: {other}" for other in other_tracers())
+        yield from (f"Could not be ended, and is still running: {name}" for name in self.scheduler.watchdog.leaked)
 
 
 def _waits(run: Execution) -> list[tuple[str, ...]]:

@@ -14,7 +14,7 @@ from yolothreads.lessons.panels.base import BasePanel, Run, State, Stopped
 
 
 class WaitingPanel(BasePanel[str]):
-    """Its run says when it is inside, and goes on until it is let go, stopped, or told to fail."""
+    """Its run signals when it has begun, and goes on until it is released, stopped, or made to fail."""
 
     def __init__(self):
         from ipywidgets import IntText
@@ -65,7 +65,7 @@ def test_a_run_is_in_the_background_and_result_waits_for_it(panel):
     assert "It gave result 0." in panel.status.value
 
 
-def test_it_redraws_while_it_runs_and_keeps_how_long_that_took(panel):
+def test_it_redraws_while_it_runs_and_records_the_time_of_redraws(panel):
     started(panel)
     panel.go_on.set()
     panel.result(WAIT_S)
@@ -127,7 +127,7 @@ def test_after_an_error_it_runs_again(panel):
     assert panel.result(WAIT_S) == "result 0"
 
 
-def test_without_a_run_yet_result_runs(panel):
+def test_result_starts_a_run_if_there_was_none(panel):
     panel.go_on.set()
     assert panel.result(WAIT_S) == "result 0"
 
@@ -172,7 +172,7 @@ def test_without_a_front_end_an_error_is_raised_and_the_next_run_is_possible(pan
 
 
 class FrontEnd:
-    """Messages of a front end, as IPython gives them."""
+    """Messages of a front end, as IPython delivers them."""
 
     def __init__(self, monkeypatch):
         self.message = {"content": {"allow_stdin": True, "code": "panel.show()"}, "metadata": {"cellId": "one"}}
@@ -271,7 +271,7 @@ def test_the_time_before_the_beginning_does_not_count(progress, clock):
     assert progress.so_far == 2.0
 
 
-def test_now_is_the_speed_of_the_last_second_and_so_far_that_of_all(progress, clock):
+def test_now_is_the_speed_of_the_last_second_and_so_far_the_average(progress, clock):
     do(progress, clock, 4, each_s=0.25)
     do(progress, clock, 1, each_s=3.0)
     assert progress.so_far == pytest.approx(5 / 4)

@@ -25,7 +25,7 @@ from yolothreads.scenes import Pictures
 # --- when calls come
 
 
-def test_calls_come_as_often_as_the_rate_says() -> None:
+def test_calls_arrive_at_the_given_rate() -> None:
     arrivals = Arrivals(rate=50, now=0.0)
     counts = [arrivals.count_until(second) for second in range(1, 401)]
     assert sum(counts) / 400 == pytest.approx(50, rel=0.02)
@@ -34,12 +34,12 @@ def test_calls_come_as_often_as_the_rate_says() -> None:
     assert spread == pytest.approx(mean, rel=0.2)  # of a Poisson process both are the same
 
 
-def test_counting_more_often_changes_nothing() -> None:
+def test_counting_more_often_does_not_change_the_number_of_calls() -> None:
     often, once = Arrivals(rate=20, now=0.0), Arrivals(rate=20, now=0.0)
     assert sum(often.count_until(i / 100) for i in range(1, 1001)) == once.count_until(10.0)
 
 
-def test_a_new_rate_holds_at_once() -> None:
+def test_a_new_rate_applies_at_once() -> None:
     arrivals = Arrivals(rate=0, now=0.0)
     assert arrivals.count_until(100.0) == 0
     assert arrivals.wait_s == float("inf")
@@ -74,7 +74,7 @@ def test_each_outcome_is_recorded_under_its_name() -> None:
 
 
 class Worker:
-    """In place of a `BatchingWorker`: does up to 4 at once in 0.05 s of a clock that only moves in `sleep`."""
+    """Fake `BatchingWorker`: it answers up to 4 calls in 0.05 s of a clock that only moves in `sleep`."""
 
     max_batch, room = 4, 16
 
@@ -133,7 +133,7 @@ def finished(rate, tick=lambda: None, seconds: float = 10.0) -> BatchingRun:
     return run
 
 
-def test_a_rate_below_the_capacity_is_all_answered() -> None:
+def test_below_the_capacity_all_calls_are_answered() -> None:
     run = finished(lambda share: 20.0)
     assert run.capacity == pytest.approx(80)
     assert run.calls.counts["answered"] == len(run.calls.made) == pytest.approx(200, rel=0.2)
@@ -179,7 +179,7 @@ def test_a_worker_that_counts_differently_is_noticed(monkeypatch: pytest.MonkeyP
     assert not finished(lambda share: 20.0).is_accounted_for
 
 
-def test_waiting_times_are_those_of_the_batches_in_that_stretch_of_time() -> None:
+def test_waiting_times_are_those_of_the_batches_in_that_period() -> None:
     run = finished(lambda share: 20.0)
     run.batches = [Batch(1.0, 1.1, (0.010, 0.030), 0), Batch(2.0, 2.1, (0.1,), 0)]
     assert run.between(0.5, 1.5)[2:] == pytest.approx((2.0, 20.0, 29.0))
@@ -212,7 +212,7 @@ def test_a_run_shows_a_sentence_a_table_and_a_figure(lesson: Lesson) -> None:
         assert "images in" in figure.text
 
 
-def test_every_run_stands_in_the_table(lesson: Lesson) -> None:
+def test_the_table_has_one_row_per_run(lesson: Lesson) -> None:
     with panel_of(lesson) as panel:
         assert panel.table().rows == []
         for rate in (50, 100):
@@ -232,7 +232,7 @@ def test_the_worker_has_the_chosen_settings(lesson: Lesson) -> None:
         assert panel._run_settings().deadline_s is None
 
 
-def test_without_a_deadline_the_list_says_none(lesson: Lesson) -> None:
+def test_without_a_deadline_the_list_shows_none(lesson: Lesson) -> None:
     with panel_of(lesson) as panel:
         assert panel.settings["deadline_s"].label == "none"
         assert panel._run_settings().deadline_s is None
@@ -254,7 +254,7 @@ def test_a_rush_moves_the_slider_by_the_capacity(lesson: Lesson) -> None:
         assert panel._rate(0.95) == 30.0
 
 
-def test_stop_in_the_middle_keeps_what_was_counted(lesson: Lesson, fakes: FakeModels) -> None:
+def test_stop_keeps_the_counted_calls(lesson: Lesson, fakes: FakeModels) -> None:
     reached = threading.Event()
 
     def inside(model: FakeModel, tag: int) -> None:

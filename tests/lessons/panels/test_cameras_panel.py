@@ -10,6 +10,7 @@ import torch
 from fakes import WAIT_S, FakeError
 from ultralytics.engine.results import Results
 
+from yolothreads.devices import torch_threads_kept
 from yolothreads.errors import ArgumentError, PanelError
 from yolothreads.lessons import Lesson
 from yolothreads.lessons.panels import cameras as module
@@ -34,12 +35,12 @@ FRAMES = 18
 
 @cache
 def film(camera: int) -> list[Scene]:
-    """Return what a camera of a run sees."""
+    """Return the frames of a camera of a run."""
     return list(clip(SEEDS[camera], FRAMES, SHAPE, first_id=1000 * camera))
 
 
 class Oracle:
-    """In place of a pool: detects the true boxes of the films, and can fail at one of its frames."""
+    """Fake pool that detects the true boxes of the films and can fail at one frame."""
 
     device, fails_at = "cpu", -1
 
@@ -93,7 +94,7 @@ def test_counts_only_grow() -> None:
     assert seen[-1][2] == 3 * FRAMES
 
 
-def test_a_number_that_moved_says_in_words_where_it_was() -> None:
+def test_the_text_says_where_a_moved_number_was_before() -> None:
     run = followed(FOR_ALL)
     said = [described(view) for view in run.most_moved]
     assert sum(words.count(" was object ") for words in said) == sum(len(view.moved) for view in run.most_moved) > 0
@@ -101,7 +102,7 @@ def test_a_number_that_moved_says_in_words_where_it_was() -> None:
     assert "of camera 1" in said[1]
 
 
-def test_the_mark_of_a_number_that_moved_goes_after_some_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mark_of_a_moved_number_disappears_after_some_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("yolothreads.lessons.panels.cameras._MARKED_FRAMES", 0)
     run = followed(FOR_ALL)
     assert run.between > 5
@@ -129,14 +130,14 @@ def view(numbers: tuple[int, ...], moved: dict[int, int]) -> View:
     return View(np.zeros((240, 320, 3), np.uint8), boxes, numbers, moved, np.empty((0, 4), np.float32))
 
 
-def test_a_number_has_one_colour_wherever_it_is() -> None:
+def test_a_number_has_the_same_colour_everywhere() -> None:
     one, two = drawn(view((3,), {})), drawn(view((3, 8), {}))
     assert (one[85, 40] == two[85, 40]).all()
     assert one[85, 40].any()
     assert (drawn(view((4,), {}))[85, 40] != one[85, 40]).any()
 
 
-def test_a_number_that_moved_has_a_second_box_and_its_picture_is_not_changed() -> None:
+def test_a_moved_number_has_a_second_box_and_the_image_is_not_changed() -> None:
     seen = view((3, 8), {1: 1003})
     pixels = drawn(seen)
     assert tuple(pixels[85, 127]) == module._MARK
@@ -144,7 +145,7 @@ def test_a_number_that_moved_has_a_second_box_and_its_picture_is_not_changed() -
     assert not seen.image.any()
 
 
-def test_a_missed_object_has_a_box_of_its_own() -> None:
+def test_a_missed_object_has_its_own_box() -> None:
     empty = view((), {})
     missed = View(empty.image, empty.boxes, (), {}, np.array([[200, 60, 250, 110]], np.float32))
     assert not drawn(empty).any()
@@ -162,7 +163,7 @@ def panel(monkeypatch: pytest.MonkeyPatch) -> Iterator[CamerasPanel]:
         yield made
 
 
-def test_every_run_stands_in_the_table(panel: CamerasPanel) -> None:
+def test_the_table_has_one_row_per_run(panel: CamerasPanel) -> None:
     assert panel.table().rows == []
     panel.result(WAIT_S)
     panel.settings["tracker"].value = FOR_EACH
@@ -174,7 +175,7 @@ def test_every_run_stands_in_the_table(panel: CamerasPanel) -> None:
     assert each["matched"] > one["matched"]
 
 
-def test_both_ways_can_be_tried_in_one_run(panel: CamerasPanel) -> None:
+def test_one_run_can_compare_both_kinds_of_tracker(panel: CamerasPanel) -> None:
     panel.settings["tracker"].value = "both, one after the other"
     sentence, table, *pictures = panel._outputs(panel.result(WAIT_S))
     assert sentence.index("Identities of cameras are mixed.") < sentence.index("No number went from one camera")
@@ -213,14 +214,12 @@ def test_stopped_before_any_frame_there_is_no_result(panel: CamerasPanel, monkey
 
 @pytest.mark.parametrize("pool", ["Replicas", "BatchingWorker"])
 def test_with_real_pools_cameras_are_kept_apart(pool: str) -> None:
-    count = torch.get_num_threads()
     lesson = Lesson("cpu", quick=True, count=1)
-    with CamerasPanel(lesson, tracker=FOR_EACH, frames=4, pool=pool, imgsz=160) as panel:
+    with torch_threads_kept(), CamerasPanel(lesson, tracker=FOR_EACH, frames=4, pool=pool, imgsz=160) as panel:
         (run,) = panel.result(5 * WAIT_S)
         assert run.done == 8
         assert run.count.so_far.matched > 10
         assert run.count.so_far.transfers == 0
-    torch.set_num_threads(count)  # the set-up of a model has changed it
 
 
 @pytest.mark.parametrize(

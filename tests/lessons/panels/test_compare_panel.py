@@ -39,7 +39,7 @@ def test_bars_grow_while_it_runs(panel: ComparePanel) -> None:
     assert seen == sorted(seen)
 
 
-def test_stop_keeps_the_rounds_that_were_run(panel: ComparePanel, fakes: FakeModels) -> None:
+def test_stop_keeps_the_finished_rounds(panel: ComparePanel, fakes: FakeModels) -> None:
     reached, go_on = threading.Event(), threading.Event()
 
     def hold(model: FakeModel, tag: int) -> None:
@@ -57,7 +57,7 @@ def test_stop_keeps_the_rounds_that_were_run(panel: ComparePanel, fakes: FakeMod
     assert len(measured) <= 2
 
 
-def test_some_pools_can_be_chosen_and_none_at_all_is_an_error(panel: ComparePanel) -> None:
+def test_a_selection_of_pools_can_run_and_an_empty_one_is_an_error(panel: ComparePanel) -> None:
     panel.settings["pools"].value = ("ModelPerThread",)
     assert [m.pool for m in panel.result(WAIT_S)] == ["ModelPerThread"]
     panel.settings["pools"].value = ()
@@ -90,6 +90,6 @@ def test_a_bar_is_as_long_as_its_median_and_its_whisker_spans_its_rounds() -> No
     ]
 
 
-def test_a_pool_that_is_not_here_is_refused(fakes: FakeModels) -> None:
+def test_an_unavailable_pool_is_refused(fakes: FakeModels) -> None:
     with pytest.raises(ArgumentError, match="NoPool"):
         ComparePanel(Lesson("cpu", quick=True, count=1), pools=("NoPool",))

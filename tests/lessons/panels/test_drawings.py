@@ -1,4 +1,4 @@
-"""Moving pictures: where spans and batches are drawn, the words beside them, and the cost of a redraw."""
+"""Live drawings: where spans and batches are drawn, their texts, and the cost of a redraw."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -24,7 +24,7 @@ def test_a_span_is_drawn_where_and_as_long_as_it_was():
     assert paths(lanes.html(now=12.0)) == {BLUE: [(500.0, 12.0, 250.0)]}
 
 
-def test_each_thread_keeps_its_lane():
+def test_each_thread_keeps_its_row():
     spans = [Span("a", "infer", 0.0, 1.0), Span("b", "infer", 0.0, 1.5)]
     lanes = Lanes(spans)
     lanes.html(now=2.0)
@@ -32,7 +32,7 @@ def test_each_thread_keeps_its_lane():
     assert paths(lanes.html(now=4.0))[BLUE] == [(500.0, 12.0 + LANE, 250.0)]
 
 
-def test_old_spans_are_left_out_and_one_that_reaches_in_begins_outside():
+def test_old_spans_are_omitted_and_one_that_still_overlaps_begins_outside():
     spans = [Span("a", "infer", 0.0, 1.0), Span("a", "infer", 7.0, 9.0)]
     assert paths(Lanes(spans).html(now=10.0)) == {BLUE: [(-500.0, 12.0, 1000.0)]}
 
@@ -96,7 +96,7 @@ def strips_html(strips, now, lengths=(), batches=(), **marks):
     return strips.html(now, 0.0, lengths, batches, NOTHING | marks)
 
 
-def test_the_strips_say_in_words_what_their_lines_and_ticks_mean():
+def test_the_strips_explain_their_lines_and_ticks_in_words():
     html = strips_html(Strips(16, 4, has_deadline=False), 10.0, [(1.0, 3)], [Batch(1.0, 1.1, (0.01,), 0)])
     shown = " ".join(ET.fromstring(html).itertext())
     assert all(word in shown for word in ("images waiting", "room for 16", "refused", "at most 4", "waited (ms)"))
@@ -108,7 +108,7 @@ def test_the_strips_say_in_words_what_their_lines_and_ticks_mean():
 def test_a_refusal_is_a_tick_at_its_moment():
     strips = Strips(16, 4, has_deadline=False)
     assert "M200 0v1M900 0v1" in strips_html(strips, 10.0, refused=[2.0, 9.0])
-    assert "M200 0v1" not in strips_html(strips, 13.0, refused=[2.0, 9.0])  # it has left the picture
+    assert "M200 0v1" not in strips_html(strips, 13.0, refused=[2.0, 9.0])  # it is outside the picture
 
 
 def test_a_redraw_of_a_rush_takes_less_than_3_ms():

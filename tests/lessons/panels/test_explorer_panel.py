@@ -32,7 +32,7 @@ def state():
 
 
 class Stuck:
-    """A body that, from some call on, works until it is ended; the sequential orders make the first six calls."""
+    """A body that never ends by itself after its first calls; the sequential orders make the first six calls."""
 
     def __init__(self, after: int = 9):
         self.calls, self.after, self.inside = count(), after, threading.Event()
@@ -64,7 +64,7 @@ def racy():
 
 @pytest.fixture
 def busy():
-    """A panel whose exploration does not end by itself, and is in the middle of a schedule."""
+    """A panel whose exploration does not end by itself and is inside a schedule."""
     stuck = Stuck()
     with ExplorerPanel(stuck.body, stuck.body, setup=state, watch=[Stuck.body]) as panel:
         panel.redraws_every_s = 0.0
@@ -74,14 +74,14 @@ def busy():
 
 
 def row(panel, kind):
-    """The schedule of the last row whose text has this kind."""
+    """Return the schedule of the last row whose text has this kind."""
     return [schedule for text, schedule in panel.schedules.rows.options if kind in text][-1]
 
 
 # --- exploring
 
 
-def test_it_finds_what_explore_finds(racy):
+def test_the_panel_finds_the_outcomes_of_explore(racy):
     found = racy.result(WAIT_S)
     wanted = explore(bump, bump, setup=state, observe=lambda s: s.n)
     assert [t.schedule for t in found.trials] == [t.schedule for t in wanted.trials]
@@ -97,7 +97,7 @@ def test_each_schedule_has_a_row_bad_ones_first_and_is_counted(racy):
     assert "6 of 6 schedules" in racy.live.value
 
 
-def test_rows_come_while_it_runs(busy):
+def test_rows_appear_while_it_runs(busy):
     assert busy.is_running
     assert len(busy.schedules.rows.options) >= 2
     assert "known so far" in busy.live.value
@@ -110,7 +110,7 @@ def test_rows_that_are_not_listed_are_counted(racy, monkeypatch):
     assert "2 are not listed" in racy.schedules.rows.description
 
 
-def test_settings_are_preset_and_what_is_chosen_is_run():
+def test_settings_are_preset_and_the_chosen_ones_are_used():
     with panel_of(bump, bump, preemptions=0, granularity="instruction", budget_s=7) as panel:
         assert [widget.value for widget in panel.settings.values()] == [0, "instruction", 7]
         assert panel.result(WAIT_S).bound.startswith("At most 0 preemptions")
@@ -139,7 +139,7 @@ def test_a_refusal_of_explore_is_shown_and_raised():
 # --- stopping, refusing
 
 
-def test_stop_in_the_middle_of_a_schedule_keeps_what_was_found(busy):
+def test_stop_in_the_middle_of_a_schedule_keeps_the_outcomes_so_far(busy):
     busy.stop(WAIT_S)
     found = busy.result(0)
     assert not busy.is_running and not is_exploring()
@@ -167,7 +167,7 @@ def test_no_row_is_replayed_while_it_explores(busy):
     assert busy.is_running
 
 
-def test_an_exploration_elsewhere_is_not_disturbed(racy):
+def test_another_exploration_is_not_disturbed(racy):
     def refused(trial):
         with pytest.raises(PanelError, match="running in this notebook already"):
             racy.run()
@@ -186,7 +186,7 @@ def test_the_first_bad_schedule_is_replayed_at_once(racy):
     assert racy.stepper.widget.layout.display == "flex"
 
 
-def test_where_nothing_is_bad_there_is_nothing_to_step_through_until_a_row_is_chosen():
+def test_without_a_bad_schedule_there_are_no_steps_until_a_row_is_chosen():
     with panel_of(bump_locked, bump_locked) as panel:
         assert panel.result(WAIT_S).safe
         assert panel.stepper.widget.layout.display == "none"
@@ -253,7 +253,7 @@ def test_without_a_front_end_it_shows_a_sentence_tables_and_a_picture(racy, caps
     assert "the steps around each change" in said and "n now" in said
 
 
-def test_in_a_notebook_the_picture_stands_below_and_the_steps_stay_in_the_panel(racy):
+def test_in_a_notebook_the_picture_is_below_the_panel_and_the_steps_stay_in_it(racy):
     found = racy.result(WAIT_S)
     racy._output_below = object()
     parts = list(racy._outputs(found))

@@ -17,7 +17,9 @@ from yolothreads.scenes import Pictures
 @pytest.fixture
 def lesson(fakes: FakeModels, monkeypatch: pytest.MonkeyPatch) -> Lesson:
     monkeypatch.setattr(trace, "recording", lambda: nullcontext([]))  # it wraps the real YOLO
-    monkeypatch.setattr(pools, "PER_IMAGE_SETTINGS", ({"conf": 0.1}, {"conf": 0.5}))  # all that fakes know
+    monkeypatch.setattr(
+        pools, "PER_IMAGE_SETTINGS", ({"conf": 0.1}, {"conf": 0.5})
+    )  # the only settings that fakes know
     made = Lesson("cpu", quick=True, count=1)
     made.pictures = Pictures([picture(tag) for tag in (1, 2, 3)], ["one", "two", "three"], None)
     return made
@@ -44,7 +46,7 @@ def test_each_image_is_counted_once(panel: Panel) -> None:
     assert "6 right, 0 silently wrong, 0 errors" in panel.status.value
 
 
-def test_a_result_with_another_threads_settings_is_silently_wrong(panel: Panel, fakes: FakeModels) -> None:
+def test_a_result_with_the_settings_of_another_thread_counts_as_wrong(panel: Panel, fakes: FakeModels) -> None:
     in_the_pool(fakes, overwritten)
     run = panel.result(WAIT_S)
     assert (run.right, run.wrong) == (3, 3)  # every second call has that setting anyway
@@ -68,7 +70,7 @@ def test_no_wrong_image_is_shown_where_all_are_right(panel: Panel) -> None:
     assert panel._wrong.value == ""
 
 
-def test_an_image_that_fails_is_an_error_of_its_own(panel: Panel, fakes: FakeModels) -> None:
+def test_an_image_that_fails_is_counted_as_an_error(panel: Panel, fakes: FakeModels) -> None:
     def fail(model: FakeModel, tag: int) -> None:
         if tag == 2:
             raise FakeError("picture 2 is refused")
@@ -85,7 +87,7 @@ def test_with_the_same_settings_for_all_nothing_is_overwritten(panel: Panel, fak
     assert panel.result(WAIT_S).right == 6
 
 
-def test_every_run_stands_in_the_table(panel: Panel) -> None:
+def test_the_table_has_one_row_per_run(panel: Panel) -> None:
     assert panel.table().rows == []
     panel.result(WAIT_S)
     panel.settings["pool"].value = "ModelPerThread"
@@ -95,7 +97,7 @@ def test_every_run_stands_in_the_table(panel: Panel) -> None:
     assert [row[:2] for row in panel.table().rows] == [("LockedModel", 2), ("ModelPerThread", 3)]
 
 
-def test_stop_in_the_middle_keeps_what_was_done(panel: Panel, fakes: FakeModels) -> None:
+def test_stop_keeps_the_finished_images(panel: Panel, fakes: FakeModels) -> None:
     reached, go_on = threading.Event(), threading.Event()
 
     def hold(model: FakeModel, tag: int) -> None:

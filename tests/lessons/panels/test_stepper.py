@@ -68,7 +68,7 @@ def places(steps, at):
 # --- where threads are
 
 
-def test_the_thread_that_has_the_turn_and_the_one_that_is_stopped_stand_at_their_lines(lost):
+def test_the_running_and_the_stopped_thread_are_shown_at_their_lines(lost):
     assert places(lost, 0) == {"A": ("has_turn", "value = s.n"), "B": ("not_begun", "")}
     assert places(lost, 1)["A"] == ("stopped", "s.n = value + 1")
     assert places(lost, 1)["B"] == ("has_turn", "value = s.n")
@@ -76,7 +76,7 @@ def test_the_thread_that_has_the_turn_and_the_one_that_is_stopped_stand_at_their
     assert places(lost, 4) == {"A": ("is_done", ""), "B": ("is_done", "")}
 
 
-def test_a_thread_that_waits_for_a_lock_stands_in_the_line_that_takes_it(locked):
+def test_a_thread_that_waits_for_a_lock_is_shown_at_the_line_that_acquires_it(locked):
     waits = [at for at in range(len(locked)) if places(locked, at)["B"] == ("waits", "with s.lock:")]
     assert waits == [2, 3, 4], "from when it came to the lock until A had let it go"
     assert [locked.seen[at]["lock"] for at in waits] == ["held by A"] * 3
@@ -95,7 +95,7 @@ def test_at_the_end_of_a_deadlock_both_wait_for_ever_and_hold_what_they_hold():
 # --- what changes
 
 
-def test_changes_come_with_the_text_before_them(lost):
+def test_changes_are_shown_with_the_previous_text(lost):
     assert [lost.changed(at) for at in range(len(lost))] == [{}, {}, {}, {"n": "0"}, {}]
     assert lost.changes == [0, 1, 3, 4]
     assert [lost.next_change(at) for at in range(5)] == [1, 3, 3, 4, 4]
@@ -129,7 +129,7 @@ def test_without_a_state_named_functions_are_called_with_nothing():
     assert [seen["n"] for seen in steps.seen][-1] == str(box.n)
 
 
-def test_a_function_that_fails_is_shown_and_disturbs_nothing():
+def test_a_function_that_fails_is_shown_and_has_no_other_effect():
     steps = steps_of(bump, bump, where="s.n = ", inspect={"gone": lambda s: s.gone})
     assert steps.seen[0]["gone"].startswith("AttributeError: ")
 
@@ -142,7 +142,7 @@ def test_with_nothing_to_inspect_a_sentence_says_so():
 
 
 class Yolo:
-    """As much of a YOLO model as is inspected."""
+    """The part of a YOLO model that is inspected."""
 
     def __init__(self, shape=None):
         self.predictor = None
@@ -164,7 +164,7 @@ def seen_of(model, *calls):
     return shared.names(seen), seen
 
 
-def test_of_a_yolo_model_what_changes_in_its_settings_is_shown_with_lock_and_shape():
+def test_a_yolo_model_shows_its_changed_settings_its_lock_and_its_shape():
     model = Yolo()
     names, seen = seen_of(model, lambda: model.predict(0.1), lambda: model.predict(0.9))
     assert names == ["predictor", "head.shape", "predictor.args.conf", "the predictor's lock"]
@@ -173,18 +173,18 @@ def test_of_a_yolo_model_what_changes_in_its_settings_is_shown_with_lock_and_sha
     assert seen[2]["the predictor's lock"] == "free" and seen[2]["head.shape"] == "none yet"
 
 
-def test_models_in_a_list_or_a_dict_have_names_of_their_own():
+def test_models_in_a_list_or_a_dict_have_their_own_names():
     models = {"left": Yolo((1, 64, 20, 12)), "right": Yolo((1, 64, 12, 20))}
     assert seen_of(models)[1][0]["right: head.shape"] == "1 × 64 × 12 × 20"
     assert "[1]: predictor" in seen_of(list(models.values()))[1][0]
 
 
-def test_a_network_alone_is_known_by_the_shape_of_its_head():
+def test_a_bare_network_shows_the_shape_of_its_head():
     network = SimpleNamespace(model=[SimpleNamespace(shape=(1, 2))])
     assert seen_of(network) == (["head.shape"], [{"head.shape": "1 × 2"}])
 
 
-def test_of_other_things_plain_values_are_shown_and_nothing_that_may_take_long():
+def test_other_objects_show_plain_values_and_nothing_slow():
     thing = SimpleNamespace(text="x" * 100, some=[1, 2], deep=[[1]], thing=object(), _own=3)
     names, seen = seen_of(thing)
     assert names == ["text", "some", "deep"]
@@ -216,7 +216,7 @@ def test_the_step_its_schedule_and_its_outcome_are_shown_in_words(lost):
 
 
 def long_function(s):
-    """Has more lines than are shown."""
+    """A function with more lines than are shown."""
     a = 1
     a += 1
     a += 1
@@ -244,7 +244,7 @@ def long_function(s):
     return a
 
 
-def test_of_a_long_function_the_lines_that_ran_are_shown():
+def test_a_long_function_shows_the_lines_that_ran():
     steps = steps_of(long_function, bump, where="s.n = value")
     where = steps.steps[0].where
     function = function_of(where)
