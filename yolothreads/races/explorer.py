@@ -77,7 +77,18 @@ def explore(
             returns a value that cannot be compared, or returns another value each time it runs alone.
     """
     # The arguments have the names of the fields. A new option needs a line above, a field, and its use.
-    return _explore(Options(**locals()))
+    options, began = Options(**locals()), time.perf_counter()
+    with Session(options) as session:
+        session.learn_references()
+        search = RandomSearch(session) if strategy == "random" else LevelSearch(session)
+        search.search()
+        notes = (*search.notes, *session.notes())
+    return Exploration(
+        tuple(search.trials), search.run_count, search.total, search.bound, search.exhausted,
+        time.perf_counter() - began, tuple(session.executed), tuple(session.unsplit),
+        tuple(session.scheduler.uncontrolled), notes,
+        lambda schedule: _replay(schedule, replace(options, budget_s=60.0, stop=None)),
+    )  # fmt: skip
 
 
 def replay(
@@ -114,21 +125,6 @@ def replay(
     """
     options = locals()
     return _replay(options.pop("schedule"), Options(**options))
-
-
-def _explore(options: Options) -> Exploration:
-    began = time.perf_counter()
-    with Session(options) as session:
-        session.learn_references()
-        search = RandomSearch(session) if options.strategy == "random" else LevelSearch(session)
-        search.search()
-        notes = (*search.notes, *session.notes())
-    return Exploration(
-        tuple(search.trials), search.run_count, search.total, search.bound, search.exhausted,
-        time.perf_counter() - began, tuple(session.executed), tuple(session.unsplit),
-        tuple(session.scheduler.uncontrolled), notes,
-        lambda schedule: _replay(schedule, replace(options, budget_s=60.0, stop=None)),
-    )  # fmt: skip
 
 
 def _replay(schedule: str, options: Options) -> Trial:
