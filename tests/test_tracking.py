@@ -39,7 +39,7 @@ class Oracle:
     def __init__(self) -> None:
         self.asked: dict[str, Any] = {}
 
-    def map(self, frames: Iterable[Any], *, return_exceptions: bool, **settings: Any) -> Iterator[Any]:
+    def map(self, frames: Iterable[Any], *, return_exceptions: bool, errors: None, **settings: Any) -> Iterator[Any]:
         self.asked = settings
         for frame in frames:
             if isinstance(frame, Exception) and not return_exceptions:

@@ -70,6 +70,17 @@ def test_a_queue_figure_without_batches_or_lengths_is_an_error(batches, lengths)
         figures.queue(batches, lengths)
 
 
+@pytest.mark.parametrize(("ids", "said"), [([], "disc 2"), ([7, 3], "id:3 disc, id:7 disc")], ids=["found", "tracked"])
+def test_detections_say_in_text_what_they_draw(ids, said):
+    import torch
+    from ultralytics.engine.results import Results
+
+    boxes = torch.tensor([[5.0, 30, 25, 50, *ids[:1], 0.9, 0], [60, 30, 80, 50, *ids[1:], 0.8, 0]])
+    result = Results(np.zeros((60, 90, 3), np.uint8), "", {0: "disc"}, boxes=boxes)
+    assert figures.detections([result], ["camera 1"]).text == f"camera 1: {said}"
+    assert result.names == {0: "disc"}
+
+
 def test_a_gallery_holds_more_pictures_than_one_row():
     pictures = [np.zeros((20, 30, 3), np.uint8)] * 5
     figure = figures.gallery(pictures, [str(i) for i in range(5)], "Five", "text")

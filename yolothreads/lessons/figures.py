@@ -6,6 +6,7 @@ import base64
 import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
@@ -146,14 +147,18 @@ def queue(
         first.plot([moment - zero for moment in refused], above, "x", color=palette.BAD, label="refused")
     if size is not None or refused:
         charts.legend(first)
+    total = max(moments[-1], batches[-1].end) - zero
     for b in batches:
-        left = b.start - zero
-        second.bar(left, b.size, b.end - b.start, align="edge", color=palette.ORANGE, edgecolor=palette.INK)
+        left, width = b.start - zero, b.end - b.start
+        edge = {"edgecolor": palette.INK, "linewidth": min(1.0, 100 * width / total)}  # would hide a narrow bar
+        second.bar(left, b.size, width, align="edge", color=palette.ORANGE, **edge)
         third.plot([left] * b.size, [1000 * w for w in b.waits_s], "o", color=palette.GREEN, mfc="none", ms=4)
     labels = ("images waiting", "images in the batch", "waited (ms)")
     for axes, label in zip((first, second, third), labels, strict=True):
         axes.set_ylabel(label)
         axes.set_ylim(bottom=0)
+    for axes in (first, second):
+        axes.locator_params("y", integer=True, steps=[1, 2, 4, 10])
     third.set_xlabel("time (s)")
     alt = f"{title}: a line of the images that wait, bars of the batches, and dots of the waiting times."
     return Figure(_png(canvas), alt, _queue_text(batches, waiting, len(refused)))
@@ -169,13 +174,26 @@ def _queue_text(batches: Sequence[Batch], waiting: Sequence[int], refused: int) 
 
 
 def detections(results: Sequence[Results], titles: Sequence[str], title: str = "What was detected") -> Figure:
-    """Draw results side by side, with boxes, classes and scores, as ultralytics plots them."""
-    pictures = [r.plot(line_width=3, font_size=14)[:, :, ::-1] for r in results]
-    lines = []
-    for name, r in zip(titles, results, strict=True):
-        counts = Counter(r.names[int(c)] for c in r.boxes.cls)
-        lines.append(f"{name}: {', '.join(f'{kind} {count}' for kind, count in counts.items()) or 'nothing'}")
-    return gallery(pictures, titles, title, "\n".join(lines))
+    """Draw results side by side, with boxes, classes and scores, as ultralytics plots them; tracked ones with ids."""
+    lines = [f"{name}: {_objects_text(r) or 'nothing'}" for name, r in zip(titles, results, strict=True)]
+    return gallery([_plotted(r) for r in results], titles, title, "\n".join(lines))
+
+
+def _plotted(result: Results) -> NDArray[Any]:
+    """Return a result's RGB picture. Longer labels than ids would cover the ids of objects that are close together."""
+    if is_track := result.boxes.is_track:
+        result = copy(result)
+        result.names = dict.fromkeys(result.names, "")
+    return result.plot(conf=not is_track, line_width=3, font_size=14)[:, :, ::-1]
+
+
+def _objects_text(result: Results) -> str:
+    """Return how many objects of each class a result has, or the id and the class of each one that is tracked."""
+    kinds = [result.names[int(c)] for c in result.boxes.cls]
+    if result.boxes.is_track:
+        ids = result.boxes.id.int().tolist()
+        return ", ".join(f"id:{number} {kind}" for number, kind in sorted(zip(ids, kinds, strict=True)))
+    return ", ".join(f"{kind} {count}" for kind, count in Counter(kinds).items())
 
 
 def gallery(images: Sequence[NDArray[Any]], titles: Sequence[str], title: str, text: str) -> Figure:
@@ -184,7 +202,9 @@ def gallery(images: Sequence[NDArray[Any]], titles: Sequence[str], title: str, t
 
     columns = min(4, len(images))
     rows = -(-len(images) // columns)
-    canvas = Canvas(figsize=(2.5 * columns + 0.2, 2.6 * rows + 0.4), layout="constrained")
+    width = min(4.4, 10 / columns)
+    height = width * min(1.0, max(image.shape[0] / image.shape[1] for image in images)) + 0.3
+    canvas = Canvas(figsize=(width * columns + 0.2, height * rows + 0.4), layout="constrained")
     canvas.suptitle(title)
     grid = canvas.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:

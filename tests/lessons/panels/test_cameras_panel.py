@@ -145,6 +145,14 @@ def test_a_moved_number_has_a_second_box_and_the_image_is_not_changed() -> None:
     assert not seen.image.any()
 
 
+def test_words_do_not_cover_one_another() -> None:
+    pixels = np.zeros((240, 320, 3), np.uint8)
+    first = module._write(pixels, "from cam 2", 40, 100, 0.36, module._MARK, 0)
+    second = module._write(pixels, "from cam 3", 60, 104, 0.36, module._MARK, 0, [first])
+    assert first[0] < second[0] < first[2]
+    assert second[1] == first[3]
+
+
 def test_a_missed_object_has_its_own_box() -> None:
     empty = view((), {})
     missed = View(empty.image, empty.boxes, (), {}, np.array([[200, 60, 250, 110]], np.float32))

@@ -260,6 +260,7 @@ def _moved_text(key: str, identity: int, **fields: Any) -> str:
 # --- drawing: colours of OpenCV are BGR ---
 
 _Colour = tuple[int, int, int]
+_Place = tuple[int, int, int, int]  # left, top, right, bottom
 
 
 def _bgr(colour: str) -> _Colour:
@@ -275,31 +276,41 @@ def drawn(view: View) -> NDArray[np.uint8]:
     """Return the frame of a view with its boxes and numbers drawn, (H, W, 3) uint8 BGR."""
     import cv2
 
-    pixels = view.image.copy()
+    pixels, taken = view.image.copy(), list[_Place]()
     for x1, y1, x2, y2 in view.missed.astype(int).tolist():
         cv2.rectangle(pixels, (x1, y1), (x2, y2), _PALE, 1)
-        _write(pixels, "?", x1, y1, 0.5, _PALE, 0)
+        taken.append(_write(pixels, "?", x1, y1, 0.5, _PALE, 0))
     boxes = view.boxes.round().astype(int).tolist()
     colours = [_NUMBER_COLOURS[number % len(_NUMBER_COLOURS)] for number in view.numbers]
     for i, (x1, y1, x2, y2) in enumerate(boxes):
         cv2.rectangle(pixels, (x1, y1), (x2, y2), colours[i][0], 2)
         if i in view.moved:
             cv2.rectangle(pixels, (x1 - 3, y1 - 3), (x2 + 3, y2 + 3), _MARK, 3)
+    for (x1, y1, *_), number, (colour, brightness) in zip(boxes, view.numbers, colours, strict=True):
+        taken.append(_write(pixels, str(number), x1, y1, 0.5, colour, brightness))
     for i, identity in view.moved.items():
         text = _moved_text("moved_on_picture", identity)
-        _write(pixels, text, boxes[i][0], boxes[i][3] + 16, 0.36, _MARK, 0)
-    for (x1, y1, *_), number, (colour, brightness) in zip(boxes, view.numbers, colours, strict=True):
-        _write(pixels, str(number), x1, y1, 0.5, colour, brightness)
+        taken.append(_write(pixels, text, boxes[i][0], boxes[i][3] + 16, 0.36, _MARK, 0, taken))
     return pixels
 
 
-def _write(pixels: NDArray[np.uint8], text: str, x: int, y: int, scale: float, colour: _Colour, ink: int) -> None:
-    """Write on a coloured background whose lower left corner is (x, y), moved where it would leave the picture."""
+def _write(
+    pixels: NDArray[np.uint8], text: str, x: int, y: int, scale: float, colour: _Colour, ink: int,
+    taken: Sequence[_Place] = (),
+) -> _Place:  # fmt: skip
+    """Write on a coloured background, and return its place: its lower left corner is (x, y) if there is room.
+
+    It is moved where it would leave the picture, and down to where it covers nothing that is `taken`, if it can be.
+    """
     import cv2
 
     font = cv2.FONT_HERSHEY_SIMPLEX
     (width, height), _ = cv2.getTextSize(text, font, scale, 1)
-    x = max(0, min(x, pixels.shape[1] - width - 4))
-    y = max(height + 6, min(y, pixels.shape[0]))
-    cv2.rectangle(pixels, (x, y - height - 6), (x + width + 4, y), colour, -1)
+    width, height, bottom = width + 4, height + 6, pixels.shape[0]
+    x = max(0, min(x, pixels.shape[1] - width))
+    y = max(height, min(y, bottom))
+    near = [(top, low) for left, top, right, low in taken if left < x + width and x < right]
+    y = next((at for at in range(y, bottom) if all(at <= top or low <= at - height for top, low in near)), y)
+    cv2.rectangle(pixels, (x, y - height), (x + width, y), colour, -1)
     cv2.putText(pixels, text, (x + 2, y - 3), font, scale, (ink,) * 3, 1, cv2.LINE_AA)
+    return x, y - height, x + width, y
