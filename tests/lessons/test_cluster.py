@@ -58,7 +58,7 @@ def test_a_pool_moves_from_a_lost_node_to_one_that_is_added(cluster: LocalCluste
     pool = RayActors(workers=2, address=cluster.address, **GIVEN)
     spans = cluster.watch(pool)
     with pool:
-        assert sorted(cluster.where(pool)) == ["node A", "node B"]  # each worker books the only CPU of its node
+        assert sorted(cluster.where(pool)) == ["node A", "node B"]  # each worker reserves the only CPU of its node
         for number, result in enumerate(pool.map(IMAGES * 5), 1):
             results.append(result)
             if number == 10:

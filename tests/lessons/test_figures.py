@@ -17,7 +17,7 @@ SPANS = [Span("a", "infer", 0.0, 2.0), Span("b", "wait", 0.0, 1.0), Span("b", "i
 def test_a_timeline_describes_itself_in_text():
     text = figures.timeline(SPANS).text
     assert "infer (ms)" in text
-    assert "For 1.00 of 3.00 s (33%) two or more threads work at once." in text
+    assert "For 1000 of 3000 ms (33%), two or more threads work at the same time." in text
 
 
 def test_overlap_counts_threads_and_not_spans():

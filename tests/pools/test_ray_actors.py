@@ -243,7 +243,7 @@ def test_an_image_that_ends_its_actor_twice_fails_alone(
 
 
 def test_the_error_for_a_worker_that_does_not_fit_names_the_free_resources(pool: RayActors) -> None:
-    with pytest.raises(DeadlineError, match="books 3 CPUs") as error:
+    with pytest.raises(DeadlineError, match="reserves 3 CPUs") as error:
         RayActors(workers=1, cpus_per_worker=3, placement_s=0.5, **GIVEN).__enter__()
     assert "2 CPUs" in str(error.value) and "cpus_per_worker" in str(error.value)
     assert ray.is_initialized()  # the other pool still needs it

@@ -102,7 +102,7 @@ def test_a_line_that_shares_nothing_is_not_listed() -> None:
 def test_crossed_locks_show_both_stacks_and_who_holds_what() -> None:
     found = PROGRAMS["crossed locks"].explore()
     for trial in found.forbidden:
-        assert trial.kind == DEADLOCK and "nobody can go on" in trial.detail
+        assert trial.kind == DEADLOCK and "no thread can continue" in trial.detail
         assert "in first_then_second" in trial.detail and "in second_then_first" in trial.detail
         assert "with s.b:" in trial.detail and "with s.a:" in trial.detail
         assert "A waits for a lock that B took" in trial.detail and "B waits for a lock that A took" in trial.detail

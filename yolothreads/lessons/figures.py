@@ -84,7 +84,8 @@ def _timeline_text(spans: Sequence[Span], stages: Sequence[str], total: float) -
     rows = [[thread, *(f"{1000 * of[stage]:.1f}" for stage in stages)] for thread, of in seconds.items()]
     table = Table(["thread", *(f"{stage} (ms)" for stage in stages)], rows)
     together = overlap_s([s for s in spans if s.stage != "wait"])
-    return f"{table}\nFor {together:.2f} of {total:.2f} s ({together / total:.0%}) two or more threads work at once."
+    share = f"For {1000 * together:.0f} of {1000 * total:.0f} ms ({together / total:.0%})"
+    return f"{table}\n{share}, two or more threads work at the same time."
 
 
 def overlap_s(spans: Iterable[Span]) -> float:

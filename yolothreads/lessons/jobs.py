@@ -127,7 +127,7 @@ def local_cluster(cpus: int = 1, gpus: float = 0) -> Iterator[LocalCluster]:
     """Start Ray with one node and connect this process to it. When the block ends, everything there ends.
 
     Args:
-        cpus: the number of CPUs that the first node offers: as many workers fit if each books one.
+        cpus: the number of CPUs that the first node offers: as many workers fit if each reserves one.
         gpus: the number of GPUs that each added node offers. The first node offers those of this machine.
 
     Raises:

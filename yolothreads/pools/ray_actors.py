@@ -53,8 +53,8 @@ class RayActors(RemotePool):
     Args:
         weights, workers, device, imgsz, threads, settings: as in every pool.
         address: "auto", "host:port" or "ray://host:port" of a cluster; None for this machine.
-        cpus_per_worker: the number of Ray's CPUs that a worker books; by default 1 with `address`, else 0.
-        gpus_per_worker: the number of GPUs that a worker books. If above 0, it computes on the GPU that Ray gives it,
+        cpus_per_worker: the number of Ray's CPUs that a worker reserves; by default 1 with `address`, else 0.
+        gpus_per_worker: the number of GPUs that it reserves. If above 0, it computes on the GPU that Ray gives it,
             whatever `device` says. By default a share of those here, or 1 with `address`, if `device` is a CUDA device.
         placement_s: the seconds that a worker may wait for its place in the cluster.
 
@@ -174,9 +174,9 @@ class _RayWorker:
         if not ray.wait([reference], timeout=self._pool.placement_s)[0]:
             free: dict[str, float] = {"CPU": 0, "GPU": 0, **ray.available_resources()}  # type: ignore[no-untyped-call]
             raise DeadlineError(
-                f"Ray found no place for worker {self._index} in {self._pool.placement_s:g} s: it books "
+                f"Ray found no place for worker {self._index} in {self._pool.placement_s:g} s: it reserves "
                 f"{self._pool.cpus_per_worker:g} CPUs and {self._pool.gpus_per_worker:g} GPUs, and "
-                f"{free['CPU']:g} CPUs and {free['GPU']:g} GPUs are free. Use fewer workers, let each book less "
+                f"{free['CPU']:g} CPUs and {free['GPU']:g} GPUs are free. Use fewer workers, let each reserve less "
                 "(cpus_per_worker, gpus_per_worker), or add a machine to the cluster."
             )
         self.pid = self._answer(reference, _CONNECT_S)
@@ -308,7 +308,7 @@ def _start(folder: str, workers: int, store_bytes: int) -> None:
     if "RAY_AUTH_MODE" not in os.environ:  # else Ray would keep a password in the home directory, for good
         os.environ |= new_password()
     read_environment_again()
-    # Ray prepares as many processes for actors as there are CPUs; no actor books one.
+    # Ray prepares as many processes for actors as there are CPUs; no actor reserves one.
     room: Any = {"num_cpus": workers, "object_store_memory": store_bytes, "_temp_dir": folder}
     ray.init("local", include_dashboard=False, **room, **_QUIET)
 

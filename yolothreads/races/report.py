@@ -211,7 +211,7 @@ class Exploration(_Shown):
     def remarks(self) -> list[str]:
         """Return the sentences below the table: the bound, what was left out, and what the search could not see."""
         return [
-            f"{self.bound} {self.run} run, {self.covered} more shown to be equal to one of them, {self.seconds:.1f} s.",
+            f"{self.bound} {self.run} were run, {self.covered} are equivalent to one of these; {self.seconds:.1f} s.",
             *(f"This line was not split: {place}  (try granularity='instruction')" for place in self.unsplit),
             *(f"This thread was not controlled: {name}" for name in self.uncontrolled),
             *self.notes,

@@ -497,7 +497,7 @@ class Watchdog:
             if time.monotonic() >= until:
                 blocked = [t for t in scheduler.tasks.bodies if t.state == State.BLOCKED]
                 waits = "; ".join(f"{t.label} waits for {t.what}" for t in blocked)
-                self.fail(f"{waits}; nobody can go on")
+                self.fail(f"{waits}; no thread can continue")
                 _never_helped.update(helpers)
                 return False
             self.check_stop()

@@ -248,7 +248,7 @@ def test_without_a_front_end_it_shows_a_sentence_tables_and_a_picture(racy, caps
     racy.show()
     said = capsys.readouterr().out
     assert said.startswith("NOT SAFE: 2 of 6 schedules gave")
-    assert "what it means" in said and "At most 1 preemption, every schedule: 6 run" in said
+    assert "what it means" in said and "At most 1 preemption, every schedule: 6 were run" in said
     assert "A runs 1 line, from" in said
     assert "the steps around each change" in said and "n now" in said
 
