@@ -105,7 +105,7 @@ def test_crossed_locks_show_both_stacks_and_who_holds_what() -> None:
         assert trial.kind == DEADLOCK and "no thread can continue" in trial.detail
         assert "in first_then_second" in trial.detail and "in second_then_first" in trial.detail
         assert "with s.b:" in trial.detail and "with s.a:" in trial.detail
-        assert "A waits for a lock that B took" in trial.detail and "B waits for a lock that A took" in trial.detail
+        assert "A waits for a lock that B holds" in trial.detail and "B waits for a lock that A holds" in trial.detail
 
 
 @pytest.mark.parametrize("name", [n for n, p in PROGRAMS.items() if any(DEADLOCK in bad for bad in p.bad)])

@@ -98,7 +98,7 @@ def _is_locked(lock: Any) -> bool:
 
 def _describe(lock: Any) -> str:
     label, kind = _last_holder(lock), "RLock" if isinstance(lock, _RLOCK) else "lock"
-    return f"a {kind} that {label} took" if label else f"a {kind}"
+    return f"a {kind} that {label} holds" if label else f"a {kind}"
 
 
 def _lock_acquire(original: Any) -> Callable[..., bool]:
