@@ -13,7 +13,8 @@ PIP_ARGS ?=
 ARGS ?=
 INSTALLED := .venv/.installed
 RUN := .venv/bin/python -m
-PYTEST := $(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Three workers keep two cores busy, because the tests of Ray and of killed processes mostly wait.
+PYTEST := $(RUN) pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # Without this, ultralytics installs packages by itself while a lesson runs.
 export YOLO_AUTOINSTALL ?= false
