@@ -1,7 +1,7 @@
-"""Run by test_tracing.py: how much slower watched and unwatched code runs in an exploration, as JSON.
+"""Prints as JSON how much slower watched and unwatched code runs in an exploration. test_tracing.py runs it.
 
-The same function is timed by turns in a controlled thread and outside, so that a change of the machine's speed meets
-both; of each the quickest of many short rounds counts.
+Rounds inside a controlled thread alternate with rounds outside, so that a change in the machine's speed affects both.
+The slowdown is the smaller of two ratios: that of the medians and that of the fastest rounds.
 """
 
 import json
@@ -39,13 +39,14 @@ def watched(turns: int) -> int:
 
 
 def timed(work: Callable[[int], int], turns: int) -> float:
-    """Processor seconds of this thread."""
+    """Return the processor seconds that the work took in this thread."""
     began = time.thread_time()
     work(turns)
     return time.thread_time() - began
 
 
-def ratio(work: Callable[[int], int], turns: int, watch: list[Any]) -> float:
+def slowdown(work: Callable[[int], int], turns: int, watch: list[Any]) -> float:
+    """Return the time in a controlled thread divided by the time outside."""
     inside: list[float] = []
     outside: list[float] = []
 
@@ -63,4 +64,4 @@ def ratio(work: Callable[[int], int], turns: int, watch: list[Any]) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"unwatched": ratio(unwatched, 20_000, []), "watched": ratio(watched, 300, [watched])}))
+    print(json.dumps({"unwatched": slowdown(unwatched, 20_000, []), "watched": slowdown(watched, 300, [watched])}))

@@ -1,6 +1,6 @@
-"""Small programs whose outcomes are known, for the tests of the explorer. Runs on any Python from 3.11 on.
+"""Small programs with known outcomes, for the tests of the explorer. Runs on Python 3.11 and newer.
 
-As a script it explores each of them and prints its kinds as JSON, so that a test can hold other interpreters to them.
+As a script, it explores each program and prints the bad kinds as JSON, so that a test can compare other interpreters.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from yolothreads.races import DEADLOCK, EXCEPTION, WRONG, Exploration, explore
 
 @dataclass(frozen=True)
 class Program:
-    """Bodies, and the bad kinds that must be found with so many preemptions (and no others)."""
+    """Bodies, and the exact set of bad kinds that the explorer must find for each preemption bound."""
 
     bodies: tuple[Callable[..., Any], ...]
-    bad: tuple[frozenset[str], ...]  # with 0, 1, ... preemptions
+    bad: tuple[frozenset[str], ...]  # for preemption bounds 0, 1, ...
     options: dict[str, Any] = field(default_factory=dict)
 
     def explore(self, **options: Any) -> Exploration:
-        """Explore it; with one preemption if nothing else is said."""
+        """Explore the program, by default with a preemption bound of one."""
         return explore(*self.bodies, **{"budget_s": 600.0, **self.options, **options})
 
 
@@ -39,7 +39,7 @@ def _program(name: str, *bodies: Callable[..., Any], bad: tuple[str | None, ...]
 
 
 def kinds(found: Exploration) -> set[str]:
-    """The bad kinds that were found."""
+    """Return the bad kinds that an exploration found."""
     return {trial.kind for trial in found.forbidden}
 
 
@@ -61,7 +61,7 @@ _program(
     observe=bodies.number,
 )
 _program(
-    "three under a lock",
+    "three bodies under a lock",
     bodies.bump_locked,
     bodies.bump_locked,
     bodies.look_locked,
@@ -70,7 +70,7 @@ _program(
     observe=bodies.number,
 )
 _program(
-    "half locked",
+    "only one body locks",
     bodies.bump_locked,
     bodies.bump,
     bad=(None, WRONG),
@@ -78,7 +78,7 @@ _program(
     observe=bodies.number,
 )
 _program(
-    "three, one of them racy",
+    "three bodies, two of them racy",
     bodies.bump,
     bodies.harmless,
     bodies.bump,
@@ -87,7 +87,7 @@ _program(
     observe=bodies.number,
 )
 _program(
-    "three, two harmless",
+    "three bodies, two of them harmless",
     bodies.bump,
     bodies.harmless,
     bodies.read_only,
@@ -103,7 +103,7 @@ _program(
     setup=state(a=threading.Lock, b=threading.Lock, n=0),
 )
 _program(
-    "generators keep crossed locks",
+    "generators hold crossed locks",
     bodies.first_stream,
     bodies.second_stream,
     bad=(None, DEADLOCK),
@@ -135,9 +135,15 @@ _program(
 _waiting: dict[str, Any] = {"setup": state(items=list, changed=threading.Condition)}
 _program("condition with if", bodies.take_if, bodies.take_if, bodies.put_two, bad=(None, EXCEPTION), **_waiting)
 _program("condition with while", bodies.take_while, bodies.take_while, bodies.put_two, bad=(None, None), **_waiting)
-_program("raises alone too", bodies.always_raises, bodies.append_a, bad=(None, None), setup=state(tries=0, order=list))
 _program(
-    "any order is legal",
+    "raises in sequential runs too",
+    bodies.always_raises,
+    bodies.append_a,
+    bad=(None, None),
+    setup=state(tries=0, order=list),
+)
+_program(
+    "every order is allowed",
     bodies.append_a,
     bodies.append_b,
     bad=(None, None),
@@ -157,11 +163,11 @@ _program(
 )
 _polling: dict[str, Any] = {"setup": state(flag=False, n=0), "max_steps": 500}
 _program("polling", bodies.poll, bodies.raise_flag, bad=(None, None), **_polling)
-_program("polling, told too early", bodies.poll, bodies.raise_flag_too_early, bad=(None, WRONG), **_polling)
+_program("polling, flag raised too early", bodies.poll, bodies.raise_flag_too_early, bad=(None, WRONG), **_polling)
 _program(
     "thread-local values", bodies.count_own_calls, bodies.count_own_calls, bad=(None, None), setup=state(order=list)
 )
-_program("a thread of its own", bodies.start_own_thread, bodies.append_a, bad=(None, None), setup=state(order=list))
+_program("a body starts a thread", bodies.start_own_thread, bodies.append_a, bad=(None, None), setup=state(order=list))
 _program(
     "livelock",
     bodies.after_you,
@@ -171,7 +177,7 @@ _program(
     max_steps=500,
 )
 _program(
-    "no end in some schedules",
+    "some schedules never end",
     bodies.below_zero,
     bodies.count_down,
     bad=(None, DEADLOCK),
@@ -181,15 +187,15 @@ _program(
 
 
 def main() -> None:
-    """Print the bad kinds of each program with 0, 1, ... preemptions."""
-    told = {
+    """Print the bad kinds of each program for preemption bounds 0, 1, ..."""
+    report = {
         name: [sorted(kinds(program.explore(preemptions=n))) for n in range(len(program.bad))]
         for name, program in PROGRAMS.items()
     }
-    told["counter in one line, by instruction"] = [
+    report["counter in one line, by instruction"] = [
         sorted(kinds(PROGRAMS["counter in one line"].explore(granularity="instruction")))
     ]
-    print(json.dumps(told))
+    print(json.dumps(report))
 
 
 if __name__ == "__main__":

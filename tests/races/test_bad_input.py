@@ -1,4 +1,4 @@
-"""What makes no sense is refused: one clear error that names the thing, soon, and never a hang."""
+"""Invalid input is refused promptly with one clear error that names the fault; nothing hangs."""
 
 import threading
 import time
@@ -20,8 +20,8 @@ State = Any
 
 
 @pytest.fixture(autouse=True)
-def soon_and_leaving_nothing() -> Iterator[None]:
-    """Nothing hangs before it is refused or leaves a thread, and the next exploration works."""
+def time_and_thread_limits() -> Iterator[None]:
+    """Check that a test ends in time and leaves no thread, and that the next exploration works."""
     began, threads = time.perf_counter(), set(threading.enumerate())
     yield
     assert time.perf_counter() - began < scaled(60)
@@ -30,7 +30,7 @@ def soon_and_leaving_nothing() -> Iterator[None]:
 
 
 def refused(*given: Any, **options: Any) -> str:
-    """The message of the one error that exploring these gives."""
+    """Return the message of the error that `explore` raises for these arguments."""
     with pytest.raises(ExploreError) as raised:
         explore(*given, **{"setup": state(n=0), **options})
     message = str(raised.value)
@@ -48,7 +48,7 @@ def test_too_few_bodies(count: int, given: Any) -> None:
 
 
 @pytest.mark.parametrize("body", [None, 7, "bump"])
-def test_a_body_that_is_no_function(body: Any) -> None:
+def test_a_body_that_is_not_a_function_is_named(body: Any) -> None:
     assert repr(body) in refused(bump, body)
 
 
@@ -59,25 +59,25 @@ def test_a_body_that_is_no_function(body: Any) -> None:
         ("strategy", "randomly"),
     ],
 )  # fmt: skip
-def test_an_option_that_makes_no_sense_is_named_with_its_value(name: str, value: Any) -> None:
+def test_an_invalid_option_is_named_with_its_value(name: str, value: Any) -> None:
     message = refused(bump, bump, **{name: value})
     assert name in message and str(value) in message
 
 
 @pytest.mark.parametrize("option", [{"depth": 0}, {"runs": 0}])
-def test_random_runs_without_depth_or_runs(option: dict[str, int]) -> None:
+def test_a_random_search_refuses_zero_depth_or_runs(option: dict[str, int]) -> None:
     assert f"{next(iter(option))}=0" in refused(bump, bump, strategy="random", **option)
 
 
 @pytest.mark.parametrize("budget_s", [0, -1.0])
-def test_no_time_at_all_gives_an_empty_result_that_can_be_shown(budget_s: float) -> None:
+def test_a_budget_of_zero_gives_an_empty_result_that_can_be_shown(budget_s: float) -> None:
     found = explore(bump, bump, setup=state(n=0), budget_s=budget_s)
     assert not found.safe and not found.exhausted and found.schedules == 0
     assert "0 of at least 2" in str(found) and found._repr_html_() and found.to_dicts() == []
     assert "s.n = value + 1" in str(found.source_map())
 
 
-def test_no_steps_at_all_is_refused() -> None:
+def test_max_steps_of_zero_is_refused() -> None:
     assert "end" in refused(bump, bump, max_steps=0)
 
 
@@ -96,7 +96,7 @@ def test_watching_a_module_without_python_lines(name: str) -> None:
 
 
 @pytest.mark.parametrize("thing", [len, 7, None, [1].append])
-def test_watching_a_thing_without_python_lines(thing: Any) -> None:
+def test_watching_an_object_without_python_lines(thing: Any) -> None:
     assert repr(thing) in refused(bump, bump, watch=[thing])
 
 
@@ -105,20 +105,20 @@ def test_watching_code_that_no_body_runs() -> None:
     assert "A, B" in message and "watch=" in message
 
 
-def test_one_of_the_bodies_runs_no_watched_line() -> None:
+def test_a_body_that_runs_no_watched_line_is_named() -> None:
     message = refused(bump, lambda s: None, watch=[bodies])
     assert "B" in message and "A" not in message.split("ran")[0]
 
 
-def test_bodies_without_a_module_and_nothing_watched() -> None:
+def test_bodies_without_a_module_need_watch() -> None:
     assert "append" in refused([].append, [].append)
 
 
-def test_an_empty_watch_means_the_modules_of_the_bodies() -> None:
+def test_an_empty_watch_list_means_the_modules_of_the_bodies() -> None:
     assert {place.function for place in explore(bump, bump, setup=state(n=0), watch=[]).executed} == {"bump"}
 
 
-def test_one_module_may_be_named_without_a_list() -> None:
+def test_watch_accepts_one_module_without_a_list() -> None:
     for watch in ("benchmarks.bodies", bodies):
         assert explore(bump, bump, setup=state(n=0), observe=bodies.number, watch=watch).forbidden  # type: ignore[arg-type]
 
@@ -132,7 +132,7 @@ def give_object(s: State) -> object:
 
 
 class Plain:
-    """Equal only to itself."""
+    """A class whose instances equal only themselves."""
 
 
 def give_plain_in_a_list(s: State) -> list[Plain]:
@@ -141,10 +141,10 @@ def give_plain_in_a_list(s: State) -> list[Plain]:
 
 
 class Unequal:
-    """What cannot be compared at all."""
+    """A class whose instances cannot be compared."""
 
     def __eq__(self, other: object) -> bool:
-        raise TypeError("not with me")
+        raise TypeError("cannot be compared")
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -162,17 +162,17 @@ def test_results_that_cannot_be_compared_are_named(body: Any, name: str) -> None
     assert name in message and "same=" in message
 
 
-def test_what_cannot_be_compared_can_be_with_same() -> None:
+def test_same_compares_results_that_do_not_support_equality() -> None:
     assert explore(give_object, give_object, setup=state(n=0), same=lambda a, b: True).safe
 
 
-def test_a_setup_that_leaks_state_from_run_to_run() -> None:
+def test_a_setup_that_leaks_state_between_runs_is_refused() -> None:
     kept = SimpleNamespace(n=0)
     message = refused(bump, bump, setup=lambda: kept, observe=bodies.number)
     assert "setup=" in message and "restore=" in message and "same order twice" in message
 
 
-def test_no_setup_and_a_global_that_grows() -> None:
+def test_a_growing_global_without_a_setup_is_refused() -> None:
     grown: list[int] = []
 
     def grow() -> int:
@@ -182,7 +182,7 @@ def test_no_setup_and_a_global_that_grows() -> None:
     assert "gave" in refused(grow, grow, setup=None, watch=[grow])
 
 
-def test_bodies_that_do_not_take_the_state() -> None:
+def test_bodies_that_do_not_accept_the_state() -> None:
     with pytest.raises((ExploreError, TypeError)) as raised:
         explore(lambda: None, lambda: None, setup=state(n=0))
     assert "lambda" in str(raised.value) or "A" in str(raised.value)
@@ -192,7 +192,7 @@ def setup_fails() -> None:
     raise OSError("no such file: weights.pt")
 
 
-def test_an_error_in_setup_is_handed_on_as_it_is() -> None:
+def test_an_error_in_setup_propagates_unchanged() -> None:
     with pytest.raises(OSError, match=r"weights\.pt"):
         explore(bump, bump, setup=setup_fails)
 
@@ -203,7 +203,7 @@ def test_an_error_in_observe_is_a_result() -> None:
     assert all("observe raised KeyError: 1" in trial.detail for trial in found.forbidden)
 
 
-# --- no end
+# --- bodies that never end
 
 
 def spin(s: State) -> None:
@@ -220,7 +220,7 @@ def _spins(s: State) -> None:
         pass
 
 
-def sleep_for_ever(s: State) -> None:
+def sleep_forever(s: State) -> None:
     while True:
         time.sleep(1)
 
@@ -235,8 +235,8 @@ def test_an_unwatched_body_that_never_ends() -> None:
     assert "A" in message and "end" in message
 
 
-def test_a_body_that_sleeps_for_ever() -> None:
-    message = refused(sleep_for_ever, bump, watch=[__name__, bodies], max_steps=5000)
+def test_a_body_that_sleeps_forever() -> None:
+    message = refused(sleep_forever, bump, watch=[__name__, bodies], max_steps=5000)
     assert "A" in message and "end" in message
 
 
@@ -253,39 +253,39 @@ def test_a_body_that_catches_every_exception_and_never_ends() -> None:
     assert "end" in refused(spin_stubbornly, bump, watch=[__name__, bodies], max_steps=2000)
 
 
-# --- two at once
+# --- concurrent explorations
 
 
 def test_an_exploration_inside_an_exploration_is_refused() -> None:
-    said = []
+    messages = []
 
-    def explores(s: State) -> None:
+    def explore_inside(s: State) -> None:
         s.n = 1
         try:
             explore(bump, bump, setup=state(n=0))
         except ExploreError as error:
-            said.append(str(error))
+            messages.append(str(error))
 
-    explore(explores, explores, setup=state(n=0), watch=[explores])
-    assert said and all("running in this process already" in message for message in said)
+    explore(explore_inside, explore_inside, setup=state(n=0), watch=[explore_inside])
+    assert messages and all("running in this process already" in message for message in messages)
 
 
-def test_an_exploration_beside_an_exploration_is_refused_and_the_first_goes_on() -> None:
-    said: list[str] = []
+def test_a_concurrent_exploration_is_refused_and_the_first_continues() -> None:
+    messages: list[str] = []
 
     def setup() -> State:
-        if not said:
-            thread = threading.Thread(target=explore_beside)
+        if not messages:
+            thread = threading.Thread(target=explore_concurrently)
             thread.start()
             thread.join()
         return SimpleNamespace(n=0)
 
-    def explore_beside() -> None:
+    def explore_concurrently() -> None:
         try:
             explore(bump, bump, setup=state(n=0))
         except ExploreError as error:
-            said.append(str(error))
+            messages.append(str(error))
 
     found = explore(bump, bump, setup=setup, observe=bodies.number)
-    assert said and "running in this process already" in said[0]
+    assert messages and "running in this process already" in messages[0]
     assert found.exhausted and len(found.forbidden) == 2

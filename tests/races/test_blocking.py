@@ -1,4 +1,4 @@
-"""A thread that waits is recognised at once, whatever it waits for and whenever that was made; all is put back."""
+"""Detects blocked threads at once, whatever they wait for and whenever it was made, and names lock holders."""
 
 import queue
 import socket
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(scaled(120))
 State = Any
 
 
-# --- two bodies for each thing that can be waited for; `s.it` is that thing
+# --- two bodies for each object that a thread can wait for; `s.it` is that object
 
 
 def bump_within(s: State) -> None:
@@ -120,27 +120,27 @@ MADE_BEFORE["Event"] = Event()
 
 
 def check(found: Exploration) -> None:
-    """Safe, by every schedule, and none of them waited for a time limit: that would be a note about a stall."""
+    """Check that every schedule was safe and none ran into a time limit, which would leave a note about a stall."""
     assert found.safe, f"{found}\n{found.forbidden[:1]}"
     assert found.run > 4 and found.notes == () and found.uncontrolled == ()
 
 
 @pytest.mark.parametrize("preemptions", [1, 2])
 @pytest.mark.parametrize("name", PAIRS)
-def test_waiting_is_recognised_for_what_setup_makes(name: str, preemptions: int) -> None:
+def test_waiting_is_detected_for_objects_made_in_setup(name: str, preemptions: int) -> None:
     make, a, b = PAIRS[name]
     check(explore(a, b, setup=lambda: SimpleNamespace(n=0, it=make()), preemptions=preemptions))
 
 
 @pytest.mark.parametrize("name", MADE_BEFORE)
-def test_waiting_is_recognised_for_what_was_made_before(name: str) -> None:
+def test_waiting_is_detected_for_objects_made_earlier(name: str) -> None:
     _, a, b = PAIRS[name]
     it = MADE_BEFORE[name]
 
     def renew() -> State:
         if isinstance(it, Event):
             it.clear()
-        while hasattr(it, "get") and not it.empty():  # left there by a run that was given up
+        while hasattr(it, "get") and not it.empty():  # left by a run that was abandoned
             it.get()
         return SimpleNamespace(n=0, it=it)
 
@@ -149,7 +149,7 @@ def test_waiting_is_recognised_for_what_was_made_before(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_waiting_is_recognised_by_instruction(name: str) -> None:
+def test_waiting_is_detected_by_instruction(name: str) -> None:
     make, a, b = PAIRS[name]
     found = explore(a, b, setup=lambda: SimpleNamespace(n=0, it=make()), granularity="instruction")
     check(found)
@@ -174,42 +174,44 @@ def join_only(s: State) -> None:
     s.thread.join()
 
 
-def test_a_join_waits_for_a_thread_that_was_started_before() -> None:
+def test_a_join_waits_for_a_thread_that_was_started_earlier() -> None:
     go = Event()
-    helper = Thread(target=go.wait, args=(scaled(100),), name="helper from before")
+    helper = Thread(target=go.wait, args=(scaled(100),), name="earlier thread")
     helper.start()
     s = SimpleNamespace(n=0, it=go, thread=helper)
     found = explore(join_only, set_event, setup=lambda: s, watch=[__name__])
     until = time.monotonic() + scaled(60)
-    while helper in threading.enumerate() and time.monotonic() < until:  # Python 3.11 may call it stopped too early
+    while (
+        helper in threading.enumerate() and time.monotonic() < until
+    ):  # Python 3.11 may report it as stopped too early
         time.sleep(0.001)
     assert not found.forbidden and found.exhausted and found.seconds < scaled(60)
 
 
-# --- who holds a lock
+# --- the holder of a lock
 
 
-def hold_and_let_go(s: State) -> None:
+def hold_then_release(s: State) -> None:
     with s.it:
         s.n = 1
     s.n = 2
 
 
 def holders(s: State, a: Callable[[State], Any], b: Callable[[State], Any]) -> list[tuple[str, str]]:
-    """Who runs, and who holds `s.it`, at each step of the schedule in which A runs first."""
+    """Return the running thread and the holder of `s.it` at each step of the schedule in which A runs first."""
     schedule = explore(a, b, setup=lambda: s, watch=[__name__], preemptions=0).trials[0].schedule
     trial = replay(schedule, a, b, setup=lambda: s, watch=[__name__], inspect=lambda s: holder(s.it))
     return [(step.thread, step.inspected) for step in trial.steps]
 
 
 @pytest.mark.parametrize("make", [Lock, RLock])
-def test_the_holder_is_the_thread_that_took_it_and_nobody_while_it_is_free(make: Callable[[], Any]) -> None:
-    reported = holders(SimpleNamespace(n=0, it=make()), hold_and_let_go, hold_and_let_go)
+def test_the_holder_is_the_thread_that_acquired_the_lock_and_empty_while_it_is_free(make: Callable[[], Any]) -> None:
+    reported = holders(SimpleNamespace(n=0, it=make()), hold_then_release, hold_then_release)
     assert reported[:4] == [("A", ""), ("A", "A"), ("A", "A"), ("A", "")]
     assert reported[4:] == [("B", ""), ("B", "B"), ("B", "B"), ("B", "")]
 
 
-def test_a_lock_that_was_taken_elsewhere_is_held_by_somebody() -> None:
+def test_a_lock_that_an_unknown_thread_acquired_is_held_by_somebody() -> None:
     with Lock() as _, (it := Lock()):
         reported = holders(SimpleNamespace(n=0, it=it), plain_bump, plain_bump)
         assert {seen for _, seen in reported} == {"somebody"}
@@ -221,7 +223,7 @@ def plain_bump(s: State) -> None:
     s.n = 1
 
 
-def test_who_comes_back_from_a_condition_holds_its_lock_again() -> None:
+def test_a_thread_that_returns_from_a_condition_holds_its_lock_again() -> None:
     s = SimpleNamespace(n=0, it=Condition())
     schedule = explore(await_notice, notify, setup=lambda: s, preemptions=0).trials[0].schedule
     s.n = 0
@@ -229,12 +231,12 @@ def test_who_comes_back_from_a_condition_holds_its_lock_again() -> None:
     assert [(step.thread, step.inspected) for step in trial.steps if step.where.text == "return s.n"] == [("A", "A")]
 
 
-def test_a_holder_is_asked_of_locks_only() -> None:
+def test_holder_accepts_locks_only() -> None:
     with pytest.raises(ExploreError, match="neither a Lock nor an RLock"):
         holder(Condition())
 
 
-# --- what Python cannot see
+# --- waits outside Python
 
 
 def token_in_a_socket(s: State) -> None:
@@ -244,7 +246,7 @@ def token_in_a_socket(s: State) -> None:
     s.a.send(token)
 
 
-def test_a_socket_that_blocks_is_a_measured_stall_and_reported_as_one() -> None:
+def test_a_blocking_socket_is_reported_as_a_stall() -> None:
     def renew(s: State) -> None:
         s.n = 0
 
@@ -257,7 +259,7 @@ def test_a_socket_that_blocks_is_a_measured_stall_and_reported_as_one() -> None:
 
 
 class TokenInSockets:
-    """A pair of sockets with one token between them: a lock that Python knows nothing of."""
+    """A pair of sockets that pass one token: a lock that Python cannot see."""
 
     def __enter__(self) -> State:
         self.a, self.b = socket.socketpair()

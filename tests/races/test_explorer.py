@@ -1,4 +1,4 @@
-"""What the explorer finds in small programs whose outcomes are known, and that it claims no more than it saw."""
+"""The explorer finds the known bugs of small programs, and claims no more than it has run."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(scaled(120))
 CASES = [(name, n) for name, program in PROGRAMS.items() for n in range(len(program.bad))]
 
 
-# --- the right kinds, on all programs
+# --- the right kinds, for all programs
 
 
 @pytest.mark.parametrize(("name", "preemptions"), CASES)
@@ -31,7 +31,7 @@ def test_the_bad_kinds_of_a_known_program_are_found_and_no_others(name: str, pre
 # --- counters
 
 
-def test_counter_needs_one_preemption() -> None:
+def test_the_counter_needs_one_preemption() -> None:
     none, one = (PROGRAMS["counter"].explore(preemptions=n) for n in (0, 1))
     assert none.safe and none.schedules == 2
     assert kinds(one) == {WRONG} and not one.safe and one.exhausted
@@ -40,13 +40,13 @@ def test_counter_needs_one_preemption() -> None:
     assert all("1" in trial.detail and trial.where.function == "bump" for trial in one.forbidden)
 
 
-def test_counter_under_a_lock_is_safe_and_exhausted_after_a_few_runs() -> None:
+def test_the_counter_under_a_lock_is_safe_and_exhausted_after_a_few_runs() -> None:
     found = PROGRAMS["counter under a lock"].explore()
     assert found.safe and found.exhausted and found.run < 20
     assert found.verdict.startswith("SAFE within the bound") and "At most 1 preemption, every schedule" in str(found)
 
 
-def test_an_increment_in_one_line_is_listed_as_what_lines_cannot_split() -> None:
+def test_an_increment_in_one_line_is_listed_as_unsplit() -> None:
     found = PROGRAMS["counter in one line"].explore()
     assert not found.forbidden
     assert [place.text for place in found.unsplit] == ["s.n += 1"]
@@ -61,7 +61,7 @@ def test_an_increment_in_one_line_is_found_by_instruction() -> None:
 
 
 @pytest.mark.parametrize("name", ["counter under a lock", "crossed locks", "needs 2 preemptions", "check then pop"])
-def test_instructions_find_what_lines_find(name: str) -> None:
+def test_instruction_granularity_finds_the_bugs_that_line_granularity_finds(name: str) -> None:
     program = PROGRAMS[name]
     preemptions = len(program.bad) - 1
     found = program.explore(granularity="instruction", preemptions=preemptions)
@@ -87,19 +87,19 @@ def _nothing_shared(s: bodies.State) -> None:
 
 
 @pytest.mark.parametrize(("body", "text"), [(_set_item, "s.d["), (_swap_in_one_line, "s.a, s.b")])
-def test_other_reads_and_writes_in_one_line_are_listed_too(body: object, text: str) -> None:
+def test_other_reads_and_writes_in_one_line_are_listed_as_unsplit(body: object, text: str) -> None:
     found = explore(body, body, setup=state(d=dict, a=1, b=2), watch=[body])
     assert [place.text.startswith(text) for place in found.unsplit] == [True]
 
 
-def test_a_line_that_shares_nothing_is_not_listed() -> None:
+def test_a_line_without_shared_reads_and_writes_is_not_listed() -> None:
     assert explore(_nothing_shared, _nothing_shared, setup=state(), watch=[_nothing_shared]).unsplit == ()
 
 
 # --- locks
 
 
-def test_crossed_locks_show_both_stacks_and_who_holds_what() -> None:
+def test_crossed_locks_show_both_stacks_and_the_holder_of_each_lock() -> None:
     found = PROGRAMS["crossed locks"].explore()
     for trial in found.forbidden:
         assert trial.kind == DEADLOCK and "no thread can continue" in trial.detail
@@ -118,7 +118,7 @@ def test_no_thread_is_left_and_the_next_exploration_works(name: str) -> None:
     assert PROGRAMS["counter under a lock"].explore().safe
 
 
-def test_a_generator_that_is_left_half_consumed_blocks_who_comes_later() -> None:
+def test_a_half_consumed_generator_blocks_a_later_thread() -> None:
     found = PROGRAMS["a half-consumed generator"].explore()
     assert kinds(found) == {DEADLOCK}
     assert any(trial.kind == RIGHT for trial in found.trials), "the other order is fine"
@@ -130,7 +130,7 @@ def _one_lock_twice(s: bodies.State) -> None:
         s.n += 1
 
 
-def test_bodies_that_hang_in_every_order_are_deadlocks_in_every_schedule() -> None:
+def test_bodies_that_hang_in_every_order_deadlock_in_every_schedule() -> None:
     found = explore(
         _one_lock_twice, bodies.bump_locked, setup=state(n=0, lock=threading.Lock), watch=[bodies, __name__]
     )
@@ -172,34 +172,34 @@ def _hold_over_lines(s: bodies.State) -> None:
         s.n = 2
 
 
-def test_a_time_out_is_over_at_once_where_nobody_can_go_on() -> None:
+def test_a_timeout_expires_at_once_when_no_thread_can_continue() -> None:
     began = time.perf_counter()
     found = explore(_late, _never_release, setup=state(lock=threading.Lock), watch=[__name__])
     assert time.perf_counter() - began < scaled(60)
     assert found.safe and {trial.kind for trial in found.trials} == {RIGHT}
 
 
-def test_a_lock_that_is_only_tried_is_refused_where_another_holds_it() -> None:
+def test_a_non_blocking_acquire_fails_while_another_thread_holds_the_lock() -> None:
     found = explore(_try_once, _hold_over_lines, setup=state(n=0, lock=threading.Lock), watch=[__name__])
     assert kinds(found) == {WRONG} and {trial.results[0] for trial in found.forbidden} == {"refused"}
 
 
-# --- the rest of the list
+# --- the other programs
 
 
-def test_both_bodies_build_the_model_and_the_detail_says_so() -> None:
+def test_both_bodies_build_the_model() -> None:
     found = PROGRAMS["check then act"].explore()
     assert all(max(trial.results) == 2 for trial in found.forbidden), "built twice"
     assert {trial.where.function for trial in found.forbidden} == {"build_once"}
 
 
-def test_popping_what_another_popped_names_body_and_exception() -> None:
+def test_an_exception_is_reported_with_its_body() -> None:
     found = PROGRAMS["check then pop"].explore()
     assert {trial.detail for trial in found.forbidden} == {"A raised KeyError: 'model'", "B raised KeyError: 'model'"}
     assert any(isinstance(result, KeyError) for result in found.forbidden[0].results)
 
 
-def test_money_is_lost_or_made_between_two_accounts() -> None:
+def test_a_race_between_two_accounts_changes_their_total() -> None:
     totals = {trial.results[-1] for trial in PROGRAMS["two accounts"].explore().forbidden}
     assert totals and 200 not in totals
 
@@ -211,13 +211,13 @@ def test_the_stolen_item_needs_all_three_bodies() -> None:
     assert explore(bodies.take_if, bodies.put_two, preemptions=2, **waiting).safe
 
 
-def test_two_harmless_bodies_beside_do_not_hide_the_race_of_two_others() -> None:
-    found = PROGRAMS["three, one of them racy"].explore()
+def test_a_harmless_third_body_does_not_hide_the_race_of_the_others() -> None:
+    found = PROGRAMS["three bodies, two of them racy"].explore()
     assert all(trial.results[1] == 6 and trial.results[-1] == 1 for trial in found.forbidden)
 
 
-def test_a_body_that_raises_alone_as_well_is_no_fault() -> None:
-    assert PROGRAMS["raises alone too"].explore().safe
+def test_an_exception_that_sequential_runs_also_raise_is_not_a_fault() -> None:
+    assert PROGRAMS["raises in sequential runs too"].explore().safe
 
 
 def _raise_growth(s: bodies.State) -> None:
@@ -226,19 +226,19 @@ def _raise_growth(s: bodies.State) -> None:
     raise ValueError(s.n - before)
 
 
-def test_an_exception_with_a_text_that_no_order_gives_is_a_fault() -> None:
+def test_an_exception_with_a_message_that_no_sequential_order_gives_is_a_fault() -> None:
     found = explore(_raise_growth, _raise_growth, setup=state(n=0), watch=[_raise_growth])
     assert kinds(found) == {EXCEPTION} and "raised ValueError: 2" in found.forbidden[0].detail
 
 
-def test_a_bug_of_two_preemptions_is_not_claimed_to_be_absent_with_one() -> None:
+def test_a_preemption_bound_of_one_does_not_rule_out_a_bug_of_two() -> None:
     one, two = (PROGRAMS["needs 2 preemptions"].explore(preemptions=n) for n in (1, 2))
     assert not one.forbidden and "At most 1 preemption," in str(one) and "within the bound" in one.verdict
     assert kinds(two) == {WRONG} and "At most 2 preemptions," in str(two)
     assert all(trial.schedule.count(">") == 2 for trial in two.forbidden)
 
 
-def test_a_bug_of_four_preemptions_is_found_with_four_only() -> None:
+def test_a_bug_of_four_preemptions_needs_a_bound_of_four() -> None:
     pair = {"setup": state(stage=0), "watch": [bodies]}
     three, four = (explore(bodies.four_stages, bodies.see_three_stages, preemptions=n, **pair) for n in (3, 4))
     assert three.safe and kinds(four) == {WRONG}
@@ -249,24 +249,24 @@ def test_sleeping_takes_no_time_and_hides_no_race() -> None:
     assert kinds(found) == {WRONG} and found.seconds < scaled(60)
 
 
-def test_a_polling_loop_ends_with_the_usual_limits_too() -> None:
+def test_a_polling_loop_also_ends_with_the_default_step_limit() -> None:
     found = PROGRAMS["polling"].explore(max_steps=100_000)
     assert found.safe and found.seconds < scaled(60)
 
 
-def test_a_thread_that_a_body_starts_is_named_and_nothing_is_called_safe() -> None:
-    found = PROGRAMS["a thread of its own"].explore()
+def test_a_thread_that_a_body_starts_is_named_and_prevents_a_safe_verdict() -> None:
+    found = PROGRAMS["a body starts a thread"].explore()
     assert found.uncontrolled == ("helper of a body",) and not found.safe and found.exhausted
     assert found.verdict.startswith("UNCONTROLLED") and "helper of a body" in str(found)
 
 
-def test_a_livelock_is_a_deadlock_in_kind_and_says_what_it_is() -> None:
+def test_a_livelock_counts_as_a_deadlock_and_its_detail_names_it() -> None:
     found = PROGRAMS["livelock"].explore()
     assert kinds(found) == {DEADLOCK} and all("livelock" in trial.detail for trial in found.forbidden)
     assert all("in after_you" in t.detail and "in no_after_you" in t.detail for t in found.forbidden)
 
 
-def test_a_budget_that_ends_first_is_said() -> None:
+def test_the_report_says_that_the_budget_ended_first() -> None:
     found = PROGRAMS["condition with while"].explore(preemptions=3, budget_s=0.2)
     assert not found.exhausted and not found.safe and found.total > found.schedules
     assert "NOT every schedule (the budget ended first)" in str(found)

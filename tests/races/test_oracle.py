@@ -1,4 +1,4 @@
-"""The explorer held against another one: all interleavings of made-up programs, counted by a model without threads."""
+"""Compares the explorer with an oracle: a model without threads that runs all interleavings of random programs."""
 
 import random
 import sys
@@ -13,13 +13,13 @@ from yolothreads.races import DEADLOCK, Exploration, explore
 
 pytestmark = pytest.mark.timeout(scaled(120))
 
-Line = tuple[str, str, int]  # "read", "write", "lock" or "unlock"; the variable or lock; what is added
+Line = tuple[str, str, int]  # "read", "write", "lock" or "unlock"; the variable or lock; the number that a write adds
 Program = tuple[Line, ...]
 HUNG = "hung"
 
 
 def random_program(chance: random.Random) -> Program:
-    """A few lines; some of them under a lock or two."""
+    """Make a program of a few lines, some of them under one or two locks."""
     lines: list[Line] = []
     for _ in range(chance.randint(1, 2)):
         held = chance.sample(["l", "m"], chance.choice([0, 0, 1, 1, 2]))
@@ -34,7 +34,7 @@ def random_program(chance: random.Random) -> Program:
 
 
 def outcomes(programs: list[Program], preemptions: int, bodies: list[int] | None = None) -> set[Any]:
-    """What the programs can give with at most so many preemptions; with `bodies`, one after the other in this order."""
+    """Return all outcomes within a preemption bound; with `bodies`, the outcome of running them in this order."""
     found: set[Any] = set()
 
     def go(
@@ -78,11 +78,16 @@ def outcomes(programs: list[Program], preemptions: int, bodies: list[int] | None
     return found
 
 
-# --- the same in Python
+# --- the same programs in Python
 
 
 def _lines(program: Program, with_blocks: bool) -> Iterator[str]:
-    says = {"read": "v = s.{0}", "write": "s.{0} = v + {1}", "lock": "s.{0}.acquire()", "unlock": "s.{0}.release()"}
+    templates = {
+        "read": "v = s.{0}",
+        "write": "s.{0} = v + {1}",
+        "lock": "s.{0}.acquire()",
+        "unlock": "s.{0}.release()",
+    }
     indent = 4
     for kind, name, more in program:
         if with_blocks and kind == "lock":
@@ -91,13 +96,13 @@ def _lines(program: Program, with_blocks: bool) -> Iterator[str]:
         elif with_blocks and kind == "unlock":
             indent -= 4
         else:
-            yield " " * indent + says[kind].format(name, more) + "\n"
+            yield " " * indent + templates[kind].format(name, more) + "\n"
 
 
 def module_of(
     name: str, programs: list[Program], with_blocks: bool, folder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> types.ModuleType:
-    """A module with one function a program; its locks in `with` blocks, or acquired and released."""
+    """Make a module with one function per program, which takes locks in `with` blocks or by acquire and release."""
     text = "import threading\n\n\nclass State:\n    def __init__(self):\n        self.x = self.y = 0\n"
     text += "        self.l, self.m = threading.Lock(), threading.Lock()\n"
     for i, program in enumerate(programs):
@@ -114,12 +119,12 @@ def explored(module: types.ModuleType, count: int, **options: Any) -> Exploratio
 
 
 def bad(found: Exploration) -> set[Any]:
-    """The bad outcomes in the words of the model."""
+    """Return the bad outcomes in the form that the model uses."""
     return {HUNG if t.kind == DEADLOCK else (*t.results[-1], *t.results[:-1]) for t in found.forbidden}
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_every_bad_outcome_of_the_model_is_found_and_no_other(
+def test_the_explorer_finds_exactly_the_bad_outcomes_of_the_model(
     seed: int, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance = random.Random(seed)
@@ -128,14 +133,14 @@ def test_every_bad_outcome_of_the_model_is_found_and_no_other(
     preemptions = chance.choice([0, 1, 1, 2]) if count == 2 else chance.choice([0, 1])
     orders = [[0, 1], [1, 0]] if count == 2 else [[a, b, 3 - a - b] for a in range(3) for b in range(3) if a != b]
     right = {outcome for order in orders for outcome in outcomes(programs, 99, order)} - {HUNG}
-    wanted = outcomes(programs, preemptions) - right
-    module = module_of(f"made_up_{seed}", programs, seed % 3 > 0, tmp_path, monkeypatch)
+    expected = outcomes(programs, preemptions) - right
+    module = module_of(f"random_{seed}", programs, seed % 3 > 0, tmp_path, monkeypatch)
     for reduce in (True, False):
         found = explored(module, count, preemptions=preemptions, reduce=reduce)
-        assert found.exhausted and bad(found) == wanted, (reduce, programs, str(found))
+        assert found.exhausted and bad(found) == expected, (reduce, programs, str(found))
 
 
-def test_the_model_knows_the_counter() -> None:
+def test_the_model_gives_the_known_outcomes_of_a_counter_and_of_crossed_locks() -> None:
     counter: Program = (("read", "x", 0), ("write", "x", 1))
     assert outcomes([counter, counter], 0) == {(2, 0, 0, 1), (2, 0, 1, 0)}
     assert (1, 0, 0, 0) in outcomes([counter, counter], 1)
@@ -145,8 +150,8 @@ def test_the_model_knows_the_counter() -> None:
     assert HUNG in outcomes(crossed, 1) and HUNG not in outcomes(crossed, 0)
 
 
-def test_the_made_up_programs_are_of_all_sorts() -> None:
-    """Else the comparison above would compare nothing."""
+def test_the_random_programs_cover_hung_wrong_and_safe_outcomes() -> None:
+    """Without all of these outcomes, the comparison above would prove little."""
     hung = wrong = safe = 0
     for seed in range(60):
         chance = random.Random(seed)

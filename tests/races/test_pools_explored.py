@@ -1,4 +1,4 @@
-"""Pools: their workers are scheduled like the bodies, and what they do between two lines is found too."""
+"""Explorations of pools: the explorer schedules their workers like the bodies, and finds races inside them."""
 
 import threading
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def no_thread_is_left() -> Iterator[None]:
 
 
 class Counters(ThreadPoolExecutor):
-    """An executor with a counter that its workers share."""
+    """An executor whose workers share a counter."""
 
     def __init__(self, workers: int = 2) -> None:
         super().__init__(workers)
@@ -52,7 +52,7 @@ def submit_locked(pool: Counters) -> None:
 
 
 def started(workers: int = 2) -> Counters:
-    """An executor whose threads exist already."""
+    """Return an executor whose threads have started."""
     pool = Counters(workers)
     meeting = threading.Barrier(workers)
     for future in [pool.submit(meeting.wait, WAIT_S) for _ in range(workers)]:
@@ -69,7 +69,7 @@ def reset(pool: Counters) -> None:
 
 
 @pytest.mark.parametrize("setup", [Counters, started])
-def test_the_race_of_two_workers_is_found(setup: Any) -> None:
+def test_a_race_between_two_workers_is_found(setup: Any) -> None:
     found = counted(submit_racy, setup)
     assert {trial.kind for trial in found.forbidden} == {WRONG} and found.exhausted
     assert found.uncontrolled == () and found.notes == ()
@@ -77,12 +77,12 @@ def test_the_race_of_two_workers_is_found(setup: Any) -> None:
 
 
 @pytest.mark.parametrize("setup", [Counters, started])
-def test_the_same_under_a_lock_is_safe(setup: Any) -> None:
+def test_two_workers_that_share_a_lock_are_safe(setup: Any) -> None:
     found = counted(submit_locked, setup)
     assert found.safe and found.exhausted, f"{found}\n{found.forbidden[:1]}"
 
 
-def test_an_executor_that_is_kept_is_restored_between_schedules() -> None:
+def test_one_executor_is_kept_and_restored_between_schedules() -> None:
     made: list[Counters] = []
 
     def setup() -> Counters:
@@ -104,13 +104,15 @@ def test_every_schedule_of_a_pool_can_be_replayed() -> None:
         assert found.replay(trial.schedule).kind == trial.kind
 
 
-def for_ever(pool: Counters) -> Any:
-    """A task that waits for a task of its own pool."""
+def submit_nested(pool: Counters) -> Any:
+    """Submit a task that waits for another task of its own pool."""
     return pool.submit(lambda: pool.submit(pool.locked).result()).result()
 
 
-def test_tasks_that_wait_for_tasks_of_their_own_pool_fill_it(caplog: pytest.LogCaptureFixture) -> None:
-    found = explore(for_ever, for_ever, setup=Counters, watch=[Counters, for_ever], preemptions=0, budget_s=600)
+def test_tasks_that_wait_for_tasks_of_their_own_pool_can_deadlock(caplog: pytest.LogCaptureFixture) -> None:
+    found = explore(
+        submit_nested, submit_nested, setup=Counters, watch=[Counters, submit_nested], preemptions=0, budget_s=600
+    )
     assert any(trial.kind == DEADLOCK for trial in found.forbidden)
     assert found.notes == () and caplog.records == [] and found.seconds < scaled(60)
     assert counted(submit_locked, Counters).safe, "the next exploration works"
@@ -121,15 +123,15 @@ def fail(pool: Counters) -> None:
     pool.submit([].pop).result(WAIT_S)
 
 
-def test_an_exception_in_a_worker_comes_to_the_body_and_is_no_fault_if_it_always_comes() -> None:
+def test_an_exception_in_a_worker_is_not_a_fault_if_every_order_raises_it() -> None:
     found = explore(fail, submit_locked, setup=started, watch=[Counters], budget_s=600)
     assert EXCEPTION not in {trial.kind for trial in found.trials}
 
 
-class Handed(SimpleNamespace):
-    """A future that a worker started in setup answers."""
+class AnsweredFuture(SimpleNamespace):
+    """State with a future whose result is set by a thread that setup starts."""
 
-    def __enter__(self) -> "Handed":
+    def __enter__(self) -> "AnsweredFuture":
         self.asked, self.answer, self.n = threading.Event(), Future(), 0
         self.thread = threading.Thread(target=self.serve)
         self.thread.start()
@@ -145,18 +147,18 @@ class Handed(SimpleNamespace):
         self.answer.set_result(self.n)
 
 
-def ask(s: Handed) -> int:
+def ask(s: AnsweredFuture) -> int:
     s.asked.set()
     return s.answer.result(WAIT_S)
 
 
-def look(s: Handed) -> bool:
+def look(s: AnsweredFuture) -> bool:
     first = s.n
     return s.n != first
 
 
-def test_a_thread_that_setup_starts_is_scheduled_too() -> None:
-    found = explore(ask, look, setup=Handed, watch=[Handed, ask, look])
+def test_a_thread_that_setup_starts_is_scheduled() -> None:
+    found = explore(ask, look, setup=AnsweredFuture, watch=[AnsweredFuture, ask, look])
     assert found.uncontrolled == () and found.notes == ()
     assert {trial.kind for trial in found.trials} <= {RIGHT, WRONG} and found.exhausted
 
@@ -165,7 +167,7 @@ def test_a_thread_that_setup_starts_is_scheduled_too() -> None:
 
 
 def exploration(pool: type[Pool], schedules: int) -> Exploration:
-    """Two calls that differ in max_det; the first wrong result ends the search, or the number of schedules."""
+    """Explore two calls that differ in max_det, until the first wrong result or for this number of schedules."""
     image = scenes.scene(3, (160, 160)).image
     reported: list[str] = []
 
@@ -198,6 +200,6 @@ def test_a_shared_model_mixes_up_the_settings_of_two_calls() -> None:
     assert found.replay(trial.schedule).kind == WRONG
 
 
-def test_a_model_per_thread_does_not() -> None:
+def test_a_model_per_thread_keeps_the_settings_of_two_calls_apart() -> None:
     found = exploration(ModelPerThread, schedules=8)
     assert not found.forbidden and found.uncontrolled == () and found.run > 3

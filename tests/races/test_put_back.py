@@ -1,4 +1,4 @@
-"""What an exploration exchanges in Python's types is as before afterwards: after an error and after Ctrl-C too."""
+"""An exploration restores everything that it patches in Python, even after an error or Ctrl-C."""
 
 import _queue
 import _thread
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.timeout(scaled(120))
 State = Any
 
 
-def everything() -> dict[str, Any]:
-    """What an exploration exchanges."""
+def patched_attributes() -> dict[str, Any]:
+    """Return every attribute that an exploration may patch, by name."""
     types = {kind: gc.get_referents(kind.__dict__)[0] for kind in (_thread.LockType, _thread.RLock, _queue.SimpleQueue)}
     return {
         **{f"{kind}.{name}": names.get(name) for kind, names in types.items() for name in names},
@@ -33,20 +33,20 @@ def everything() -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def is_put_back() -> Iterator[None]:
-    before, threads = everything(), set(threading.enumerate())
+def everything_is_restored() -> Iterator[None]:
+    before, threads = patched_attributes(), set(threading.enumerate())
     yield
-    after = everything()
+    after = patched_attributes()
     assert before.keys() == after.keys() and all(before[name] is after[name] for name in before)
     assert set(threading.enumerate()) == threads
 
 
 class SetupError(Exception):
-    """What the setup of a test raises."""
+    """Raised by the setup of a test."""
 
 
-def test_everything_is_put_back_after_an_exception_in_setup() -> None:
-    def setup(calls: list[int] = []) -> State:  # noqa: B006 - it counts over all calls
+def test_everything_is_restored_after_an_exception_in_setup() -> None:
+    def setup(calls: list[int] = []) -> State:  # noqa: B006 - counts across calls
         calls.append(1)
         if len(calls) == 6:
             raise SetupError
@@ -59,7 +59,7 @@ def test_everything_is_put_back_after_an_exception_in_setup() -> None:
 
 
 def interrupted_at(call: int, where: str) -> Exploration:
-    """Explore the counter; at so many calls of its setup, or of a body, there is a Ctrl-C."""
+    """Explore the counter, and send Ctrl-C at this call of its setup or of a body."""
     calls = 0
 
     def count() -> None:
@@ -83,7 +83,7 @@ def interrupted_at(call: int, where: str) -> Exploration:
 
 
 @pytest.mark.parametrize(("where", "call"), [("setup", 12), ("body", 24)])
-def test_ctrl_c_returns_what_was_found_so_far(where: str, call: int) -> None:
+def test_ctrl_c_returns_the_findings_so_far(where: str, call: int) -> None:
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         found = interrupted_at(call, where)
@@ -93,7 +93,7 @@ def test_ctrl_c_returns_what_was_found_so_far(where: str, call: int) -> None:
     assert not found.exhausted and not found.safe and "interrupted" in str(found)
 
 
-def test_ctrl_c_ends_a_body_that_computes_without_end() -> None:
+def test_ctrl_c_stops_a_body_that_never_ends() -> None:
     calls = 0
 
     def body(s: State) -> None:
@@ -117,7 +117,7 @@ def test_ctrl_c_ends_a_body_that_computes_without_end() -> None:
     assert "interrupted" in str(found) and found.schedules > 0
 
 
-def test_threads_that_take_no_part_wait_as_ever_meanwhile() -> None:
+def test_threads_outside_an_exploration_wait_as_usual_during_it() -> None:
     lock, seen, stop = Lock(), [], Event()
 
     def bystander() -> None:

@@ -1,4 +1,4 @@
-"""Schedules that cannot differ are left out, and nothing else: kinds, verdicts and counts stay right."""
+"""Reduction skips equivalent schedules only: kinds, verdicts and counts stay correct."""
 
 import pytest
 from deadlines import scaled
@@ -24,25 +24,25 @@ def test_reduction_changes_neither_kinds_nor_verdict(name: str) -> None:
 def test_counts_add_up(name: str) -> None:
     found = PROGRAMS[name].explore()
     assert found.schedules == found.run + found.covered == sum(outcome.count for outcome in found.outcomes)
-    assert found.total == found.schedules, "exhausted: every schedule that is known has an outcome"
+    assert found.total == found.schedules, "exhausted: every known schedule has an outcome"
     assert sum(outcome.share for outcome in found.outcomes) == pytest.approx(1)
     assert len({trial.schedule for trial in found.trials}) == found.schedules, "no schedule is counted twice"
     assert len(found.forbidden) == sum(outcome.count for outcome in found.outcomes if outcome.kind != RIGHT)
 
 
-@pytest.mark.parametrize("name", ["counter under a lock", "three under a lock", "condition with while"])
-def test_a_locked_program_is_covered_in_part_without_being_run(name: str) -> None:
+@pytest.mark.parametrize("name", ["counter under a lock", "three bodies under a lock", "condition with while"])
+def test_some_schedules_of_a_locked_program_are_covered_without_a_run(name: str) -> None:
     found = PROGRAMS[name].explore()
     assert found.safe and found.covered > 0
     assert f"{found.run} were run, {found.covered} are equivalent" in str(found)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_an_exploration_is_the_same_every_time(name: str) -> None:
+def test_an_exploration_is_deterministic(name: str) -> None:
     first, again = (PROGRAMS[name].explore() for _ in range(2))
     assert [(t.schedule, t.kind) for t in first.trials] == [(t.schedule, t.kind) for t in again.trials]
 
 
-def test_the_seed_changes_the_order_of_trying_only() -> None:
+def test_the_seed_does_not_change_the_trials_that_are_reported() -> None:
     one, other = (PROGRAMS["check then act"].explore(seed=seed) for seed in (0, 5))
     assert [(t.schedule, t.kind) for t in one.trials] == [(t.schedule, t.kind) for t in other.trials]

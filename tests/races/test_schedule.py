@@ -1,4 +1,4 @@
-"""Schedules: short, readable, the same every time, and refused where they would mean something else."""
+"""Schedules are short, readable and deterministic, and are refused where they do not fit the code."""
 
 import sys
 import types
@@ -22,27 +22,27 @@ VERSION = "py3.11 ultralytics-8.4.190 5f3a91c2"
 
 
 def bad_counter() -> str:
-    """The first bad schedule of the counter."""
+    """Return the first bad schedule of the counter."""
     return PROGRAMS["counter"].explore().forbidden[0].schedule
 
 
 # --- replay
 
 
-def test_replay_gives_the_same_outcome_100_times_of_100() -> None:
+def test_100_replays_give_the_same_outcome() -> None:
     schedule = bad_counter()
     trials = [replay(schedule, bodies.bump, bodies.bump, **COUNTER) for _ in range(100)]
     assert {(t.schedule, t.kind, t.results) for t in trials} == {(schedule, WRONG, (None, None, 1))}
 
 
-def test_replay_shows_who_ran_which_line_and_what_the_state_was() -> None:
+def test_replay_shows_the_thread_line_and_state_of_each_step() -> None:
     trial = replay(bad_counter(), bodies.bump, bodies.bump, **COUNTER, inspect=lambda s: s.n)
     steps = [(step.thread, step.where.text, step.inspected) for step in trial.steps]
     assert steps[0] == ("A", "value = s.n", 0)
     assert steps[-3:] == [("B", "value = s.n", 0), ("B", "s.n = value + 1", 0), ("A", "s.n = value + 1", 1)]
 
 
-def test_replay_shows_who_waits_for_a_lock_and_who_holds_it() -> None:
+def test_replay_shows_the_holder_of_a_lock_and_the_threads_that_wait_for_it() -> None:
     program = PROGRAMS["counter under a lock"]
     schedule = next(t.schedule for t in program.explore().trials if t.where.text == "s.n = value + 1")
     options = {**program.options, "inspect": lambda s: holder(s.lock)}
@@ -55,10 +55,10 @@ def test_replay_shows_who_waits_for_a_lock_and_who_holds_it() -> None:
         (second, "with s.lock:", (), first),
     ]
     assert reported[3] == (first, "s.n = value + 1", (second,), first)
-    assert reported[-1][1:] == ("with s.lock:", (), second), "Python comes back to `with` when it leaves the block"
+    assert reported[-1][1:] == ("with s.lock:", (), second), "Python returns to `with` when it leaves the block"
 
 
-def test_replay_of_a_deadlock_shows_who_waits_at_its_end() -> None:
+def test_replay_of_a_deadlock_shows_the_threads_that_wait_at_its_end() -> None:
     program = PROGRAMS["crossed locks"]
     bad = program.explore().forbidden[0]
     trial = replay(bad.schedule, *program.bodies, **program.options)
@@ -98,7 +98,7 @@ def test_schedules_that_stop_in_lambdas_and_comprehensions_can_be_replayed(a: ob
         assert found.replay(trial.schedule).kind == trial.kind
 
 
-def test_a_person_can_type_a_schedule_with_more_stops_than_were_explored() -> None:
+def test_a_typed_schedule_may_have_more_stops_than_those_explored() -> None:
     lines = sorted({trial.where.line for trial in PROGRAMS["counter"].explore().forbidden})
     version = bad_counter().partition("|")[2]
     trial = replay(f"A@bump:{lines[0]}#1>B@bump:{lines[0]}#1>A |{version}", bodies.bump, bodies.bump, **COUNTER)
@@ -108,7 +108,7 @@ def test_a_person_can_type_a_schedule_with_more_stops_than_were_explored() -> No
 # --- the string
 
 
-def test_printing_and_parsing_give_the_schedule_back() -> None:
+def test_a_printed_schedule_parses_to_the_same_schedule() -> None:
     stops = (
         Stop("A", "predict", 557, None, 1, "B"), Stop("B", "wait", 0, None, 2, "C"), Stop("C", "end", 0, None, 1, "B"),
         Stop("B", "sleep", 0, None, 3, "W1"), Stop("W1", "run", 12, 8, 2, "A"),
@@ -135,12 +135,12 @@ def test_a_schedule_has_fewer_than_120_characters(preemptions: int) -> None:
 
 
 def stop_after(schedules: int) -> dict[str, Any]:
-    """Options that end a search after so many schedules."""
+    """Return options that end a search after this number of schedules."""
     trials: list[Trial] = []
     return {"on_trial": trials.append, "stop": lambda: len(trials) >= schedules}
 
 
-def test_many_stops_at_waits_stay_under_120_characters_and_can_be_replayed() -> None:
+def test_a_schedule_with_many_waits_has_fewer_than_120_characters_and_can_be_replayed() -> None:
     program = PROGRAMS["condition with while"]
     found = program.explore(preemptions=2, **stop_after(400))
     assert max(len(trial.schedule) for trial in found.trials) < 120
@@ -152,15 +152,15 @@ LONG = "def {name}(s):\n    value = s.n\n    s.n = value + 1\n    s.done = True\
 
 
 def module_with(name: str, source: str, monkeypatch: pytest.MonkeyPatch, folder: object) -> types.ModuleType:
-    """A module that was written just now."""
+    """Write a module to the folder and import it."""
     (folder / f"{name}.py").write_text(source)  # type: ignore[operator]
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.delitem(sys.modules, name, raising=False)
     return __import__(name)
 
 
-def test_cut_names_still_say_which_function_is_meant(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
-    """Two functions on the same lines of two files, whose names are cut in a schedule with many stops."""
+def test_shortened_names_still_identify_the_function(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    """Two functions stand on the same lines of two files; a schedule with many stops shortens their names."""
     names = ["preprocess_the_first_half_of_a_batch", "preprocess_the_other_half_of_a_batch"]
     first, second = (
         module_with(f"long_{i}", LONG.format(name=name), monkeypatch, tmp_path) for i, name in enumerate(names)
@@ -176,11 +176,11 @@ def test_cut_names_still_say_which_function_is_meant(monkeypatch: pytest.MonkeyP
         assert found.replay(trial.schedule).kind == trial.kind
 
 
-# --- refused, with the reason
+# --- refused schedules
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "reason"),
     [
         (lambda text: text.partition("|")[0], "does not say what it was made for"),
         (lambda text: text.replace("bump:", "bumb:"), "A came 0 times to bumb:"),
@@ -199,14 +199,14 @@ def test_cut_names_still_say_which_function_is_meant(monkeypatch: pytest.MonkeyP
         (lambda text: "random 3/x/1 |" + text.partition("|")[2], "random"),
     ],
 )
-def test_a_typing_error_or_another_version_is_refused_with_the_reason(change: object, says: str) -> None:
+def test_a_typing_error_or_another_version_is_refused_with_a_reason(change: object, reason: str) -> None:
     schedule = change(bad_counter())  # type: ignore[operator]
     with pytest.raises(ExploreError) as raised:
         replay(schedule, bodies.bump, bodies.bump, **COUNTER)
-    assert says in str(raised.value) and str(raised.value).count(". ") <= 1
+    assert reason in str(raised.value) and str(raised.value).count(". ") <= 1
 
 
-def test_another_source_has_another_digest(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+def test_changed_source_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     old = module_with("changing", LONG.format(name="work"), monkeypatch, tmp_path)
     schedule = explore(old.work, old.work, **COUNTER).forbidden[0].schedule
     new = module_with("changing", "# a new first line\n" + LONG.format(name="work"), monkeypatch, tmp_path)
@@ -214,7 +214,7 @@ def test_another_source_has_another_digest(monkeypatch: pytest.MonkeyPatch, tmp_
         replay(schedule, new.work, new.work, **COUNTER)
 
 
-def test_a_schedule_carries_python_and_the_version_of_the_watched_package(
+def test_a_schedule_names_the_versions_of_python_and_of_the_watched_package(
     monkeypatch: pytest.MonkeyPatch, tmp_path: object
 ) -> None:
     module = module_with("numbered", '__version__ = "2.0"\n' + LONG.format(name="work"), monkeypatch, tmp_path)
@@ -237,7 +237,7 @@ def test_random_priorities_find_bugs_of_their_depth(name: str, depth: int) -> No
     assert found.schedules == found.run == 400 and not found.exhausted and not found.safe
 
 
-def test_random_priorities_say_what_they_guarantee_and_never_safe() -> None:
+def test_random_priorities_state_their_guarantee_and_never_claim_safety() -> None:
     found = PROGRAMS["counter under a lock"].explore(strategy="random", depth=3, runs=50)
     steps = int(found.trials[0].schedule.split("/")[1])
     assert f"1/(2 x {steps}^2) = {1 / (2 * steps**2):.2g}" in str(found)
@@ -245,7 +245,7 @@ def test_random_priorities_say_what_they_guarantee_and_never_safe() -> None:
     assert not found.safe and not found.forbidden and found.verdict.startswith("NOTHING FOUND so far")
 
 
-def test_random_priorities_are_the_same_for_the_same_seed() -> None:
+def test_random_priorities_are_deterministic_for_a_seed() -> None:
     one, again, other = (
         [
             (t.schedule, t.kind, t.results)
@@ -266,10 +266,10 @@ def test_a_random_run_can_be_replayed_from_its_string(name: str, granularity: st
         assert (again.kind, again.schedule) == (trial.kind, trial.schedule)
 
 
-def test_the_budget_ends_random_runs_too() -> None:
+def test_the_budget_also_ends_random_runs() -> None:
     found = PROGRAMS["condition with while"].explore(strategy="random", runs=10**6, budget_s=0.3)
     assert "the budget ended first" in str(found) and 0 < found.schedules < 10**6
 
 
-def test_the_way_to_stop_threads_is_that_of_this_python() -> None:
+def test_sys_monitoring_is_used_from_python_3_12_on() -> None:
     assert (sys.version_info >= (3, 12)) == MONITORING

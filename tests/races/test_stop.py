@@ -1,4 +1,4 @@
-"""A search or a replay can be ended from outside: what was found is kept, and nothing goes on."""
+"""A caller can stop a search or a replay: the findings are kept, and no thread keeps running."""
 
 import threading
 from itertools import count
@@ -19,7 +19,7 @@ COUNTER = {"setup": state(n=0), "observe": bodies.number}
 
 
 @pytest.mark.parametrize("strategy", ["exhaustive", "random"])
-def test_a_stopped_search_gives_what_was_found_until_then(strategy: str) -> None:
+def test_a_stopped_search_returns_the_findings_so_far(strategy: str) -> None:
     stop = threading.Event()
     trials: list[Trial] = []
 
@@ -34,14 +34,14 @@ def test_a_stopped_search_gives_what_was_found_until_then(strategy: str) -> None
     assert not is_exploring()
 
 
-def test_a_search_that_is_stopped_at_once_ends_as_by_ctrl_c() -> None:
+def test_a_search_that_is_stopped_at_once_raises_keyboard_interrupt() -> None:
     with pytest.raises(KeyboardInterrupt):
         PROGRAMS["counter"].explore(stop=lambda: True)
     assert not is_exploring()
 
 
-class Busy:
-    """A body that does not end by itself from its tenth call on; the sequential orders are over by then."""
+class EndlessBody:
+    """A body that never ends after its first ten calls; the sequential orders have run by then."""
 
     def __init__(self) -> None:
         self.runs, self.inside, self.ended = count(), threading.Event(), threading.Event()
@@ -52,23 +52,27 @@ class Busy:
         if next(self.runs) >= 10:
             self.inside.set()
             try:
-                work_for_ever()
+                work_forever()
             finally:
                 self.ended.set()
 
 
-def work_for_ever() -> None:
+def work_forever() -> None:
     while True:
         sum(range(1000))
 
 
 def test_a_search_stops_in_the_middle_of_a_schedule() -> None:
-    busy = Busy()
+    endless = EndlessBody()
     found = explore(
-        busy.body, busy.body, setup=lambda: SimpleNamespace(n=0), watch=[Busy.body], stop=busy.inside.is_set
+        endless.body,
+        endless.body,
+        setup=lambda: SimpleNamespace(n=0),
+        watch=[EndlessBody.body],
+        stop=endless.inside.is_set,
     )
     assert 0 < found.schedules < found.total and "interrupted" in found.bound
-    assert busy.ended.is_set() and not is_exploring()
+    assert endless.ended.is_set() and not is_exploring()
 
 
 def test_a_replay_can_be_stopped() -> None:

@@ -1,4 +1,4 @@
-"""Where threads are stopped, on every Python that is found here; what watching costs; other tools that trace."""
+"""The lines at which threads stop, on every Python found on this machine; overhead of watching; other tracing tools."""
 
 import json
 import os
@@ -25,7 +25,7 @@ VERSIONS = ("3.12", "3.13")
 
 
 def interpreter(version: str) -> str:
-    """The path of a Python of this version; skips the test where none is found that starts."""
+    """Return the path of a Python of this version, or skip the test if none starts."""
     folder = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     found = [str(path / "bin" / "python") for path in sorted(folder.glob(f"{version}.*"), reverse=True)]
     for path in [*found, shutil.which(f"python{version}")]:
@@ -35,7 +35,7 @@ def interpreter(version: str) -> str:
 
 
 def run(python: str, script: str, *arguments: str) -> dict[str, object]:
-    """What a script of this folder prints as JSON, run by another interpreter that has no package but this one."""
+    """Run a script of this folder with a Python that can import only this package; return the JSON that it prints."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}"}
     done = subprocess.run(
         [python, str(HERE / script), *arguments], env=environment, capture_output=True, text=True, timeout=scaled(100)
@@ -46,13 +46,13 @@ def run(python: str, script: str, *arguments: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_same_programs_have_the_same_outcomes_elsewhere(version: str) -> None:
+def test_the_programs_have_the_same_outcomes_on_other_pythons(version: str) -> None:
     reported = run(interpreter(version), "programs.py")
     assert reported.pop("counter in one line, by instruction") == [["wrong result"]]
     assert reported == {name: [sorted(kinds) for kinds in program.bad] for name, program in PROGRAMS.items()}
 
 
-@pytest.mark.nightly  # it depends on the speed of the machine
+@pytest.mark.nightly  # depends on the speed of the machine
 @pytest.mark.parametrize("version", ["", *VERSIONS])
 def test_watched_code_is_less_than_30_times_slower(version: str) -> None:
     python = interpreter(version) if version else sys.executable
@@ -63,7 +63,7 @@ def test_watched_code_is_less_than_30_times_slower(version: str) -> None:
     pytest.fail(f"{slower:.1f} times slower")
 
 
-@pytest.mark.nightly  # it depends on the speed of the machine
+@pytest.mark.nightly  # depends on the speed of the machine
 @pytest.mark.parametrize("version", VERSIONS)
 def test_unwatched_code_is_less_than_2_percent_slower(version: str) -> None:
     python = interpreter(version)
@@ -75,7 +75,7 @@ def test_unwatched_code_is_less_than_2_percent_slower(version: str) -> None:
     pytest.fail(f"ratios {ratios}")
 
 
-# --- which lines
+# --- watched lines
 
 
 def nested(s: bodies.State) -> int:
@@ -86,7 +86,7 @@ def nested(s: bodies.State) -> int:
 
 
 class Watched:
-    """A class that is watched as a whole."""
+    """A class to watch, with every kind of method."""
 
     def __init__(self) -> None:
         self.n = 0
@@ -118,16 +118,16 @@ def functions(found: object) -> set[str]:
     return {place.function for place in found.executed}  # type: ignore[attr-defined]
 
 
-def test_a_class_is_watched_with_its_methods_properties_and_statics() -> None:
+def test_watching_a_class_covers_its_methods_properties_and_static_methods() -> None:
     found = explore(use_all, use_all, setup=Watched, watch=[Watched, use_all])
     assert functions(found) == {"use_all", "method", "prop", "static", "of_class"}, "__init__ runs in setup"
 
 
-def test_a_function_is_watched_with_what_is_defined_inside() -> None:
+def test_watching_a_function_covers_nested_functions() -> None:
     assert functions(explore(nested, nested, setup=state(n=0), watch=[nested])) == {"nested", "inner"}
 
 
-def test_only_the_functions_named_are_watched() -> None:
+def test_only_the_named_functions_are_watched() -> None:
     def both(s: bodies.State) -> None:
         bodies.bump(s)
         bodies.read_only(s)
@@ -136,7 +136,7 @@ def test_only_the_functions_named_are_watched() -> None:
     assert functions(found) == {"bump"}
 
 
-def test_a_package_is_watched_with_all_its_modules() -> None:
+def test_watching_a_package_covers_all_its_modules() -> None:
     import json.decoder
 
     def load(s: bodies.State) -> object:
@@ -146,7 +146,7 @@ def test_a_package_is_watched_with_all_its_modules() -> None:
     assert {Path(place.file).name for place in found.executed} == {"__init__.py", "decoder.py"} and found.safe
 
 
-def test_an_exploration_from_another_thread_than_the_main_one_works() -> None:
+def test_an_exploration_works_outside_the_main_thread() -> None:
     got: list[object] = []
     thread = threading.Thread(target=lambda: got.append(kinds(PROGRAMS["counter"].explore())))
     thread.start()
@@ -154,10 +154,10 @@ def test_an_exploration_from_another_thread_than_the_main_one_works() -> None:
     assert got == [{"wrong result"}]
 
 
-# --- other tools
+# --- other tracing tools
 
 
-def test_a_debugger_that_traces_too_is_said_and_left_alone() -> None:
+def test_another_tracing_debugger_is_reported_and_stays_installed() -> None:
     def debugger(frame: object, kind: str, value: object) -> None:
         return None
 
@@ -171,14 +171,14 @@ def test_a_debugger_that_traces_too_is_said_and_left_alone() -> None:
     assert kinds(found) == {"wrong result"} and any("Also traces this process" in note for note in found.notes)
 
 
-@pytest.mark.skipif(not MONITORING, reason="sys.monitoring came with Python 3.12")
-def test_the_tool_of_sys_monitoring_is_given_back() -> None:
+@pytest.mark.skipif(not MONITORING, reason="sys.monitoring needs Python 3.12")
+def test_the_sys_monitoring_tool_is_released() -> None:
     taken = [sys.monitoring.get_tool(i) for i in range(6)]
     PROGRAMS["counter"].explore()
     assert [sys.monitoring.get_tool(i) for i in range(6)] == taken
 
 
-def test_the_traced_thread_is_traced_no_longer_afterwards() -> None:
+def test_tracing_ends_with_the_exploration() -> None:
     before = sys.gettrace(), threading.gettrace()
     PROGRAMS["counter"].explore()
     PROGRAMS["crossed locks"].explore()
@@ -186,7 +186,7 @@ def test_the_traced_thread_is_traced_no_longer_afterwards() -> None:
 
 
 def test_thread_locals_and_context_variables_are_new_in_every_schedule() -> None:
-    """Threads are used again from run to run; the code that they run must not notice."""
+    """The explorer reuses threads for several runs; the code that they run must not notice."""
     import contextvars
 
     local, variable = threading.local(), contextvars.ContextVar("variable", default=0)
