@@ -1,1 +1,1 @@
-"""A package, so that its fixtures end with its last test: Playwright's loop must not meet those of other tests."""
+"""A package, so that its fixtures end with its last test: Playwright's event loop must not meet other tests' loops."""

@@ -1,4 +1,4 @@
-"""An installed browser, and a JupyterLab for it."""
+"""Fixtures: an installed browser, and a JupyterLab server for it."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ def installed() -> str | None:
 
 
 def browser_needed() -> bool:
-    """Return whether the tests fail where there is no browser, instead of being skipped."""
+    """Return whether a missing browser makes the tests fail instead of skipping them."""
     return os.environ.get("YOLOTHREADS_NEED_BROWSER", "0") not in ("", "0")
 
 
@@ -33,8 +33,8 @@ def browser_needed() -> bool:
 def chromium() -> Iterator[Browser]:
     path = installed()
     if path is None:
-        say = pytest.fail if browser_needed() else pytest.skip
-        say("There is no Chromium or Chrome here; install one to test the notebooks in a browser.")
+        stop_test = pytest.fail if browser_needed() else pytest.skip
+        stop_test("There is no Chromium or Chrome here; install one to test the notebooks in a browser.")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path)
         yield browser

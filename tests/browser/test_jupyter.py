@@ -1,4 +1,4 @@
-"""What the other tests in a browser stand on: faults are noticed, and the helpers do what they say."""
+"""Tests of the browser helpers: they detect faults, and their actions take effect."""
 
 import pytest
 
@@ -9,7 +9,7 @@ import ipywidgets as w
 button, said = w.Button(description="Say"), w.Label("nothing")
 button.add_class("say"), said.add_class("said")
 button.on_click(lambda _: setattr(said, "value", "something was said"))
-far = w.HTML('<div style="height: 1500px"></div>')  # so that the next is out of sight
+far = w.HTML('<div style="height: 1500px"></div>')  # moves the next widget out of view
 grey = w.HTML('<p style="color: #bbb; background: white">too pale</p>')
 grey.add_class("grey")
 w.VBox([button, said, far, grey])
@@ -17,7 +17,7 @@ w.VBox([button, said, far, grey])
 
 
 @pytest.mark.timeout(120)
-def test_an_error_in_a_cell_or_the_console_and_a_request_to_outside_are_noticed(lab: Lab) -> None:
+def test_cell_errors_console_errors_and_outside_requests_are_detected(lab: Lab) -> None:
     asking = '<img src="http://elsewhere.invalid/x.png">'
     name = lab.write("faults", f"from IPython.display import HTML; HTML({asking!r})", "1 / 0")
     with lab.open(name) as notebook:
@@ -49,7 +49,7 @@ def test_the_helpers_click_wait_press_zoom_and_change_the_theme(lab: Lab) -> Non
 
 
 @pytest.mark.timeout(120)
-def test_every_notebook_is_opened_with_the_settings_as_at_first(lab: Lab) -> None:
+def test_every_notebook_opens_with_the_initial_settings(lab: Lab) -> None:
     with lab.open(lab.write("dark", "1")) as notebook:
         notebook.theme("JupyterLab Dark")
     with lab.open("dark") as notebook:

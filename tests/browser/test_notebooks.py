@@ -1,6 +1,6 @@
-"""Every notebook, executed once: in JupyterLab, as a learner runs it, or by nbclient where there is no browser.
+"""Runs every notebook once: in JupyterLab, as a learner does, or by nbclient where there is no browser.
 
-Everything that is checked about a run is taken from this one execution: the compared outputs, the errors, the console,
+All checks use this one execution: the compared outputs, the errors, the console,
 the requests, the verdicts, the screenshots in build/browser and the report in build/report. The nightly tier also runs
 all notebooks with other settings.
 """
@@ -40,7 +40,7 @@ every_notebook = pytest.mark.parametrize("name", PATHS)
 
 @dataclass(frozen=True)
 class Executed:
-    """The result of running all cells of one notebook; without a browser, nothing was seen of the last three."""
+    """The result of running all cells of one notebook; without a browser, the last three fields stay empty."""
 
     notebook: NotebookNode
     file: Path
@@ -52,13 +52,13 @@ class Executed:
 
 
 class Series(Protocol):
-    """Runs notebooks and keeps what came of each."""
+    """Runs notebooks and keeps the result of each."""
 
     def result(self, name: str) -> Executed: ...
 
 
 class InJupyterLab:
-    """Runs notebooks in a browser, two at the same time; a call for one result also drives those that still run."""
+    """Runs notebooks in a browser, two at the same time; asking for one result also advances the others."""
 
     def __init__(self, lab: Lab, names: Sequence[str]) -> None:
         self._lab, self._waiting = lab, deque(names)
@@ -70,20 +70,22 @@ class InJupyterLab:
             while self._waiting and len(self._running) < AT_ONCE:
                 self._start(self._waiting.popleft())
             for running in list(self._running):
-                self._look(running)
+                self._poll(running)
         if isinstance(done := self._done[name], Exception):
             raise done
         return done
 
     def _start(self, name: str) -> None:
         try:
-            strip_outputs(self._lab.notebooks / f"{name}.ipynb")  # a cell that does not run must not look as if it had
+            strip_outputs(
+                self._lab.notebooks / f"{name}.ipynb"
+            )  # otherwise a cell that does not run would seem executed
             self._running[name] = self._lab.open(name), monotonic()
             self._running[name][0].start_all()
-        except Exception as error:  # it belongs to the tests of this notebook, and another one may be waiting here
+        except Exception as error:  # raised later, in the tests of this notebook: another notebook may be waiting here
             self._done[name] = error
 
-    def _look(self, name: str) -> None:
+    def _poll(self, name: str) -> None:
         notebook, began = self._running[name]
         try:
             if notebook.finished(within_s=0.2) or monotonic() > began + LIMIT_S:
@@ -125,10 +127,10 @@ class ByNbclient:
 
 
 def chosen(request: pytest.FixtureRequest) -> list[str]:
-    """Return the notebooks that the tests of this session need from the fixture that asks, in their order."""
+    """Return the notebooks that the tests of this session need from the requesting fixture, in test order."""
     mine = [item for item in request.session.items if item.getparent(pytest.Module) is request.node]
     mine = [item for item in mine if request.fixturename in item.fixturenames]
-    if any(not hasattr(item, "callspec") for item in mine):  # such a test needs all of them
+    if any(not hasattr(item, "callspec") for item in mine):  # a test without parameters needs all notebooks
         return list(PATHS)
     return list(dict.fromkeys(item.callspec.params["name"] for item in mine))
 
@@ -145,7 +147,7 @@ def series(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.timeout(900)
 @every_notebook
-def test_it_runs_to_its_end_without_an_error_or_a_request_to_outside(name: str, series: Series) -> None:
+def test_it_runs_to_its_end_without_errors_or_outside_requests(name: str, series: Series) -> None:
     executed = series.result(name)
     assert differences(executed.notebook, nbformat.read(PATHS[name], as_version=4)) == []
     assert executed.answer is True
@@ -155,7 +157,7 @@ def test_it_runs_to_its_end_without_an_error_or_a_request_to_outside(name: str, 
 
 
 @every_notebook
-def test_it_shows_a_verdict_on_each_of_its_claims(name: str, series: Series) -> None:
+def test_it_shows_one_verdict_per_claim(name: str, series: Series) -> None:
     judged = {verdict["claim"] for verdict in notebooks.verdicts_of(series.result(name).file)}
     assert judged == {claim.id for claim in CLAIMS.values() if name in claim.notebooks}
 
@@ -172,7 +174,7 @@ def test_the_report_of_these_runs_opens_from_disk_and_names_every_verdict(series
     text = page.inner_text("main")
     assert all(f"{v['word']}" in text for run in runs for v in run.verdicts)
     page.goto((index.parent / "00_start_here.html").as_uri())
-    assert page.get_by_role("img").count() >= 1  # the detected objects; a live panel leaves nothing behind
+    assert page.get_by_role("img").count() >= 1  # the detected objects; a live panel leaves no image
     assert [v["id"] for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")] == []
     page.close()
     assert all(url.startswith(("file:", "data:")) for url in asked)
@@ -182,7 +184,7 @@ def test_the_report_of_these_runs_opens_from_disk_and_names_every_verdict(series
 def other_settings(
     lab: Lab, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Series]:
-    """Copies of the notebooks with a user's own pictures, weights and number of workers in their settings."""
+    """Run copies of the notebooks whose settings name a user's own pictures, weights and number of workers."""
     own = tmp_path_factory.mktemp("own")
     for i, shape in enumerate([(480, 640), (640, 384), (300, 500)]):
         cv2.imwrite(str(own / f"picture {i}.jpg"), scenes.scene(700 + i, shape).image)
@@ -219,7 +221,7 @@ def test_it_also_runs_with_other_settings(name: str, other_settings: Series) -> 
 @pytest.mark.nightly
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("number", ["03", "07", "09", "10", "11"])
-def test_a_long_lesson_runs_in_full_length(number: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_lesson_runs_at_full_length(number: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("YOLOTHREADS_QUICK", "0")
     (run,) = notebooks.run(notebooks.find([number]), out=tmp_path, timeout_s=scaled(1500))
     assert run.error == ""

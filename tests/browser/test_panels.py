@@ -1,6 +1,6 @@
-"""Every panel in JupyterLab, as learners use it: with the mouse, by keyboard alone, zoomed, narrow, light and dark.
+"""Uses every panel in JupyterLab as learners do: by mouse, by keyboard alone, zoomed, narrow, light and dark.
 
-All tests share one page, and each run of a panel serves several checks. Screenshots are left in build/browser.
+All tests share one page, and each run of a panel serves several checks. Screenshots go to build/browser.
 """
 
 import re
@@ -34,8 +34,8 @@ PANELS = {
     "cameraspanel": "CamerasPanel(lesson, frames=400)",
     "explorerpanel": "ExplorerPanel(add, add, setup=lambda: [0], watch=[add], preemptions=2, budget_s=120)",
 }
-# Finds what is cut off: text that is wider than its box and cannot be scrolled, or stands outside of the panel.
-CUT_OFF = """panel => {
+# Finds clipped elements: text that is wider than its box and cannot be scrolled, or lies outside the panel.
+FIND_CLIPPED = """panel => {
   const edge = panel.getBoundingClientRect(), cut = [];
   for (const e of panel.querySelectorAll('button, label, input, select, span, div, b, td, th, figcaption, img, svg')) {
     const box = e.getBoundingClientRect(), style = getComputedStyle(e);
@@ -48,7 +48,7 @@ CUT_OFF = """panel => {
   return cut;
 }"""
 
-# Presses Stop, and returns the milliseconds until the panel says so.
+# Presses Stop, and returns the milliseconds until the panel shows "Stopped".
 STOP_MS = """async ([stop, status]) => {
   const begin = performance.now();
   document.querySelector(stop).click();
@@ -60,14 +60,14 @@ STOP_MS = """async ([stop, status]) => {
 }"""
 
 
-class OnPage:
-    """One panel of the page."""
+class ShownPanel:
+    """One panel on the page, operated through the browser."""
 
     def __init__(self, notebook: Notebook, name: str) -> None:
         self.notebook, self.root = notebook, f"yolothreads-panel-{name}"
 
     def part(self, name: str) -> str:
-        """Return the class of a part, as `Notebook.find` takes it."""
+        """Return the class of a part, in the form that `Notebook.find` accepts."""
         return f"{self.root} .yolothreads-{name}"
 
     def text(self, name: str) -> str:
@@ -81,13 +81,13 @@ class OnPage:
         self.notebook.press("Tab")
 
     def run(self) -> None:
-        """Press Run, and wait until the panel answers: its text before belongs to another run."""
+        """Press Run, and wait until the status changes, because the old text belongs to another run."""
         before = self.text("status")
         self.notebook.click(self.part("run"))
-        self._until_it_is_not("status", before)
+        self._wait_until_changed("status", before)
 
     def run_until(self, pattern: str) -> str:
-        """Run, and wait until the panel says this."""
+        """Press Run, and wait until the status matches this pattern."""
         self.run()
         return self.wait_for(pattern)
 
@@ -98,12 +98,12 @@ class OnPage:
     def wait_for(self, pattern: str) -> str:
         return self.notebook.wait_for_text(self.part("status"), pattern, scaled(60))
 
-    def see_it_move(self) -> None:
+    def wait_for_live_changes(self) -> None:
         """Wait until the live part has changed twice."""
         for _ in range(2):
-            self._until_it_is_not("live", self.text("live"))
+            self._wait_until_changed("live", self.text("live"))
 
-    def _until_it_is_not(self, name: str, before: str) -> None:
+    def _wait_until_changed(self, name: str, before: str) -> None:
         self.notebook.page.wait_for_function(
             "([selector, before]) => document.querySelector(selector).innerText !== before",
             arg=[f".{self.part(name)}", before],
@@ -123,52 +123,54 @@ def page(lab: Lab) -> Iterator[Notebook]:
 
 
 @pytest.fixture(params=PANELS)
-def panel(request: pytest.FixtureRequest, page: Notebook) -> Iterator[OnPage]:
-    shown = OnPage(page, request.param)
+def panel(request: pytest.FixtureRequest, page: Notebook) -> Iterator[ShownPanel]:
+    shown = ShownPanel(page, request.param)
     yield shown
     if re.search("Running|Stopping", shown.text("status")):
         shown.stop()
 
 
 @pytest.fixture
-def of_pools(page: Notebook) -> OnPage:
-    return OnPage(page, "panel")
+def pool_panel(page: Notebook) -> ShownPanel:
+    return ShownPanel(page, "panel")
 
 
-def test_numbers_move_then_it_stops_and_runs_again_by_keyboard_alone(panel: OnPage, page: Notebook) -> None:
+def test_live_numbers_change_and_it_stops_and_runs_again_by_keyboard_alone(panel: ShownPanel, page: Notebook) -> None:
     panel.run()
-    panel.see_it_move()
+    panel.wait_for_live_changes()
     panel.stop()
     assert panel.text("run") == "Run again"
     page.page.evaluate("jupyterapp.commands.execute('notebook:enter-command-mode')")
     inside = "name => document.activeElement.matches(`.${name}`)"
-    for _ in range(100):  # until the focus has come round
+    for _ in range(100):  # until the focus has returned to Run
         page.press("Tab")
         if page.page.evaluate(inside, panel.part("run")):
             break
     page.press("Enter")
     panel.wait_for("Running")
-    panel.see_it_move()
+    panel.wait_for_live_changes()
     page.press("Tab", "Space")
     panel.wait_for("Stopped")
 
 
-def test_another_pool_gives_another_verdict_and_a_table_below_the_panel(of_pools: OnPage, page: Notebook) -> None:
-    wrong_images = page.find(of_pools.part("first-wrong")).locator("img")
-    of_pools.fill("images", 40)
-    of_pools.choose("pool", "SharedModel")
-    assert not of_pools.run_until("40 images").count(" 0 silently wrong")
+def test_changing_the_pool_changes_the_verdict_and_the_table_below_the_panel(
+    pool_panel: ShownPanel, page: Notebook
+) -> None:
+    wrong_images = page.find(pool_panel.part("first-wrong")).locator("img")
+    pool_panel.fill("images", 40)
+    pool_panel.choose("pool", "SharedModel")
+    assert not pool_panel.run_until("40 images").count(" 0 silently wrong")
     assert wrong_images.count() == 2
-    of_pools.choose("pool", "ModelPerThread")
-    assert "40 right, 0 silently wrong, 0 errors" in of_pools.run_until("ModelPerThread.*40 images")
+    pool_panel.choose("pool", "ModelPerThread")
+    assert "40 right, 0 silently wrong, 0 errors" in pool_panel.run_until("ModelPerThread.*40 images")
     assert wrong_images.count() == 0
-    below = page.page.locator(f".jp-OutputArea:has(.{of_pools.root}) > .jp-OutputArea-child > .jp-RenderedHTML table")
+    below = page.page.locator(f".jp-OutputArea:has(.{pool_panel.root}) > .jp-OutputArea-child > .jp-RenderedHTML table")
     expect(below).to_contain_text("ModelPerThread")
     assert "images/s" in below.inner_text()
 
 
-def test_a_tracker_for_each_camera_gives_another_verdict(page: Notebook) -> None:
-    cameras = OnPage(page, "cameraspanel")
+def test_one_tracker_per_camera_changes_the_verdict(page: Notebook) -> None:
+    cameras = ShownPanel(page, "cameraspanel")
     cameras.fill("frames", 30)
     cameras.choose("tracker", "one for all cameras")
     cameras.run_until("one for all cameras .*30 frames of each.* Identities of the cameras got mixed up")
@@ -177,8 +179,8 @@ def test_a_tracker_for_each_camera_gives_another_verdict(page: Notebook) -> None
     cameras.fill("frames", 400)
 
 
-def test_other_pools_to_compare_give_another_verdict(page: Notebook) -> None:
-    compare = OnPage(page, "comparepanel")
+def test_choosing_other_pools_to_compare_changes_the_verdict(page: Notebook) -> None:
+    compare = ShownPanel(page, "comparepanel")
     compare.fill("rounds", 2)
     compare.choose("pools", ["SharedModel"])
     compare.run_until(r"Wrong results or errors came from every pool that was measured: SharedModel \(\d+\)")
@@ -188,8 +190,8 @@ def test_other_pools_to_compare_give_another_verdict(page: Notebook) -> None:
     compare.fill("rounds", 10)
 
 
-def test_more_calls_than_the_worker_can_do_give_another_verdict(page: Notebook) -> None:
-    batching = OnPage(page, "batchingpanel")
+def test_more_calls_than_the_worker_can_serve_are_refused(page: Notebook) -> None:
+    batching = ShownPanel(page, "batchingpanel")
     batching.fill("seconds", 2)
     batching.fill("rate-number", 5)
     batching.run_until(r"each is accounted for.* \b0 refused")
@@ -198,15 +200,15 @@ def test_more_calls_than_the_worker_can_do_give_another_verdict(page: Notebook) 
     batching.fill("seconds", 60)
 
 
-def test_more_preemptions_give_another_verdict_and_a_schedule_is_stepped_through(page: Notebook) -> None:
-    explorer = OnPage(page, "explorerpanel")
+def test_a_higher_preemption_bound_changes_the_verdict_and_a_schedule_can_be_stepped_through(page: Notebook) -> None:
+    explorer = ShownPanel(page, "explorerpanel")
     explorer.choose("preemptions", "0")
     explorer.run_until("^(?!NOT SAFE).*2 schedules")
     explorer.choose("preemptions", "1")
     explorer.run_until("NOT SAFE.*One schedule is shown below")
     rows = page.find(explorer.part("rows")).locator("select")
     rows.focus()
-    page.press("ArrowDown")  # another row is another replay
+    page.press("ArrowDown")  # each row has its own replay
     schedule = next(word for word in rows.locator("option").nth(1).inner_text().split() if "@" in word)
     expect(page.find(explorer.part("threads"))).to_contain_text(schedule)
     at_first = explorer.text("state"), explorer.text("source")
@@ -220,10 +222,10 @@ def test_more_preemptions_give_another_verdict_and_a_schedule_is_stepped_through
     explorer.choose("preemptions", "2")
 
 
-def test_while_it_runs_the_kernel_answers_and_a_second_run_is_refused(of_pools: OnPage, page: Notebook) -> None:
-    of_pools.fill("images", 400)
-    of_pools.run()
-    of_pools.see_it_move()
+def test_during_a_run_the_kernel_answers_and_a_second_run_is_refused(pool_panel: ShownPanel, page: Notebook) -> None:
+    pool_panel.fill("images", 400)
+    pool_panel.run()
+    pool_panel.wait_for_live_changes()
     answer = page.page.evaluate(
         """async () => {
           const kernel = jupyterapp.shell.currentWidget.context.sessionContext.session.kernel;
@@ -235,25 +237,25 @@ def test_while_it_runs_the_kernel_answers_and_a_second_run_is_refused(of_pools: 
         }"""
     )
     assert answer == "here\n"
-    assert "Running" in of_pools.text("status")
-    of_pools.run_until("This panel is running; press Stop there first")
-    of_pools.stop()
+    assert "Running" in pool_panel.text("status")
+    pool_panel.run_until("This panel is running; press Stop there first")
+    pool_panel.stop()
 
 
-def test_stop_acts_within_half_a_second(of_pools: OnPage, page: Notebook) -> None:
-    of_pools.fill("images", 400)
+def test_stop_takes_effect_within_half_a_second(pool_panel: ShownPanel, page: Notebook) -> None:
+    pool_panel.fill("images", 400)
     took_ms = []
-    for _ in range(5):  # the quickest counts: another program may have had the processor
-        of_pools.run()
-        of_pools.see_it_move()
-        took_ms.append(page.page.evaluate(STOP_MS, [f".{of_pools.part('stop')}", f".{of_pools.part('status')}"]))
+    for _ in range(5):  # the fastest counts: another program may have used the processor
+        pool_panel.run()
+        pool_panel.wait_for_live_changes()
+        took_ms.append(page.page.evaluate(STOP_MS, [f".{pool_panel.part('stop')}", f".{pool_panel.part('status')}"]))
         if 0 < took_ms[-1] < 500:
             break
     assert 0 < took_ms[-1] < 500, took_ms
 
 
-def test_arrows_choose_in_a_list_and_do_not_move_the_notebook(of_pools: OnPage, page: Notebook) -> None:
-    chosen = page.find(of_pools.part("pool")).locator("select")
+def test_arrow_keys_choose_from_a_list_and_do_not_move_the_notebook(pool_panel: ShownPanel, page: Notebook) -> None:
+    chosen = page.find(pool_panel.part("pool")).locator("select")
     chosen.select_option("Sequential")
     chosen.focus()
     page.press("ArrowDown")
@@ -261,7 +263,7 @@ def test_arrows_choose_in_a_list_and_do_not_move_the_notebook(of_pools: OnPage, 
 
 
 @pytest.mark.parametrize("view", ["window of 1024 pixels", "zoom of 200 %"])
-def test_nothing_is_cut_off(page: Notebook, view: str) -> None:
+def test_nothing_is_clipped(page: Notebook, view: str) -> None:
     before = page.page.viewport_size
     try:
         if view.startswith("window"):
@@ -272,7 +274,7 @@ def test_nothing_is_cut_off(page: Notebook, view: str) -> None:
             root = page.find(f"yolothreads-panel-{name}")
             root.scroll_into_view_if_needed()
             (SHOTS / f"{name} {view}.png").write_bytes(page.page.screenshot())
-            assert root.evaluate(CUT_OFF) == [], name
+            assert root.evaluate(FIND_CLIPPED) == [], name
     finally:
         page.zoom(100)
         page.page.set_viewport_size(before)
@@ -281,11 +283,11 @@ def test_nothing_is_cut_off(page: Notebook, view: str) -> None:
 @pytest.mark.parametrize(
     ("theme", "rules"),
     [
-        ("JupyterLab Light", ()),  # all rules: contrast, and names of controls for a screen reader
+        ("JupyterLab Light", ()),  # all rules, such as contrast, and names of controls for a screen reader
         ("JupyterLab Dark", ("color-contrast",)),
     ],
 )
-def test_it_is_accessible_in_light_and_in_dark(page: Notebook, theme: str, rules: tuple[str, ...]) -> None:
+def test_panels_are_accessible_in_light_and_dark_themes(page: Notebook, theme: str, rules: tuple[str, ...]) -> None:
     page.theme(theme)
     for name in PANELS:
         (SHOTS / f"{name} {theme}.png").write_bytes(page.find(f"yolothreads-panel-{name}").screenshot())

@@ -1,4 +1,4 @@
-"""The report opened from disk: nothing is asked of a network, and axe finds nothing serious, in light and in dark."""
+"""The report, opened from disk, makes no network request and has no serious axe violation in light or dark mode."""
 
 from pathlib import Path
 
@@ -33,13 +33,13 @@ CODE = "'''Words.'''\nimport os\n\n\nclass A:\n    def f(self, x=1.5):\n        
 
 
 def race(lines: list[int]) -> None:
-    """What the lesson's explorations show, in small."""
+    """A small race, like those that the lessons explore."""
     last = lines[-1]
     lines.append(last + 1)
 
 
 def outputs() -> list[dict]:
-    """One of each kind that lessons leave."""
+    """Return one output of each kind that lessons store."""
     found = explore(race, race, setup=lambda: [0], observe=list, watch=[race])
     check = exercises.get("count_objects").check(lambda result, name: None)
     shown = [
@@ -65,12 +65,12 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.mark.nightly
 @pytest.mark.timeout(240)
-def test_a_lesson_that_papermill_ran_with_other_settings_is_as_clean(chromium: Browser, tmp_path: Path) -> None:
+def test_the_report_of_a_run_with_other_settings_has_no_serious_violation(chromium: Browser, tmp_path: Path) -> None:
     words = ["run", "00", "--quick", "-p", "workers", "3", "--out", str(tmp_path), "--report", str(tmp_path / "report")]
     assert cli.main(words) == 0
     page = chromium.new_page()
     page.goto((tmp_path / "report" / "00_start_here.html").as_uri())
-    assert page.get_by_role("img").count() >= 2  # what was detected, and what the panel leaves
+    assert page.get_by_role("img").count() >= 2  # the detected objects, and the final image of the panel
     assert "ModelPerThread, workers: 3" in page.inner_text("main")
     assert [v["id"] for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")] == []
     page.close()
@@ -83,7 +83,7 @@ def browser_page(request: pytest.FixtureRequest, chromium: Browser) -> Page:
     context.close()
 
 
-def test_axe_finds_nothing_serious_and_no_network_is_used(browser_page: Page, pages: list[Path]) -> None:
+def test_pages_have_no_serious_axe_violation_and_make_no_network_request(browser_page: Page, pages: list[Path]) -> None:
     asked = []
     browser_page.on("request", lambda request: asked.append(request.url))
     for page in pages:
