@@ -1,4 +1,4 @@
-"""Our comparer of outputs finds the faults that nbval finds: both get the same three."""
+"""Our output comparer and nbval accept the same sound notebook and refuse the same three faults."""
 
 import copy
 import subprocess
@@ -44,19 +44,19 @@ def no_fault(notebook: NotebookNode) -> None:
 FAULTS = (changed_output, missing_output, error_in_an_untagged_cell)
 
 
-def ours(stored: NotebookNode) -> bool:
-    """Whether our comparer accepts a notebook."""
+def accepted_by_comparer(stored: NotebookNode) -> bool:
+    """Return whether our comparer accepts a notebook."""
     executed = copy.deepcopy(stored)
     NotebookClient(executed, timeout=scaled(60), allow_errors=True).execute()
     return not differences(executed, stored)
 
 
-def nbvals(stored: NotebookNode, file: Path) -> bool:
-    """Whether nbval accepts a notebook."""
+def accepted_by_nbval(stored: NotebookNode, file: Path) -> bool:
+    """Return whether nbval accepts a notebook."""
     nbformat.write(stored, file)
-    words = ["-m", "pytest", "-q", "--nbval-lax", "-p", "no:cacheprovider", "-p", "no:frontrun", "--rootdir", "."]
+    options = ["-m", "pytest", "-q", "--nbval-lax", "-p", "no:cacheprovider", "-p", "no:frontrun", "--rootdir", "."]
     done = subprocess.run(
-        [sys.executable, *words, file.name], cwd=file.parent, capture_output=True, timeout=scaled(120), check=False
+        [sys.executable, *options, file.name], cwd=file.parent, capture_output=True, timeout=scaled(120), check=False
     )
     assert done.returncode in (0, 1), done.stdout
     return done.returncode == 0
@@ -74,6 +74,6 @@ def test_both_accept_a_sound_notebook_and_refuse_each_fault(
 ) -> None:
     notebook = copy.deepcopy(stored)
     fault(notebook)
-    right = fault is no_fault
-    assert ours(notebook) is right
-    assert nbvals(notebook, tmp_path / "small.ipynb") is right
+    sound = fault is no_fault
+    assert accepted_by_comparer(notebook) is sound
+    assert accepted_by_nbval(notebook, tmp_path / "small.ipynb") is sound

@@ -1,4 +1,4 @@
-"""Checks of the notebooks without running them: shape, tags, links, alt text, stored outputs."""
+"""Checks the notebooks without running them: structure, tags, links, alt text and stored outputs."""
 
 import ast
 import io
@@ -20,7 +20,7 @@ PATHS = sorted(FOLDER.glob("*.ipynb"))
 PARAMETERS = ["device", "weights", "workers", "images", "quick"]
 
 
-def test_there_are_notebooks_and_each_is_numbered():
+def test_notebooks_exist_and_are_numbered_consecutively():
     assert [p.name[:3] for p in PATHS] == [f"{i:02d}_" for i in range(len(PATHS))]
     assert len(PATHS) >= 6
 
@@ -46,19 +46,19 @@ def headings(notebook):
     return [(len(marks), title) for marks, title in re.findall(r"^(#+) (.+)$", text, flags=re.M)]
 
 
-def test_it_has_one_title_in_its_first_cell_and_no_level_is_left_out(notebook):
+def test_it_has_one_title_in_its_first_cell_and_skips_no_heading_level(notebook):
     levels = [level for level, _ in headings(notebook)]
     assert notebook.cells[0].source.startswith("# ")
     assert levels.count(1) == 1
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
-def test_its_first_cell_lists_content_needs_time_and_neighbours(notebook):
+def test_its_first_cell_lists_content_requirements_time_and_neighbours(notebook):
     points = re.findall(r"^\* \*\*(.+?)\*\*", notebook.cells[0].source, flags=re.M)
     assert points == ["You will see", "You need", "Time", "Previous", "Next"]
 
 
-def test_it_goes_from_verdicts_to_exercise_to_take_away(notebook):
+def test_it_ends_with_verdict_exercise_and_take_away_without_other_sections_between(notebook):
     titles = [title for _, title in headings(notebook)]
     order = [i for i, title in enumerate(titles) if re.match("The verdict|Exercise|Take away", title)]
     assert titles[-1] == "Take away"
@@ -78,7 +78,7 @@ def test_its_tags_are_known(notebook):
     assert {tag for cell in notebook.cells for tag in tags(cell)} <= {"parameters", COMPARED}
 
 
-def test_its_links_lead_somewhere(notebook):
+def test_its_links_have_targets(notebook):
     text = "\n".join(cell.source for cell in cells(notebook, "markdown"))
     links = [link for link in re.findall(r"\]\(([^)#]+)", text) if not link.startswith("http")]
     assert links
@@ -116,7 +116,7 @@ def test_it_imports_the_kit_from_its_public_modules_only(notebook):
     assert kit <= {"yolothreads", "yolothreads.lessons", "yolothreads.races"}
 
 
-def test_its_code_cells_hold_no_sentence_for_the_reader(notebook):
+def test_its_code_cells_contain_no_sentences_or_comments(notebook):
     for cell in cells(notebook, "code"):
         texts = [n.value for n in ast.walk(ast.parse(cell.source)) if isinstance(n, ast.Constant)]
         sentences = [text for text in texts if isinstance(text, str) and len(text.split()) > 2]
@@ -155,10 +155,10 @@ def test_its_exercise_starts_as_not_started(notebook):
     assert exercise.check(space[exercise.name]).outcome == NOT_STARTED
 
 
-def test_it_ends_by_checking_what_it_left_behind(notebook):
+def test_its_last_cell_ends_the_lesson(notebook):
     assert cells(notebook, "code")[-1].source.endswith("print(lesson.end())")
 
 
-def test_it_names_no_path_of_one_machine(notebook):
+def test_it_contains_no_machine_specific_path(notebook):
     text = notebook.path.read_text()
     assert not re.search(r"/(home|root|Users|work|tmp)/", text)
