@@ -1,7 +1,6 @@
 """Child processes: arguments and answers travel, failures have reasons, and nothing survives a deadline."""
 
 import os
-import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -13,11 +12,10 @@ from deadlines import scaled
 from yolothreads import child
 
 pytestmark = pytest.mark.timeout(scaled(240))
-HERE = {"PYTHONPATH": os.pathsep.join(sys.path)}  # the process must find the functions of this file
 
 
 def call(function: str, *arguments: object, timeout_s: float = 120.0) -> object:
-    return child.call(f"test_child:{function}", *arguments, timeout_s=timeout_s, environment=HERE)
+    return child.call(f"test_child:{function}", *arguments, timeout_s=timeout_s)
 
 
 def add(a: int, b: int) -> dict[str, object]:
@@ -48,6 +46,18 @@ def hang(file: str) -> None:
 def test_arguments_and_the_answer_travel_as_json() -> None:
     answer = call("add", 1, 2)
     assert answer["sum"] == 3 and answer["pid"] != os.getpid()
+
+
+def test_modules_are_found_where_this_process_finds_them_and_not_in_the_folder_it_runs_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('a file of the user')")
+    monkeypatch.chdir(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "only_here.py").write_text("def add(a, b):\n    return a + b\n")
+    monkeypatch.syspath_prepend(elsewhere)
+    assert child.call("only_here:add", 1, 2, timeout_s=120.0) == 3
 
 
 def test_an_error_carries_the_last_line_of_the_process() -> None:

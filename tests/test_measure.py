@@ -214,7 +214,8 @@ def test_other_contenders_take_turns_with_the_pools(fakes: FakeModels) -> None:
 
 def test_a_ratio_is_the_median_of_the_ratios_of_each_round() -> None:
     fast, slow = (Measurement(name, 1, speeds=speeds) for name, speeds in (("a", (8, 9, 5)), ("b", (2, 1, 1))))
-    assert measure.Comparison([fast, slow], 3, "").ratio("a", "b") == measure.Spread(5, 4, 9)
+    again = Measurement("a", 4, speeds=(1, 1, 1))  # of several with one name, the first one counts
+    assert measure.Comparison([fast, slow, again], 3, "").ratio("a", "b") == measure.Spread(5, 4, 9)
 
 
 def test_each_pool_has_as_many_callers_as_the_largest_pool_has_workers(fakes: FakeModels) -> None:

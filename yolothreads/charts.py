@@ -1,4 +1,4 @@
-"""Figures by matplotlib: those of the benchmarks, whose text twins are tables, and what those of the lessons share."""
+"""Matplotlib figures of the benchmarks, whose text twins are tables, and helpers that the lessons' figures use, too."""
 
 from __future__ import annotations
 

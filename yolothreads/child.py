@@ -34,8 +34,9 @@ def call(function: str, *arguments: Any, timeout_s: float, environment: Mapping[
     Raises:
         ChildError: the process failed (the reason is the last line of its standard error), or took too long.
     """
-    command = [sys.executable, "-m", "yolothreads.child", function, json.dumps(arguments)]
-    env = {**os.environ, **(environment or {})}
+    command = [sys.executable, "-P", "-m", "yolothreads.child", function, json.dumps(arguments)]
+    path = os.pathsep.join(filter(None, sys.path))  # the child finds what this process finds, and nothing else
+    env = {**os.environ, "PYTHONPATH": path, **(environment or {})}
     child = subprocess.Popen(
         command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=env, start_new_session=True, errors="replace"
     )

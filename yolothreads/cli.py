@@ -20,7 +20,7 @@ from yolothreads.errors import YoloThreadsError, writing
 
 # Each command imports what it needs, so that `yolothreads --help` does not wait for torch.
 
-# What several options of the parser have in common.
+# Keyword arguments that several options share.
 _NUMBER: dict[str, Any] = {"type": int, "metavar": "N"}
 _JSON: dict[str, Any] = {"nargs": "?", "const": "-", "metavar": "FILE"}
 
@@ -93,8 +93,8 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("--quick", action="store_true", help="1 round, 4 images of 160 pixels, no memory")
     text = "measure how speed and memory grow with workers, image size and images"
     about = (
-        "Measure how pools grow; all of it takes about half an hour. The options of bench hold, too, and stand before "
-        "this word."
+        "Measure how pools grow; all of it takes about half an hour. All options of bench apply, too; give them before "
+        "`growth`."
     )
     growth = bench.add_subparsers(title="or", metavar="growth").add_parser("growth", help=text, description=about)
     growth.set_defaults(command=_growth)
@@ -103,7 +103,7 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     growth.add_argument("--sizes", nargs="+", **_NUMBER, help="sides of images in pixels (320 640 1280)")
     growth.add_argument("--pools", nargs="+", metavar="POOL", help="the pools (all but the slow and the unsafe)")
     growth.add_argument("--mapped", **_NUMBER, help="images that are mapped (10000)")
-    # A default of these options would replace what stands before the word.
+    # A default here would replace the value that was given before `growth`.
     repeated: dict[str, Any] = {"default": argparse.SUPPRESS, "help": "as for bench"}
     growth.add_argument("--rounds", **_NUMBER, **repeated)
     growth.add_argument("--json", **_JSON, **repeated)

@@ -103,9 +103,9 @@ class Comparison(list[Measurement]):
             ArgumentError: that pool was not measured.
         """
         name = pool if isinstance(pool, str) else pool.__name__
-        by_name = {measurement.pool: measurement for measurement in self}
+        by_name = {m.pool: m for m in reversed(self)}  # the first one, if there are several
         if name not in by_name:
-            raise ArgumentError(f'"{name}" was not measured; name one of: {", ".join(by_name)}.')
+            raise ArgumentError(f'"{name}" was not measured; name one of: {", ".join(m.pool for m in self)}.')
         return by_name[name]
 
     def ratio(self, pool: type[Pool] | str, other: type[Pool] | str) -> Spread:

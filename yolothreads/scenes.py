@@ -327,7 +327,7 @@ def _background(random: RandomState, height: int, width: int) -> NDArray[np.int6
     for cells, strength in ((5, 90), (24, 60)):
         grid = random.randint(0, 256, (cells, cells, 1), dtype=np.int64)
         image += (_enlarge(grid, height, width) - 128) * strength // 256
-    for _ in range(random.randint(0, 7)):  # thin lines are no objects, so that edges alone do not give objects away
+    for _ in range(random.randint(0, 7)):  # thin lines that are not objects, so that an edge alone reveals no object
         cos, sin = _direction(random.randint(0, 360))
         across = _along(height, width, random.randint(0, height), random.randint(0, width), cos, sin)
         image[np.abs(across) < random.randint(1, 4) * _ONE] = random.randint(0, 256, 3, dtype=np.int64)
@@ -368,7 +368,7 @@ def _shadow_shift(height: int, width: int) -> int:
 
 
 def _window(y: int, x: int, reach: int, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Return the part of the image that an object of (2 reach, 2 reach) at (y, x) covers, and which part of it that is.
+    """Return the part of the image that an object of (2 reach, 2 reach) at (y, x) covers, and that part of the object.
 
     y, x: the upper left corner, which may lie outside the image.
     """

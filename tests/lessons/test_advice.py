@@ -52,13 +52,15 @@ def test_a_memory_limit_excludes_pools_by_the_number_of_concurrent_images() -> N
     few = recommend(Needs(images_at_once=16, memory_mb=100), measured())
     assert few.pool == "BatchingWorker" and words(few)["Replicas"] == "needs 160 MB"
     none = recommend(Needs(memory_mb=1), measured())
-    assert none.pool == "" and "more memory" in none.reason
+    assert none.pool == "" and "more memory" in none.reason and "RayActors" not in none.reason
 
 
 def test_only_one_pool_remains_for_several_machines() -> None:
     advice = recommend(Needs(machines=3), measured())
     assert advice.pool == "RayActors" and words(advice)["Replicas"] == "stays on one machine"
     assert "network" in advice.cautions[0]
+    here = Comparison([m for m in measured() if m.pool != "RayActors"], 3, "cpu (machine), 2 cores")
+    assert "Only RayActors uses several machines" in recommend(Needs(machines=3), here).reason
 
 
 def test_figures_from_another_device_get_a_caution() -> None:

@@ -136,6 +136,12 @@ def test_the_solution_is_folded():
     assert get("save_to").solution()._repr_html_().startswith("<details>")
 
 
+def test_an_exercise_does_not_show_its_answer_by_itself():
+    exercise = get("save_to")
+    assert "def save_to" not in repr(exercise)
+    assert exercise in {exercise}
+
+
 def test_the_error_for_an_unknown_exercise_names_the_known_ones():
     with pytest.raises(ArgumentError, match="count_objects"):
         get("nothing")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from yolothreads import palette
-from yolothreads.errors import ArgumentError
+from yolothreads.errors import ArgumentError, OutputError
 from yolothreads.lessons import figures
 from yolothreads.pools import Batch
 from yolothreads.trace import STAGES, Span
@@ -87,3 +87,8 @@ def test_a_gallery_holds_more_pictures_than_one_row():
     from matplotlib.image import imread
 
     assert imread(io.BytesIO(figure.png)).shape[0] > 400
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    with pytest.raises(OutputError, match="nowhere"):
+        figures.timeline(SPANS).save(tmp_path / "nowhere" / "figure.png")

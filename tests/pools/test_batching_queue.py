@@ -71,10 +71,17 @@ def settled(calls: Calls) -> list[str]:
     [
         (None, 1),
         (Calls.cancel, 2),
+        (Calls.cancel, 1),
         (lambda calls: calls.queue.close(cancel=True), 2),
         (lambda calls: calls.queue.close(cancel=False), 1),
     ],
-    ids=["room for one", "cancelled", "closed and dropped", "closed while one waits for room"],
+    ids=[
+        "room for one",
+        "cancelled",
+        "cancelled while one waits for room",
+        "closed and dropped",
+        "closed while one waits for room",
+    ],
 )
 def test_under_every_schedule_each_call_is_answered_once(third: Callable[[Calls], None] | None, size: int) -> None:
     bodies = [lambda calls: calls.ask(0), lambda calls: calls.ask(1), *([third] if third else [])]
@@ -93,3 +100,18 @@ def test_a_call_that_the_worker_finds_too_late_still_gets_its_error() -> None:
     thread.start()
     assert isinstance(late.future.exception(WAIT_S), DeadlineError)
     calls.queue.end()
+
+
+def test_a_call_that_is_too_late_makes_room_for_a_caller_that_waits() -> None:
+    queue, picture = CallQueue(1, lambda: None), np.zeros((1, 1, 3), np.uint8)
+    under_way, last = (Call(picture, name, {}, "same", monotonic()) for name in ("under way", "last"))
+    queue.put(under_way, block=True)
+    assert queue.gather(1, 0) == [under_way]  # the worker is busy with it
+    late = Call(picture, "late", {}, "same", monotonic(), due=monotonic() + 0.1)
+    queue.put(late, block=True)
+    caller = threading.Thread(target=queue.put, args=(last,), kwargs={"block": True})
+    caller.start()
+    assert isinstance(late.future.exception(WAIT_S), DeadlineError)
+    caller.join(WAIT_S)
+    assert queue.gather(1, 0) == [last]
+    queue.end()

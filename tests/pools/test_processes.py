@@ -254,6 +254,8 @@ def test_fork_and_unknown_mp_contexts_are_refused_with_the_reason() -> None:
         ModelPerProcess(device="cpu", mp_context="fork")
     with pytest.raises(ArgumentError, match=r"'threads'.*spawn"):
         ModelPerProcess(device="cpu", mp_context="threads")
+    with pytest.raises(ArgumentError, match=r'"start_method" is not an option; use mp_context=.spawn.'):
+        ModelPerProcess(device="cpu", start_method="spawn")
     with pytest.raises(ArgumentError, match=r'"fork".*"spawn"'):
         ModelPerProcess(device="cpu", mp_context=multiprocessing.get_context("fork"))
 

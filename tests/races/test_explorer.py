@@ -271,3 +271,25 @@ def test_the_report_says_that_the_budget_ended_first() -> None:
     assert not found.exhausted and not found.safe and found.total > found.schedules
     assert "NOT every schedule (the budget ended first)" in str(found)
     assert found.verdict.startswith("NOTHING FOUND so far")
+
+
+class Number:
+    def __init__(self) -> None:
+        self.n = 0
+
+    def wait(self) -> None:
+        n = self.n
+        self.n = n + 1
+
+    def bump(self) -> None:
+        n = self.n
+        self.n = n + 1
+
+
+@pytest.mark.parametrize("preemptions", [0, 1])
+def test_a_function_that_is_called_wait_is_stopped_like_any_other(preemptions: int) -> None:
+    waits, bumps = (
+        explore(method, method, setup=Number, watch=[Number], observe=lambda state: state.n, preemptions=preemptions)
+        for method in (Number.wait, Number.bump)
+    )
+    assert waits.schedules == bumps.schedules and bool(waits.forbidden) == bool(bumps.forbidden) == bool(preemptions)

@@ -203,3 +203,44 @@ def test_a_shared_model_mixes_up_the_settings_of_two_calls() -> None:
 def test_a_model_per_thread_keeps_the_settings_of_two_calls_apart() -> None:
     found = exploration(ModelPerThread, schedules=8)
     assert not found.forbidden and found.uncontrolled == () and found.run > 3
+
+
+class OneWorker:
+    """A counter and an executor whose worker was started after another one had ended: its label comes again."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        with ThreadPoolExecutor(1) as short:
+            short.submit(len, "").result()
+        self.pool = ThreadPoolExecutor(1)
+        self.pool.submit(len, "").result()
+
+    def __enter__(self) -> "OneWorker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pool.shutdown()
+
+    def put_10(self) -> None:
+        self.n = 10
+
+    def add_1(self) -> None:
+        n = self.n
+        self.n = n + 1
+
+
+def put_in_a_short_pool(state: OneWorker) -> None:
+    with ThreadPoolExecutor(1) as short:
+        short.submit(state.put_10).result()
+
+
+def test_two_live_workers_that_share_a_label_are_both_scheduled() -> None:
+    found = explore(
+        put_in_a_short_pool,
+        lambda state: state.pool.submit(state.add_1).result(),
+        setup=OneWorker,
+        restore=lambda state: state.__dict__.update(n=0),
+        observe=lambda state: state.n,
+        watch=[OneWorker.put_10, OneWorker.add_1],
+    )
+    assert found.forbidden, str(found)

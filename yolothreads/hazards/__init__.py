@@ -190,12 +190,12 @@ class Matrix:
 
 
 def matrix(
-    pools: Sequence[type[Pool]] = POOLS,
+    pools: Sequence[type[Pool]] | None = None,
     budget_s: float = 4.0,
     *,
     trials: int = 20,
-    hazards: Sequence[str] = tuple(CATALOGUE),
-    progress: Callable[[str], None] = lambda line: None,
+    hazards: Sequence[str] | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> Matrix:
     """Force each hazard, count it by chance, then try it against each pool.
 
@@ -211,6 +211,8 @@ def matrix(
     Raises:
         ArgumentError: there is no such hazard, or no pool.
     """
+    pools = POOLS if pools is None else tuple(pools)
+    hazards = tuple(CATALOGUE) if hazards is None else hazards
     if unknown := [name for name in hazards if name not in CATALOGUE]:
         raise ArgumentError(f'There is no hazard "{unknown[0]}"; there are {", ".join(CATALOGUE)}.')
     if not pools or not hazards:
@@ -230,5 +232,6 @@ def matrix(
         if trials and (counted := hazard.natural(trials)):
             natural[hazard.id] = counted
         tries |= {(hazard.id, pool.__name__): tried for pool, tried in zip(pools, against, strict=True)}
-        progress(f"{hazard.id}: {forced[hazard.id].word}")
+        if progress is not None:
+            progress(f"{hazard.id}: {forced[hazard.id].word}")
     return Matrix(forced, natural, tries, stamp())

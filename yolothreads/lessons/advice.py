@@ -79,7 +79,9 @@ def recommend(needs: Needs, measured: Comparison) -> Advice:
     if needs.memory_mb is not None and all(pool.used_mb is None for pool in pools):
         raise ArgumentError("The memory is limited but was not measured; compare the pools with memory=True.")
     fit = [pool for pool in pools if not pool.objection]
-    chosen, reason = "", "No pool measured here meets all needs; allow more memory, or add RayActors for more machines."
+    chosen, reason = "", "No pool measured here meets all needs; allow more memory, or fewer images at once."
+    if needs.machines > 1 and _FOR_SEVERAL_MACHINES not in (pool.name for pool in pools):
+        reason = f"Only {_FOR_SEVERAL_MACHINES} uses several machines, and it was not measured here; measure it, too."
     if fit:
         equal = [pool for pool in fit if pool.score >= (1 - _NOISE) * fit[0].score]
         best = min(equal, key=lambda pool: pool.used_mb or 0.0)
@@ -94,10 +96,10 @@ def recommend(needs: Needs, measured: Comparison) -> Advice:
 
 
 class _Rated(NamedTuple):
-    """A measured pool and its worth for some needs.
+    """A measured pool, rated for some needs.
 
-    `objection` is what speaks against it, or "". A better pool has a higher `score`: images per second, or the inverse
-    of the latency; `result` words it. `used_mb` is for `images_at_once` images.
+    `objection` is the reason against it, or "". A better pool has a higher `score`: images per second, or the inverse
+    of the latency. `result` is the score in words. `used_mb` is for `images_at_once` images.
     """
 
     name: str

@@ -10,10 +10,11 @@ from copy import copy
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolothreads import charts, palette
-from yolothreads.errors import ArgumentError
+from yolothreads.errors import ArgumentError, writing
 from yolothreads.measure import Spread
 from yolothreads.tables import Table
 from yolothreads.trace import STAGES, Span
@@ -33,6 +34,11 @@ class Figure:
     png: bytes
     alt: str
     text: str
+
+    def save(self, path: Path) -> None:
+        """Write the PNG file. Raises OutputError if that is not possible."""
+        with writing(f'"{path}" could not be written', "choose another place"):
+            path.write_bytes(self.png)
 
     def _repr_html_(self) -> str:
         data = base64.b64encode(self.png).decode()

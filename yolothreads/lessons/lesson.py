@@ -129,11 +129,14 @@ class Lesson:
 
 def _readable(found: Pictures) -> tuple[Pictures, list[str]]:
     """Leave out files that are not pictures, and say why; one bad file must not end a lesson."""
-    good, errors = [], dict[str, str]()
+    good, tried, errors = [], set[str](), dict[str, str]()
     for image, name in zip(found.images, found.names, strict=True):
         try:
-            read_image(image)
-            good.append((image, name))
+            if name not in tried:  # few pictures are repeated
+                tried.add(name)
+                read_image(image)
+            if name not in errors:
+                good.append((image, name))
         except ImageError as error:
             errors[name] = str(error)
     if not good:

@@ -106,6 +106,8 @@ class BatchingWorker(ThreadPool):
         self.when_full = when_full
         self.deadline_s = None if deadline_s is None else errors.not_negative("deadline_s", deadline_s)
         self._counting = threading.Lock()
+        self.history: deque[Batch] = deque(maxlen=_KEPT)  # the latest batches, oldest first
+        self._counts: Counter[str] = Counter()
         self._prepare()
 
     @property
@@ -160,8 +162,8 @@ class BatchingWorker(ThreadPool):
 
     def _prepare(self) -> None:
         self._queue = CallQueue(self.queue_size, lambda: self._hand_over(self._serve))
-        self.history: deque[Batch] = deque(maxlen=_KEPT)  # the latest batches, oldest first
-        self._counts: Counter[str] = Counter()
+        self.history.clear()
+        self._counts.clear()
 
     def _predictor(self, index: int) -> Predict:
         self._model = self._load()
@@ -293,6 +295,7 @@ class CallQueue:
                 self._start_worker()
                 self._worker_is_active = True
             self._waiting.append(call)
+            call.future.add_done_callback(self._wake)  # a late or cancelled call makes room for a caller that waits
             if call.due < math.inf and self._deadline_thread is None:
                 name = "BatchingWorker deadlines"  # a daemon, so that it does not keep the interpreter alive
                 self._deadline_thread = threading.Thread(target=self._enforce_deadlines, name=name, daemon=True)
@@ -358,6 +361,10 @@ class CallQueue:
                     self._changed.wait(None if due == math.inf else due - now)
             for call in late:  # without the lock, because a callback of the future may put a call
                 call.settle(_too_late(call))
+
+    def _wake(self, _: Future[Results]) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
     def _has_room(self) -> bool:
         return len(self) < self.size

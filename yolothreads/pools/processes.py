@@ -214,6 +214,8 @@ class ModelPerProcess(RemotePool):
         mp_context: str | BaseContext = "spawn",
         **settings: Any,
     ) -> None:
+        if "start_method" in settings:
+            raise ArgumentError(f'"start_method" is not an option; use mp_context={settings["start_method"]!r}.')
         self.mp_context = _start_method(mp_context)
         super().__init__(weights, workers=workers, device=device, imgsz=imgsz, threads=threads, **settings)
 

@@ -38,7 +38,7 @@ _LOAD_S = 300.0
 _PREDICT_S = 600.0
 _END_S = 3.0  # an actor that was killed, or is out of reach with its node
 _CONNECT_S = 180.0  # to start or end Ray, which takes 3 to 20 s on two cores
-_ANSWER_S = 30.0  # of a cluster, to a fresh process that joins it
+_ANSWER_S = 60.0  # of a cluster, to a fresh process that joins it
 _QUIET: Any = {"log_to_driver": False, "configure_logging": False}
 _STORE_BYTES = 256 * 2**20  # for images: more than enough, as each worker has one at a time
 
@@ -282,23 +282,30 @@ _connection = RayConnection()  # of the pools
 
 
 def _join(address: str) -> None:
-    import ray
 
     try:  # first in a fresh process, because it could wait for ever: `ray.init` has no time limit
-        child.call(child.name_of(_try_to_join), address, timeout_s=_ANSWER_S)
-        ray.init(address, **_QUIET)
-    except (child.ChildError, OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        reason = child.call(child.name_of(_reason_not_to_join), address, timeout_s=_ANSWER_S)
+    except child.ChildError as error:
+        reason = str(error)
+    reason = reason or _reason_not_to_join(address, stay=True)
+    if reason:
         raise ArgumentError(
-            f'No Ray cluster could be joined at "{address}" ({" ".join(str(error).split())[:200]}); start one there '
-            "with `ray start --head`, or leave the address out."
-        ) from error
+            f'No Ray cluster could be joined at "{address}" ({reason}); start one there with `ray start --head`, or '
+            "leave the address out."
+        )
 
 
-def _try_to_join(address: str) -> bool:
+def _reason_not_to_join(address: str, *, stay: bool = False) -> str:
+    """Join a cluster, and leave it again unless told to `stay`; return why that was not possible, or ""."""
     import ray
 
-    with ray.init(address, **_QUIET):
-        return ray.is_initialized()
+    try:
+        ray.init(address, **_QUIET)
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        return " ".join(str(error).split())[:200] or type(error).__name__
+    if not stay:
+        ray.shutdown()
+    return ""
 
 
 def _start(folder: str, workers: int, store_bytes: int) -> None:

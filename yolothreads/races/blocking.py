@@ -188,7 +188,7 @@ _REPLACEMENTS: list[tuple[Any, str, Any]] = [
 ]
 if sys.version_info >= (3, 13):  # before 3.13 a join waits by means of a lock
     _REPLACEMENTS.append((threading.Thread, "join", _thread_join))
-_originals: list[Any] = []
+_ORIGINALS = [vars(owner).get(name) for owner, name, _ in _REPLACEMENTS]
 
 
 def install(hooks: Hooks) -> None:
@@ -201,7 +201,6 @@ def install(hooks: Hooks) -> None:
     if _hooks is not None:
         raise ExploreError("An exploration is running in this process already; wait for it, or use another process.")
     _hooks = hooks
-    _originals[:] = [vars(owner).get(name) for owner, name, _ in _REPLACEMENTS]
     for replacement in _REPLACEMENTS:
         _set(*replacement)
 
@@ -210,7 +209,7 @@ def uninstall() -> None:
     """Restore the original methods."""
     global _hooks
     _hooks = None
-    for (owner, name, _), original in zip(_REPLACEMENTS, _originals, strict=True):
+    for (owner, name, _), original in zip(_REPLACEMENTS, _ORIGINALS, strict=True):
         _set(owner, name, original)
     _holders.clear()
 
@@ -221,6 +220,7 @@ def _set(owner: Any, name: str, value: Any) -> None:
         gc.get_referents(owner.__dict__)[0][name] = value
         ctypes.pythonapi.PyType_Modified(ctypes.py_object(owner))
     elif value is None:
-        delattr(owner, name)
+        if name in vars(owner):
+            delattr(owner, name)
     else:
         setattr(owner, name, value)

@@ -12,7 +12,7 @@ KINDS = {
     RIGHT: "some sequential order of the bodies gives the same",
     WRONG: "no sequential order of the bodies gives this, and nothing was raised",
     EXCEPTION: "a body raised an exception that it raises in no sequential order",
-    DEADLOCK: "nobody could go on, or the bodies did not end",
+    DEADLOCK: "no thread could continue, or the bodies did not end",
 }
 
 
@@ -58,7 +58,7 @@ class Trial:
 
     `where` is the line before which the (last) thread was stopped. `results` are the results of the bodies, or their
     exceptions. Three fields are filled by `replay` only: `steps`, `ended_s` (the end of the run, in seconds of
-    `perf_counter`), and `waits`, the threads that were waiting at the end if nobody could go on.
+    `perf_counter`), and `waits`, the threads that were waiting at the end if no thread could continue.
     """
 
     schedule: str

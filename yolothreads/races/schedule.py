@@ -70,7 +70,7 @@ class Stop:
     @property
     def is_preemption(self) -> bool:
         """Whether the thread could have gone on."""
-        return self.function not in (WAIT, END)
+        return bool(self.line) or self.function not in (WAIT, END)  # a function may have such a name, too
 
     def place(self, letters: int = 99) -> str:
         """Return the place as text, with at most `letters` letters of the function's name."""

@@ -61,7 +61,7 @@ class Scheduler:
 
     It is the `blocking.Hooks` of its exploration. Workers, the threads that are not bodies, are scheduled like these
     if `setup` starts them, or an executor at any time: W1, W2, ... A thread that a body starts by itself is not; it is
-    named, so that nobody takes the outcome for proof.
+    reported by name, because the outcome is then no proof.
     """
 
     def __init__(self, watch: Watch, max_steps: int, limit_s: float, stop: Callable[[], bool] | None):

@@ -97,7 +97,7 @@ class Session:
         self._stalls: dict[str, None] = {}
         self._state: Any = None
         self._has_state = False
-        self._state_stack = ExitStack()  # leaves the state
+        self._state_stack = ExitStack()  # closes the state if it is a context manager
 
     def __enter__(self) -> Session:
         self._stack.enter_context(self.scheduler)

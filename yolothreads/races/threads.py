@@ -277,8 +277,10 @@ class TaskSet:
         """Return all tasks, but only the first of the workers that wait for work at the same queue."""
         if not self.workers:
             return self.bodies
-        found: dict[int | str, Task] = {}
+        found: dict[int | Task, Task] = {}
         for worker in self.workers:
             waits_for_work = worker.state == State.BLOCKED and worker.queue_id
-            found.setdefault(worker.queue_id if waits_for_work else worker.label, worker)
+            found.setdefault(
+                worker.queue_id if waits_for_work else worker, worker
+            )  # two live workers may share a label
         return [*self.bodies, *found.values()]

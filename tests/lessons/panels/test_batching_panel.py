@@ -223,11 +223,11 @@ def test_the_table_has_one_row_per_run(lesson: Lesson) -> None:
 
 
 def test_the_worker_has_the_chosen_settings(lesson: Lesson) -> None:
-    with panel_of(lesson, max_batch=3, queue_size=5, deadline_s=0.25) as panel:
+    with panel_of(lesson, max_batch=3, queue_size=5, deadline_s=0.25, imgsz=64) as panel:
         panel.settings["max_wait_ms"].value = 50
         worker = panel._worker(settings := panel._run_settings())
         assert (worker.max_batch, worker.max_wait_ms, worker.queue_size, worker.when_full) == (3, 50, 5, "refuse")
-        assert (settings.deadline_s, settings.seconds) == (0.25, 1)
+        assert (settings.deadline_s, settings.seconds, worker.imgsz) == (0.25, 1, 64)
         panel.settings["deadline_s"].label = "none"
         assert panel._run_settings().deadline_s is None
 

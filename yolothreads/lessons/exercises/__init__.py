@@ -51,7 +51,7 @@ class Folded:
         return f"<details><summary>{escape(self.title)}</summary><pre>{escape(self.text)}</pre></details>"
 
 
-@dataclass
+@dataclass(repr=False, eq=False)  # a repr would show the answer
 class Exercise:
     """One task of a lesson. Its stub, its answer and its hints stand in texts/exercises.toml.
 

@@ -21,7 +21,7 @@ _VAIN_S = 3.0  # a correct answer never waits in vain
 
 @contextmanager
 def _case(story: str) -> Iterator[None]:
-    """Begin the message of a check that fails in this block with what was tested."""
+    """Prefix the message of a check that fails in this block with a description of the test."""
     try:
         yield
     except CheckFailed as failed:
@@ -43,10 +43,15 @@ _DEATHS: tuple[Mapping[str, int], ...] = (  # how many workers each image ends
 
 
 class _Worker:
-    """A stand-in for a worker process, which detects in images until one of them ends it."""
+    """A stand-in for a worker process, which detects in images until one of them ends it.
+
+    Args:
+        deaths: for each image, how many workers it will still end.
+        given: all images that were given to any worker.
+    """
 
     def __init__(self, deaths: dict[str, int], given: list[str]) -> None:
-        self._deaths, self._given = deaths, given  # of all workers: how many an image still ends, and all images given
+        self._deaths, self._given = deaths, given  # for all workers
         self.state = "running"
 
     def detect(self, image: str) -> str:

@@ -27,7 +27,7 @@ OUTCOMES = ("answered", "refused", "late", "failed", "cancelled")
 _POLL_S = 0.01  # between two looks at what came and what was answered
 _CALIBRATION_BATCHES = 3  # in which the worker shows how fast it is, after a first one
 _SHAPE = (320, 240)  # width and height: images of one batch must have one shape
-_IMGSZ, _CONF = 160, 0.05
+_CONF = 0.05
 _PER_S = range(1, 1001)
 _BATCH, _QUEUE, _SECONDS = range(1, 17), range(1, 257), range(1, 121)  # a batch under way cannot be stopped
 _WAITS_MS, _DEADLINES_S = (0, 5, 20, 50, 100, 500), (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)  # deadline 0: none
@@ -294,6 +294,7 @@ class BatchingPanel(BasePanel[BatchingRun]):
             half again. By default only where there is no reader to move it.
         max_batch, max_wait_ms, queue_size, deadline_s: the worker's at first, as `BatchingWorker` takes them.
         seconds: how long calls come; by default 15, or fewer without a reader, or in quick mode.
+        imgsz: size in pixels that images are resized to.
 
     Raises:
         ArgumentError: a number is out of range.
@@ -301,9 +302,9 @@ class BatchingPanel(BasePanel[BatchingRun]):
 
     def __init__(
         self, lesson: Lesson, *, rate: int = 20, rush: bool | None = None, max_batch: int = 8, max_wait_ms: float = 5,
-        queue_size: int = 16, deadline_s: float | None = None, seconds: int | None = None,
+        queue_size: int = 16, deadline_s: float | None = None, seconds: int | None = None, imgsz: int = 160,
     ) -> None:  # fmt: skip
-        self.lesson, self.runs = lesson, list[BatchingRun]()
+        self.lesson, self.imgsz, self.runs = lesson, imgsz, list[BatchingRun]()
         has_reader = base.has_front_end()
         seconds = lesson.trials(15 if has_reader else 9, quick=3) if seconds is None else seconds
         settings = {
@@ -347,7 +348,7 @@ class BatchingPanel(BasePanel[BatchingRun]):
 
     def _worker(self, settings: BatchingRunSettings) -> BatchingWorker:
         chosen = {name: getattr(settings, name) for name in ("max_batch", "max_wait_ms", "queue_size")}
-        given: dict[str, Any] = {"device": self.lesson.device, "imgsz": _IMGSZ, "conf": _CONF}
+        given: dict[str, Any] = {"device": self.lesson.device, "imgsz": self.imgsz, "conf": _CONF}
         # One thread for torch: the other cores are for the calls, and for drawing.
         return BatchingWorker(self.lesson.weights, threads=1, when_full="refuse", **chosen, **given)
 

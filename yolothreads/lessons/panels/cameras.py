@@ -300,7 +300,7 @@ def _write(
 ) -> _Place:  # fmt: skip
     """Write on a coloured background, and return its place: its lower left corner is (x, y) if there is room.
 
-    It is moved where it would leave the picture, and down to where it covers nothing that is `taken`, if it can be.
+    It is moved so that it stays inside the picture and, if there is room, down so that it covers nothing in `taken`.
     """
     import cv2
 

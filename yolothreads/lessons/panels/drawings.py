@@ -52,7 +52,7 @@ def progress_bar(done: float, total: float, label: str) -> str:
 
 
 def filled(template: str, **fields: Any) -> str:
-    """Return a template with its fields; only a dash if one of them is None, which means not known yet."""
+    """Fill in a template. Return a dash if a field is None, which means that it is not known yet."""
     formatter = Formatter()
     used = (formatter.get_field(name, (), fields)[0] for _, name, _, _ in formatter.parse(template) if name)
     return "–" if any(value is None for value in used) else template.format(**fields)
@@ -77,7 +77,7 @@ def pictures(shown: Iterable[tuple[NDArray[np.uint8], str, str]]) -> str:
     """Return images side by side, or below one another where there is no room.
 
     Args:
-        shown: of each its pixels (H, W, 3) uint8 BGR, its caption, and its alternative text.
+        shown: for each image its pixels (H, W, 3) uint8 BGR, its caption, and its alternative text.
     """
     import cv2
 
@@ -90,7 +90,7 @@ def pictures(shown: Iterable[tuple[NDArray[np.uint8], str, str]]) -> str:
     return f'<div class="yolothreads-pictures">{found}</div>'
 
 
-# --- what both moving pictures need ---
+# --- shared by both moving pictures ---
 
 
 def _axis(seconds: float) -> str:

@@ -170,7 +170,7 @@ class ExplorerPanel(BasePanel[Exploration]):
             self._said = found.verdict
             if found.forbidden and not self._stopped:
                 self._wanted = found.forbidden[0].schedule
-            self._is_replaying = True  # what is wanted from now on, this run replays
+            self._is_replaying = True  # from here on, this run replays the schedules that are asked for
             self._found = found
         while schedule := self._next_wanted():
             try:

@@ -214,7 +214,7 @@ class Panel(BasePanel[PoolRun]):
         self._lanes, self._wrong = drawings.Lanes([]), base.make_widget("HTML", "first-wrong")
         names = pools or tuple(_usable(lesson)[0])
         if not set(names) <= set(_POOL_CLASSES):
-            raise ArgumentError(f"Some of {', '.join(names)} are no pools; there are: {', '.join(_POOL_CLASSES)}.")
+            raise ArgumentError(f"Some of pools={names!r} are unknown; choose from: {', '.join(_POOL_CLASSES)}.")
         settings = {
             "pool": base.field("pool", pool, names),
             "workers": base.field("workers", lesson.workers if workers is None else workers, _WORKERS),

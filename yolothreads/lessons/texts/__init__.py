@@ -64,7 +64,7 @@ def section(file: str, name: str) -> dict[str, Any]:
 
 @lru_cache
 def sections(file: str) -> dict[str, Any]:
-    """Return all that stands in a file, "08" or "claims": its sections, or its single sentences, by their names.
+    """Return the contents of a file, "08" or "claims": its sections, or its single sentences, by their names.
 
     Raises:
         ArgumentError: there is no such file.
