@@ -88,7 +88,9 @@ def ray_cluster() -> Iterator[Any]:
 
     folders = tempfile.TemporaryDirectory(dir="/tmp", prefix="ray-", ignore_cleanup_errors=True)
     with folders as folder, pytest.MonkeyPatch.context() as patch:
-        for name, value in {"RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0", **ray_actors.new_password()}.items():
+        settings = {"RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0"}
+        settings |= {**ray_actors.EQUAL_PRIORITY, **ray_actors.new_password()}
+        for name, value in settings.items():
             patch.setenv(name, value)
         ray_actors.read_environment_again()
         cluster = Cluster()

@@ -23,8 +23,10 @@ def once(number: int, frame: object) -> None:
 
 
 def interrupt_main(model: object, tag: int) -> None:
-    """In picture 5, interrupt the main thread once it waits. The picture ends only after the interrupt was noticed."""
+    """In picture 5, interrupt the main thread once it waits. It and later pictures end only after that was noticed."""
     if tag != 5:
+        if tag > 5:  # so that not all the work is done before the interrupt comes
+            noticed.wait(WAIT_S)
         return
     there.wait(WAIT_S)
     if threading.get_ident() != MAIN:  # until the main thread waits

@@ -26,7 +26,13 @@ from numpy.typing import NDArray
 from yolothreads.errors import ArgumentError, DeadlineError
 from yolothreads.memory import used_mb
 from yolothreads.pools import RayActors, RemoteWorker
-from yolothreads.pools.ray_actors import RayConnection, environment_kept, new_password, read_environment_again
+from yolothreads.pools.ray_actors import (
+    EQUAL_PRIORITY,
+    RayConnection,
+    environment_kept,
+    new_password,
+    read_environment_again,
+)
 from yolothreads.trace import Span
 
 _DEADLINE_S = 60.0  # for a thread of a job, and for an actor that still has an image in hand
@@ -141,7 +147,7 @@ def local_cluster(cpus: int = 1, gpus: float = 0) -> Iterator[LocalCluster]:
         ends.callback(read_environment_again)
         ends.enter_context(environment_kept())
         # All nodes must know the password, also those that are added later.
-        os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", **new_password()}
+        os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", **EQUAL_PRIORITY, **new_password()}
         connection = RayConnection()
         connection.open(None, cpus, 0)
         ends.callback(connection.close)
