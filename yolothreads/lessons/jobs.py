@@ -81,13 +81,22 @@ def count(n: int) -> None:
 
 
 def fork_while_locked(timeout_s: float) -> bool:
-    """Fork while a lock is held; return whether the child could acquire it within `timeout_s` seconds."""
-    lock = Lock()
-    lock.acquire()  # as a thread inside predict holds the predictor's lock
+    """Fork while another thread holds a lock; return whether the child could acquire it within `timeout_s` seconds."""
+    lock, held, forked = Lock(), Event(), Event()
+
+    def hold() -> None:
+        with lock:  # as a thread inside predict holds the predictor's lock
+            held.set()
+            forked.wait(_DEADLINE_S)
+
+    holder = Thread(target=hold)
+    holder.start()
+    held.wait(_DEADLINE_S)
     child = os.fork()
-    if child == 0:  # the copy begins here
+    if child == 0:  # the copy begins here, without the holder
         os._exit(0 if lock.acquire(timeout=timeout_s) else 1)
-    lock.release()  # the original; the copy's lock stays as it was
+    forked.set()  # the holder releases the original; the copy's lock stays as it was
+    holder.join(_DEADLINE_S)
     return os.waitpid(child, 0)[1] == 0
 
 
