@@ -144,21 +144,21 @@ def a_describe_that_raises() -> Any:
     return bad(explore(bump, bump, setup=fresh, observe=lambda s: s.n, describe=lambda results, references: ["one"][7]))
 
 
-class Mute(Exception):
+class MuteError(Exception):
     """An exception without a message."""
 
     def __str__(self) -> str:
         raise RuntimeError
 
 
-@CASES.gives(["exception: A raised Mute: (its message cannot be shown: RuntimeError)",
-              "exception: B raised Mute: (its message cannot be shown: RuntimeError)"])  # fmt: skip
+@CASES.gives(["exception: A raised MuteError: (its message cannot be shown: RuntimeError)",
+              "exception: B raised MuteError: (its message cannot be shown: RuntimeError)"])  # fmt: skip
 def an_exception_that_cannot_be_shown() -> Any:
     def take(s: Any) -> None:
         if s.n == 0:
             bump(s)
         if s.n == 2:
-            raise Mute
+            raise MuteError
 
     return bad(explore(take, take, setup=fresh))
 

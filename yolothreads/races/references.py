@@ -10,17 +10,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from time import perf_counter
 from types import CodeType
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from yolothreads.errors import ExploreError
-from yolothreads.races.judge import Results, named, short, without_addresses
+from yolothreads.races.judge import Judge, Results, named, short, without_addresses
 from yolothreads.races.orders import distinct_orders
 from yolothreads.races.results import DEADLOCK, EXCEPTION, RIGHT, Trial
 from yolothreads.races.schedule import Schedule, label
-
-if TYPE_CHECKING:
-    from yolothreads.races.scheduler import Execution
-    from yolothreads.races.session import Session
+from yolothreads.races.scheduler import Execution, Scheduler
+from yolothreads.races.tracing import Watch
 
 Order = tuple[int, ...]
 
@@ -40,6 +38,18 @@ class NotRepeatableError(ExploreError):
     """The same run gave another outcome than before."""
 
 
+class Runs(Protocol):
+    """What this module needs of the session."""
+
+    judge: Judge
+    scheduler: Scheduler
+    watch: Watch
+    until: float
+
+    def run(self, schedule: Schedule, order: Sequence[int] = (), keep_alternatives: bool = False) -> Execution:
+        """Run the bodies once, under a schedule, or one after the other in an order."""
+
+
 class References:
     """The results of sequential orders, and the orders that have not been run yet.
 
@@ -48,7 +58,7 @@ class References:
         groups: for each body the index of the first one that is equal to it.
     """
 
-    def __init__(self, session: Session, groups: Sequence[int]):
+    def __init__(self, session: Runs, groups: Sequence[int]):
         self._session, self._judge, self._groups = session, session.judge, groups
         self._results: dict[Order, Results] = {}  # of the orders in which every body ended
         self._tried: set[Order] = set()
@@ -139,8 +149,8 @@ class References:
                 break
             if self._is_late():
                 self.remarks[
-                    f"A schedule gave {short(results.all)}, as none of the {len(self._tried)} sequential orders did that "
-                    f"were run; there was no time for the others, so it is not counted."
+                    f"A schedule gave {short(results.all)}, as none of {len(self._tried)} sequential orders did; there "
+                    f"was no time for the others, so it is not counted."
                 ] = None
                 raise BudgetEndedError
             self._run(order)
