@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from yolothreads.races.judge import Describe, Same
@@ -87,7 +88,9 @@ def explore(
         tuple(search.trials), search.run_count, search.total, search.bound, search.exhausted,
         time.perf_counter() - began, tuple(session.executed), tuple(session.unsplit),
         tuple(session.scheduler.uncontrolled), notes,
-        lambda schedule: _replay(schedule, replace(options, budget_s=60.0, stop=None)),
+        lambda schedule, inspect=None: _replay(
+            schedule, replace(options, budget_s=60.0, stop=None, inspect=inspect and partial(inspect, options))
+        ),
     )  # fmt: skip
 
 
