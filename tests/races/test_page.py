@@ -395,9 +395,7 @@ def test_a_part_whose_text_takes_too_long_is_given_up(tmp_path: Path, monkeypatc
     monkeypatch.setattr(values, "READING_S", 0.02)
     found = explore(bodies.bump, bodies.bump, setup=state(n=0, slow=Slow))
     text = text_of(found.save_page(tmp_path / "page.html"))
-    assert "Not shown at each step, because it takes too long: slow." in text and "n: 0 → 1" in text.replace(
-        "n:  0", "n: 0"
-    )
+    assert "Takes too long to be shown at each step: slow." in text and "n: 0 → 1" in text.replace("n:  0", "n: 0")
 
 
 @pytest.mark.nightly

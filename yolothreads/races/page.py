@@ -39,6 +39,7 @@ NEW, RUNS, STOPPED, WAITS, ENDED = "○", "▶", "‖", "…", "■"
 _WHOLE = 60  # lines of a function that is shown whole
 _AROUND = 2  # lines that are shown before and after each line that ran, in a longer one
 _FEW = 12  # parts of the state that are shown where none of them changes
+_SENTENCE = 80  # characters of a change that is told in the sentence of a step
 _NOTHING = "–"
 _TEMPLATE = Path(__file__).with_name("page.html")
 # Characters that a browser drops, or that change the order of what follows; a reader sees their codes instead.
@@ -74,7 +75,7 @@ def save(
         OutputError: the file could not be written.
     """
     look, trial, note = _replayed(again, known, values)
-    text = page(trial, look.bodies, verdict, remarks, values=values, note=note)
+    text = page(trial, look, verdict, remarks, values=values, note=note)
     half = path.with_name(f".{path.name[:100]}.{os.getpid()}")
     with writing(f'The page could not be written to "{path}"', "name a file in a folder that exists"):
         try:
@@ -100,8 +101,7 @@ def _replayed(again: Again, known: Trial | None, values: bool) -> tuple[Look, Tr
     with suppress(ExploreError):
         trial = again(look)
         if _outcome(trial) == _outcome(known):
-            slow = ", ".join(look.too_slow)
-            return look, trial, f"Not shown at each step, because it takes too long: {cut(slow)}." if slow else ""
+            return look, trial, ""
     return without, again(without), "The values are left out: to read them at each step changes what happens."
 
 
@@ -111,20 +111,19 @@ def _outcome(trial: Trial) -> tuple[str, str]:
     return trial.kind, re.sub(r"0x[0-9a-fA-F]+|[0-9.]+ s\b", "#", said)
 
 
-def page(
-    trial: Trial, bodies: int, verdict: str, remarks: Sequence[str], *, values: bool = True, note: str = ""
-) -> str:
+def page(trial: Trial, look: Look, verdict: str, remarks: Sequence[str], *, values: bool = True, note: str = "") -> str:
     """Return the page of a replayed trial as HTML.
 
     Args:
         trial: what its steps have inspected are texts by name (`values.Look`).
-        bodies: the number of bodies.
+        look: made these texts.
         verdict: as for `save`, and so are `remarks` and `values`.
         remarks: as for `save`.
         values: as for `save`.
         note: a remark about the values.
     """
-    story, template = _Story(trial, bodies), _TEMPLATE.read_text(encoding="utf-8")
+    bodies = look.bodies
+    story, template = _Story(trial, look), _TEMPLATE.read_text(encoding="utf-8")
     script = template.partition("<script>")[2].partition("</script>")[0]
     policy = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     schedule = trial.schedule.partition(" |")[0]
@@ -140,7 +139,7 @@ def page(
         full_schedule=html(trial.schedule),
         detail=_detail(trial, bodies, values),
         results=_results(trial, bodies) if values else "",
-        remarks="".join(f"<li>{html(remark)}</li>" for remark in remarks),
+        remarks="".join(f"<li>{html(remark)}</li>" for remark in [*remarks, *_too_slow(look)]),
         note=f"<p>{html(note)}</p>" if note else "",
         threads=story.threads_html(),
         state=story.state_html(),
@@ -150,6 +149,11 @@ def page(
         # No "<" can end the element, and the rest is ASCII.
         data=json.dumps(story.data(), separators=(",", ":")).replace("<", "\\u003c").replace("&", "\\u0026"),
     )
+
+
+def _too_slow(look: Look) -> Iterator[str]:
+    if look.too_slow:
+        yield f"Takes too long to be shown at each step: {cut(', '.join(look.too_slow))}."
 
 
 def _colours() -> str:
@@ -239,16 +243,16 @@ def _file(path: str) -> str:
 class _Story:
     """A replayed schedule. Its positions are the moments before each watched line, and the end."""
 
-    def __init__(self, trial: Trial, bodies: int) -> None:
+    def __init__(self, trial: Trial, look: Look) -> None:
         self.trial = trial
-        known = [label(i) for i in range(bodies)]
+        known = [label(i) for i in range(look.bodies)]
         named = {step.thread for step in trial.steps} | set(trial.waits) | {w for s in trial.steps for w in s.waits}
         self.threads = [*known, *sorted(named - set(known), key=lambda name: (len(name), name))]
         last = trial.inspected if isinstance(trial.inspected, dict) else None
         states = [_as_texts(step.inspected) for step in trial.steps]
         self.states = [*states, _as_texts(last) if last is not None else (states[-1] if states else {})]
         self.kept = self._kept()
-        names = list(dict.fromkeys(name for state in self.states for name in state))
+        names = dict.fromkeys(name for state in self.states for name in state if name not in look.too_slow)
         changing = {name for name in names if len({state.get(name) for state in self.states}) > 1}
         self.names = [name for name in names if name in changing] + [name for name in names if name not in changing]
         self.changing = len(changing)
@@ -365,8 +369,11 @@ class _Story:
 
     def _sentence(self, at: int) -> str:
         steps = self.trial.steps
-        changes = "; ".join(f"{name}: {before} → {now}" for name, before, now in self.changed(at))
-        told = f" {steps[at - 1].thread} changed {changes}." if changes else ""
+        changes = [f"{name}: {before} → {now}" for name, before, now in self.changed(at)]
+        if len(changes) > 1 or any(len(change) > _SENTENCE for change in changes):
+            changes = [name for name, _, _ in self.changed(at)]
+        more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+        told = f" {steps[at - 1].thread} changed {', '.join(changes[:3])}{more}." if changes else ""
         if at == len(steps):
             return f"The end, after {len(steps)} steps.{told}"
         return f"Step {at + 1} of {len(steps)}.{told}"

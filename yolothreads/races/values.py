@@ -10,11 +10,12 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from inspect import getclosurevars
+from itertools import islice
 from reprlib import Repr
-from types import FunctionType, ModuleType
+from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
 from yolothreads.races.blocking import holder
@@ -22,9 +23,11 @@ from yolothreads.races.session import Options
 from yolothreads.races.threads import UnreadableError
 
 LONGEST = 200  # characters of a value
-NAMES = 60  # parts of a state that are read; a model, for example, has many more than anyone would look at
-READING_S = 1.5  # CPU time that the texts of one replay may take, all parts together
+NAMES = 250  # parts of a state that are shown; a YOLO model with its predictor has about 150
+READING_S = 0.1  # CPU time that the texts of one part may take, in a whole replay
 AFTERWARDS_S = 2.0  # the time that one text may take after the run, when no thread stands still for it
+_DEPTH = 3  # of objects in objects
+_SCALARS = (bool, int, float, type(None))
 _SMALL = 8  # elements of an array that is shown element by element
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _LOCKS = (type(threading.Lock()), type(threading.RLock()))
@@ -104,24 +107,29 @@ def brief_afterwards(value: Any) -> str:
     return texts[0] if texts else f"({type(value).__name__}: its text takes too long)"
 
 
+@lru_cache(maxsize=1000)
+def _slots(kind: type) -> tuple[str, ...]:
+    found = []
+    for base in reversed(kind.__mro__):
+        slots = vars(base).get("__slots__", ())
+        names = (slots,) if isinstance(slots, str) else tuple(slots)
+        found += [name for name in names if type(vars(base).get(name)).__name__ == "member_descriptor"]
+    return tuple(found)
+
+
 def attributes(thing: Any) -> dict[str, Any]:
     """Return the attributes that an object holds itself, without calling any code of its class."""
-    found: dict[str, Any] = {}
-    for kind in reversed(type(thing).__mro__):
-        slots = vars(kind).get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else tuple(slots):
-            member = vars(kind).get(name)
-            if type(member).__name__ == "member_descriptor" and hasattr(thing, name):
-                found[name] = getattr(thing, name)
+    kind: Any = type(thing)
+    found = {name: getattr(thing, name) for name in _slots(kind) if hasattr(thing, name)}
     own = getattr(thing, "__dict__", None)
-    return found | own if isinstance(own, dict) else found
+    return {**found, **own} if isinstance(own, dict) else found
 
 
 class Look:
     """The shared state as texts, before each line of a replay: the `inspect` that a page is made with.
 
-    It shows what `observe` returns, if that is given; otherwise the attributes or the items of the state, and without
-    `setup` the variables that the bodies share.
+    It shows what `observe` returns, if that is given; otherwise the attributes or the items of the state, and those of
+    the objects inside that have no text of their own; and without `setup` the variables that the bodies share.
 
     Args:
         values: False to look at nothing.
@@ -135,6 +143,7 @@ class Look:
         self.values, self.bodies = values, 2
         self.too_slow: dict[str, None] = {}
         self._took: dict[str, float] = {}
+        self._objects: dict[str, list[Any]] = {}  # those that were seen under a name, in the order of appearance
         self._last: dict[str, str] = {}
 
     def __call__(self, options: Options, state: Any) -> dict[str, str]:
@@ -144,53 +153,75 @@ class Look:
             return {}
         if options.observe is not None:
             arguments = () if options.setup is None else (state,)
-            seen = self._observed(options.observe, arguments)
+            seen = {"observed": self._timed("observed", partial(_answer, options.observe, arguments))}
         else:
-            parts = parts_of(state) if options.setup is not None else _shared_by(options.bodies)
-            seen = {name: self._timed(name, len(parts), partial(brief, part)) for name, part in parts.items()}
+            parts = parts_of(state) if options.setup is not None else dict(_shared_by(options.bodies))
+            seen = dict(islice(self._texts(parts), NAMES))
         if seen != self._last:  # most steps change nothing, and need no memory
             self._last = seen
         return self._last
 
-    def _observed(self, observe: Callable[..., Any], arguments: tuple[Any, ...]) -> dict[str, str]:
-        def answer() -> str:
-            try:
-                return brief(observe(*arguments))
-            except UnreadableError as reason:
-                return f"(not readable now: {reason})"
-            except Exception as error:
-                return cut(f"({type(error).__name__}: {error})")
+    def _texts(self, parts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Yield the names and texts of parts, and after them those of the parts inside, down to a depth of three."""
+        inner = dict(parts)
+        for _ in range(_DEPTH):
+            level, inner = inner, {}
+            for name, part in level.items():
+                if type(part) in _SCALARS:
+                    yield name, repr(part)
+                elif _is_open(part):
+                    yield name, self._name_of(name, part)
+                    inner |= {f"{name}.{key}": value for key, value in attributes(part).items()}
+                else:
+                    yield name, self._timed(name, partial(brief, part))
 
-        return {"observed": self._timed("observed", 1, answer)}
+    def _name_of(self, name: str, part: Any) -> str:
+        """Return the type of an object, with a number where it is another object than those before."""
+        known = self._objects.setdefault(name, [])
+        number = next((i for i, one in enumerate(known, start=1) if one is part), 0)
+        if not number:
+            known.append(part)
+            number = len(known)
+        return type(part).__name__ if number == 1 else f"{type(part).__name__} no. {number}"
 
-    def _timed(self, name: str, names: int, text: Callable[[], str]) -> str:
-        """Return a text, unless those of the same name have taken more than their share of the time."""
+    def _timed(self, name: str, text: Callable[[], str]) -> str:
+        """Return a text, unless those of the same name have taken too long."""
         if name in self.too_slow:
             return "(takes too long to read at each step)"
         began = time.thread_time()
         made = text()
         self._took[name] = self._took.get(name, 0.0) + time.thread_time() - began
-        if self._took[name] > READING_S / names:
+        if self._took[name] > READING_S:
             self.too_slow[name] = None
         return made
+
+
+def _is_open(part: Any) -> bool:
+    """Return whether an object is shown by its attributes: it has some, and no text of its own."""
+    has_none = _has_no_text(part) or isinstance(part, SimpleNamespace)
+    return has_none and not isinstance(part, (*_LOCKS, queue.Queue)) and bool(attributes(part))
+
+
+def _answer(observe: Callable[..., Any], arguments: tuple[Any, ...]) -> str:
+    try:
+        return brief(observe(*arguments))
+    except UnreadableError as reason:
+        return f"(not readable now: {reason})"
+    except Exception as error:
+        return cut(f"({type(error).__name__}: {error})")
 
 
 def parts_of(state: Any) -> dict[str, Any]:
     """Return the parts of a state by name: the items of a mapping, the attributes of an object, or the state itself."""
     if isinstance(state, Mapping):
-        found = {str(name) if isinstance(name, str) else brief(name): part for name, part in state.items()}
+        found = {name if isinstance(name, str) else brief(name): part for name, part in state.items()}
     else:
         found = {} if isinstance(state, list | tuple | set | frozenset) else attributes(state)
-    named = {name: part for name, part in found.items() if not name.startswith("__")}
-    return dict(list(named.items())[:NAMES]) or {"state": state}
+    return {name: part for name, part in found.items() if not name.startswith("__")} or {"state": state}
 
 
-def _shared_by(bodies: Any) -> dict[str, Any]:
-    """Return the variables outside the bodies that these use, but no modules, functions and classes."""
-    return dict(list(dict(_variables(bodies)).items())[:NAMES])
-
-
-def _variables(bodies: Any) -> Iterator[tuple[str, Any]]:
+def _shared_by(bodies: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the variables outside the bodies that these use, but no modules, functions and classes."""
     for body in bodies:
         if isinstance(body, FunctionType):
             used = getclosurevars(body)
