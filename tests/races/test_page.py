@@ -424,3 +424,31 @@ def test_a_schedule_by_instruction_has_a_page(tmp_path: Path) -> None:
     found = explore(body, body, setup=state(n=0), observe=bodies.number, granularity="instruction")
     assert found.forbidden[0].kind == WRONG
     assert "s.n += 1" in text_of(found.save_page(tmp_path / "page.html"))
+
+
+# --- pages of a whole run
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder into which explorations save their pages."""
+    monkeypatch.setenv("YOLOTHREADS_PAGES", str(tmp_path))
+    return tmp_path
+
+
+def test_with_a_folder_for_pages_each_exploration_with_a_bad_schedule_saves_one(kept: Path) -> None:
+    before = time.time_ns()
+    found = explore(bodies.bump, bodies.bump, setup=state(n=0), observe=bodies.number)
+    explore(bodies.bump_locked, bodies.bump_locked, setup=state(n=0, lock=threading.Lock))
+    (file,) = kept.iterdir()
+    assert before < int(file.name.partition("_")[0]) < time.time_ns()
+    assert found.forbidden[0].schedule.partition(" |")[0] in text_of(file)
+
+
+def test_a_page_that_cannot_be_saved_is_a_warning_and_loses_nothing(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("YOLOTHREADS_PAGES", str(kept / "missing"))
+    with pytest.warns(UserWarning, match="A page of this exploration could not be saved"):
+        found = explore(bodies.bump, bodies.bump, setup=state(n=0), observe=bodies.number)
+    assert found.forbidden

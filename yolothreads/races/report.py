@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import linecache
 import os
+import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,10 +16,13 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from yolothreads.errors import ExploreError
+from yolothreads.errors import ExploreError, YoloThreadsError
 from yolothreads.palette import DARK_TEXT, INK, LIGHT_BLUE, LIGHT_ORANGE, LIGHT_RED, MIDDLE_GREY, THREADS
 from yolothreads.races import page
 from yolothreads.races.results import KINDS, RIGHT, Outcome, Trial, Where
+
+PAGES = "YOLOTHREADS_PAGES"
+"""The environment variable with the folder in which `explore` saves a page of what it found."""
 
 _PRE = "font-family:monospace;line-height:1.3;white-space:pre;overflow-x:auto"
 _MARKS = {"!!": LIGHT_RED, "!": LIGHT_ORANGE, ".": LIGHT_BLUE}
@@ -283,6 +288,19 @@ class Exploration(_Shown):
         if schedule is None and not self.trials:
             raise ExploreError("No schedule was run, so none can be shown; explore again with a larger budget_s.")
         return (self.forbidden or self.trials)[0].schedule if schedule is None else schedule
+
+
+def keep_page(found: Exploration) -> None:
+    """Save the page of the first bad schedule, if there is one and the variable `PAGES` names a folder.
+
+    The name of the file begins with the time: nanoseconds since 1970.
+    """
+    folder = os.environ.get(PAGES, "")
+    if folder and found.forbidden:
+        try:
+            found.save_page(Path(folder, f"{time.time_ns()}_{os.getpid()}.html"))
+        except YoloThreadsError as error:  # what was found counts for more
+            warnings.warn(f"A page of this exploration could not be saved: {error}", stacklevel=2)
 
 
 @dataclass(frozen=True, repr=False)

@@ -10,6 +10,7 @@ import queue
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from inspect import getclosurevars
@@ -24,7 +25,8 @@ from yolothreads.races.threads import UnreadableError
 
 LONGEST = 200  # characters of a value
 NAMES = 250  # parts of a state that are shown; a YOLO model with its predictor has about 150
-READING_S = 0.1  # CPU time that the texts of one part may take, in a whole replay
+SLOW_S, SLOW_TIMES = 0.0005, 10  # CPU time of a text that is slow, and how often one part may be
+READING_S = 0.5  # CPU time that the texts of one part may take in a whole replay
 AFTERWARDS_S = 2.0  # the time that one text may take after the run, when no thread stands still for it
 _DEPTH = 3  # of objects in objects
 _SCALARS = (bool, int, float, type(None))
@@ -143,6 +145,7 @@ class Look:
         self.values, self.bodies = values, 2
         self.too_slow: dict[str, None] = {}
         self._took: dict[str, float] = {}
+        self._slow: Counter[str] = Counter()
         self._objects: dict[str, list[Any]] = {}  # those that were seen under a name, in the order of appearance
         self._last: dict[str, str] = {}
 
@@ -190,8 +193,10 @@ class Look:
             return "(takes too long to read at each step)"
         began = time.thread_time()
         made = text()
-        self._took[name] = self._took.get(name, 0.0) + time.thread_time() - began
-        if self._took[name] > READING_S:
+        took = time.thread_time() - began
+        self._took[name] = self._took.get(name, 0.0) + took
+        self._slow[name] += took > SLOW_S
+        if self._took[name] > READING_S or self._slow[name] == SLOW_TIMES:
             self.too_slow[name] = None
         return made
 
