@@ -83,6 +83,7 @@ def run(
     timeout_s: float = 600.0,
     on_cell: Callable[[Path, int], object] = lambda notebook, index: None,
     on_done: Callable[[NotebookRun], object] = lambda run: None,
+    *,
     pages: bool = False,
 ) -> list[NotebookRun]:
     """Execute notebooks one after another, each in a kernel of its own, which has ended when this returns or raises.
