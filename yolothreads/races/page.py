@@ -7,7 +7,6 @@ this one script and no network.
 
 from __future__ import annotations
 
-import ast
 import base64
 import hashlib
 import json
@@ -16,16 +15,15 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import lru_cache
 from html import escape
 from itertools import pairwise
 from pathlib import Path
 from string import Template
-from typing import Any, NamedTuple
+from typing import Any
 
 from yolothreads.errors import ExploreError, writing
 from yolothreads.palette import BLUE, ORANGE, THREADS
-from yolothreads.races.results import DEADLOCK, KINDS, RIGHT, Trial, Where
+from yolothreads.races.results import DEADLOCK, KINDS, RIGHT, Function, Trial, Where, function_of
 from yolothreads.races.schedule import label
 from yolothreads.races.values import Look, brief_afterwards, cut
 
@@ -102,7 +100,8 @@ def _replayed(again: Again, known: Trial | None, values: bool) -> tuple[Look, Tr
         trial = again(look)
         if _outcome(trial) == _outcome(known):
             return look, trial, ""
-    return without, again(without), "The values are left out: to read them at each step changes what happens."
+    reason = "to read them at each step takes too long, or changes what happens"
+    return without, again(without), f"The values are left out: {reason}."
 
 
 def _outcome(trial: Trial) -> tuple[str, str]:
@@ -198,35 +197,7 @@ def _results(trial: Trial, bodies: int) -> str:
 # --- the functions of the source ---
 
 
-class _Function(NamedTuple):
-    file: str
-    name: str
-    lines: range
-
-
-def function_of(where: Where) -> _Function:
-    """Return the innermost function that a line belongs to; the line alone where that cannot be known."""
-    around = [f for f in _functions(where.file, "".join(linecache.getlines(where.file))) if where.line in f.lines]
-    alone = _Function(where.file, where.function, range(where.line, where.line + 1))
-    return min(around, key=lambda function: len(function.lines), default=alone)
-
-
-@lru_cache(maxsize=100)
-def _functions(file: str, source: str) -> list[_Function]:
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError):
-        return []
-    found = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            first = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
-            lines = range(first, (node.end_lineno or node.lineno) + 1)
-            found.append(_Function(file, getattr(node, "name", "lambda"), lines))
-    return found
-
-
-def _shown_lines(function: _Function, ran: set[int]) -> list[int]:
+def _shown_lines(function: Function, ran: set[int]) -> list[int]:
     if len(function.lines) <= _WHOLE:
         return list(function.lines)
     near = {line for at in ran for line in range(at - _AROUND, at + _AROUND + 1)}
@@ -252,11 +223,12 @@ class _Story:
         states = [_as_texts(step.inspected) for step in trial.steps]
         self.states = [*states, _as_texts(last) if last is not None else (states[-1] if states else {})]
         self.kept = self._kept()
-        names = dict.fromkeys(name for state in self.states for name in state if name not in look.too_slow)
-        changing = {name for name in names if len({state.get(name) for state in self.states}) > 1}
+        different = list({id(state): state for state in self.states}.values())  # most steps share theirs
+        names = dict.fromkeys(name for state in different for name in state if name not in look.too_slow)
+        changing = {name for name in names if len({state.get(name) for state in different}) > 1}
         self.names = [name for name in names if name in changing] + [name for name in names if name not in changing]
         self.changing = len(changing)
-        self.functions: dict[_Function, set[int]] = {}
+        self.functions: dict[Function, set[int]] = {}
         for step in trial.steps:
             self.functions.setdefault(function_of(step.where), set()).add(step.where.line)
         self.line_ids: dict[tuple[str, int], int] = {}
@@ -277,7 +249,7 @@ class _Story:
             return list(range(end + 1))
         changes = [0, end]
         changes += [i for i in range(1, end) if steps[i].thread != steps[i - 1].thread]
-        changes += [i for i in range(1, end) if self.states[i] != self.states[i - 1]]
+        changes += [i for i in range(1, end) if self.states[i] is not self.states[i - 1]]
         near = max(1, MOST_STEPS // (2 * len(changes)))
         kept = {at for i in changes for at in range(max(0, i - near), min(end, i + near) + 1)}
         return sorted(kept)[: MOST_STEPS - 1] + [end]
@@ -406,7 +378,7 @@ class _Story:
         """Return the functions that ran."""
         return "".join(self._listing(function, ran) for function, ran in self.functions.items())
 
-    def _listing(self, function: _Function, ran: set[int]) -> str:
+    def _listing(self, function: Function, ran: set[int]) -> str:
         shown = _shown_lines(function, ran)
         first = linecache.getline(function.file, function.lines.start)
         indent = first[: len(first) - len(first.lstrip())]
@@ -469,5 +441,6 @@ def _table(rows: Sequence[str], name: str) -> str:
 
 
 def _badge(thread: str) -> str:
-    number = ord(thread) - ord("A") if len(thread) == 1 else int(thread[1:]) + 1  # workers are W1, W2, ...
+    digits = "".join(filter(str.isdecimal, thread))  # workers are W1, W2, ...
+    number = int(digits) + 1 if digits else ord(thread[0]) - ord("A")
     return f'<b class="badge t{number % len(THREADS)}">{html(thread)}</b>'

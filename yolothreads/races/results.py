@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import linecache
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,3 +79,34 @@ class Trial:
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.detail}\n  stopped before {self.where}\n  schedule: {self.schedule}"
+
+
+class Function(NamedTuple):
+    """A function, and its lines with those of its decorators."""
+
+    file: str
+    name: str
+    lines: range
+
+
+def function_of(where: Where) -> Function:
+    """Return the innermost function that a line belongs to; the line alone where that cannot be known."""
+    around = [f for f in _functions(where.file, "".join(linecache.getlines(where.file))) if where.line in f.lines]
+    alone = Function(where.file, where.function, range(where.line, where.line + 1))
+    return min(around, key=lambda function: len(function.lines), default=alone)
+
+
+@lru_cache(maxsize=100)
+def _functions(file: str, source: str) -> list[Function]:
+    """Return the functions of a file."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError):
+        return []
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            first = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
+            lines = range(first, (node.end_lineno or node.lineno) + 1)
+            found.append(Function(file, getattr(node, "name", "lambda"), lines))
+    return found

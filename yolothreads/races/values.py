@@ -55,6 +55,10 @@ class _Brief(Repr):
         """Return the text of a value at some depth."""
         if isinstance(x, _LOCKS):
             return f"held by {thread}" if (thread := holder(x)) else "free"
+        if isinstance(x, threading.Event):
+            return "set" if x.is_set() else "not set"
+        if isinstance(x, threading.Thread):
+            return f"{type(x).__name__}({x.name})"
         if isinstance(x, queue.Queue):
             return f"{type(x).__name__}({self.repr1(list(x.queue), level)})"
         if hasattr(type(x), "shape") and hasattr(x, "dtype"):
