@@ -370,6 +370,16 @@ def test_where_reading_values_changes_the_outcome_the_page_is_made_without() -> 
     assert "or changes what happens" in note
 
 
+def test_an_outcome_that_has_other_words_in_each_run_is_no_reason_to_leave_values_out() -> None:
+    where, runs = Where("none.py", "f", 1, "f()"), iter(range(9))
+
+    def again(look: values.Look) -> Trial:
+        return Trial("A | py", WRONG, f"gave folder {next(runs)}", where)
+
+    look, trial, note = page._replayed(again, None, True)
+    assert look.values and (trial.detail, note) == ("gave folder 1", "")
+
+
 def test_an_observe_that_changes_the_state_is_not_called_at_each_step(tmp_path: Path) -> None:
     def put(s: list[int]) -> None:
         s.append(1)
