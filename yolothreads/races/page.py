@@ -364,7 +364,7 @@ class _Story:
     def state_html(self) -> str:
         """Return the tables of the shared state at its beginning: what changes, and then what does not."""
         if not self.names:
-            return ""
+            return '<p class="quiet">No values are shown.</p>'
         rows = [
             f'<tr><th scope="row">{html(name)}</th><td>{html(self.states[0].get(name, _NOTHING))}</td><td></td></tr>'
             for name in self.names
