@@ -242,6 +242,14 @@ class Exploration(_Shown):
         executed = [place for place in (*self.executed, *stops) if function in (None, place.function)]
         return SourceMap(tuple(executed), stops, bad)
 
+    def blame(self, count: int = 3) -> list[str]:
+        """Return the fault of the first bad schedule in words, and the lines before which most switches did harm."""
+        if not self.forbidden:
+            return []
+        lines = [f"  {_from_here(p.file)}:{p.line} in {p.function}: {p.text}" for p in self.source_map().worst(count)]
+        first = self.forbidden[0]
+        return ["Lines to blame (a switch just before them went wrong):", *lines, f"{first.kind}: {first.detail}"]
+
     def replay(self, schedule: str) -> Trial:
         """Run one schedule again, and return the trial with its steps."""
         assert self.replayer is not None
@@ -252,6 +260,12 @@ class Exploration(_Shown):
         if schedule is None:
             schedule = (self.forbidden or self.trials)[0].schedule
         return Drawing(self.replay(schedule))
+
+
+def _from_here(file: str) -> str:
+    """Return the path of a file as it is short to read: relative, if it is below the current folder."""
+    path = Path(file)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
 
 
 @dataclass(frozen=True, repr=False)
