@@ -172,7 +172,8 @@ def _run(args: argparse.Namespace) -> int:
         report.make_folder(Path(args.report))
     parameters = {name: _value(name, text) for name, text in args.p}
     with notebooks.Progress(sources, out) as progress:
-        runs = notebooks.run(sources, parameters, out, args.timeout, progress.cell, progress.done)
+        pages = args.report is not None
+        runs = notebooks.run(sources, parameters, out, args.timeout, progress.cell, progress.done, pages=pages)
     rows = []
     for r in runs:
         verdicts = ", ".join(f"{v.get('claim')} {v.get('word')}" for v in r.verdicts)

@@ -6,6 +6,7 @@
     blocking     reports every wait to the scheduler         tracing      stops a thread before a line
     schedule     a schedule as a string                      judge        right or wrong
     results      the data                                    report       tables, source map, drawing
+    page         one schedule as a page               values       short texts of what threads share
     rates        unforced trials
 
 Standard library only, and independent of YOLO.

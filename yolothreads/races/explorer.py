@@ -10,10 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from yolothreads.races.judge import Describe, Same
-from yolothreads.races.report import Exploration
+from yolothreads.races.report import Exploration, keep_page
 from yolothreads.races.results import Trial
 from yolothreads.races.schedule import parse
 from yolothreads.races.search import LevelSearch, RandomSearch
@@ -83,12 +84,16 @@ def explore(
         search = RandomSearch(session) if strategy == "random" else LevelSearch(session)
         search.search()
         notes = (*search.notes, *session.notes())
-    return Exploration(
+    found = Exploration(
         tuple(search.trials), search.run_count, search.total, search.bound, search.exhausted,
         time.perf_counter() - began, tuple(session.executed), tuple(session.unsplit),
         tuple(session.scheduler.uncontrolled), notes,
-        lambda schedule: _replay(schedule, replace(options, budget_s=60.0, stop=None)),
+        lambda schedule, inspect=None: _replay(
+            schedule, replace(options, budget_s=60.0, stop=None, inspect=inspect and partial(inspect, options))
+        ),
     )  # fmt: skip
+    keep_page(found)
+    return found
 
 
 def replay(

@@ -42,7 +42,7 @@ class Step(NamedTuple):
     """One watched line that a thread ran.
 
     `inspected` is the value that `inspect` returned just before, at `at_s` (seconds of `perf_counter`); `waits` names
-    the threads that were waiting then.
+    the threads that were waiting then, and `awaited` says in words what each of them was waiting for.
     """
 
     thread: str
@@ -50,6 +50,7 @@ class Step(NamedTuple):
     inspected: Any = None
     at_s: float = 0.0
     waits: tuple[str, ...] = ()
+    awaited: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,9 @@ class Trial:
     """One schedule and its outcome.
 
     `where` is the line before which the (last) thread was stopped. `results` are the results of the bodies, or their
-    exceptions. Three fields are filled by `replay` only: `steps`, `ended_s` (the end of the run, in seconds of
-    `perf_counter`), and `waits`, the threads that were waiting at the end if no thread could continue.
+    exceptions. Four fields are filled by `replay` only: `steps`, `ended_s` (the end of the run, in seconds of
+    `perf_counter`), `waits`, the threads that were waiting at the end if no thread could continue, and `inspected`, the
+    value that `inspect` returned when all bodies had ended.
     """
 
     schedule: str
@@ -70,6 +72,7 @@ class Trial:
     steps: tuple[Step, ...] = field(default=(), repr=False)
     ended_s: float = 0.0
     waits: tuple[str, ...] = ()
+    inspected: Any = field(default=None, repr=False)
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.detail}\n  stopped before {self.where}\n  schedule: {self.schedule}"
