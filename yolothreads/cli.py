@@ -241,6 +241,8 @@ def _hazards(args: argparse.Namespace) -> int:
 def _explore(args: argparse.Namespace) -> int:
     done = exploring.run(args)
     _show(done, args.json)
+    if args.page is not None:
+        print(f"The page is {done.found.save_page(args.page)}.", file=sys.stderr)
     return done.code
 
 

@@ -188,3 +188,4 @@ def _with_progress_bar(function: Callable[P, R]) -> Callable[P, R]:
 
 explore = _with_progress_bar(_with_defaults(races.explore, same=same, describe=describe))
 replay = _with_defaults(races.replay, same=same, describe=describe)
+replayed = _with_defaults(races.replayed, same=same, describe=describe)

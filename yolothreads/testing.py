@@ -161,18 +161,19 @@ class EverySchedule:
         return found
 
     def _replay(self, bodies: Sequence[Any], options: dict[str, Any]) -> Exploration:
-        from yolothreads.races import RIGHT, Exploration, replay
+        from yolothreads.races import RIGHT, replay, replayed
 
         known = inspect.signature(replay).parameters
         assert self._schedule is not None
-        trial = replay(self._schedule, *bodies, **{name: value for name, value in options.items() if name in known})
+        found = replayed(self._schedule, *bodies, **{name: value for name, value in options.items() if name in known})
+        (trial,) = found.trials
         text = "\n".join([*_steps(trial), f"{trial.kind}: {trial.detail}"])
         self._keep(_VERDICT, f"{trial.kind}, replayed")
         self._keep(_SCHEDULE, self._schedule)
         if trial.kind != RIGHT:
             self._fail(text)
         self._keep(_REPLAY, text)
-        return Exploration((trial,), 1, 1, "One schedule was replayed.", False, 0.0, ())
+        return found
 
     def _fail(self, message: str) -> NoReturn:
         self._tables.clear()  # the message says enough

@@ -76,19 +76,35 @@ def test_json_holds_what_a_program_needs_to_replay(capsys: pytest.CaptureFixture
     found = json.loads((shop / "found.json").read_text())
     assert found["safe"] is False and found["exhausted"] is True and found["lines"][0]["line"] == 12
     assert [row["kind"] for row in found["outcomes"]] == ["as sequential", "wrong result"]
-    assert cli.main([*RACY, "--schedule", found["schedule"], "--json"]) == 1
+    assert cli.main([*RACY, "--schedule", found["first"]["schedule"], "--json"]) == 1
     again = json.loads(capsys.readouterr().out)
-    assert (again["kind"], again["schedule"]) == ("wrong result", found["schedule"])
+    assert (again["kind"], again["schedule"]) == ("wrong result", found["first"]["schedule"])
     assert [step["thread"] for step in again["steps"]] == ["A", "B", "B", "A"]
 
 
 def test_a_replay_shows_the_turns_and_is_0_if_its_outcome_is_right(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main([*RACY, "--json"])
-    schedule = json.loads(capsys.readouterr().out)["schedule"]
+    schedule = json.loads(capsys.readouterr().out)["first"]["schedule"]
     assert cli.main([*RACY, "--schedule", schedule]) == 1
     assert capsys.readouterr().out.splitlines()[0].startswith("A runs 1 line, from cart.py:11 in add")
     assert cli.main([*RACY, "--schedule", "A |" + schedule.partition("|")[2]]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("as sequential")
+
+
+def test_the_first_bad_schedule_or_the_given_one_becomes_a_page(capsys: pytest.CaptureFixture[str], shop: Path) -> None:
+    assert cli.main([*RACY, "--page", "leak.html", "--json"]) == 1
+    printed = capsys.readouterr()
+    schedule = json.loads(printed.out)["first"]["schedule"]
+    assert printed.err == "The page is leak.html.\n"
+    assert "wrong result" in (shop / "leak.html").read_text(encoding="utf-8")
+    assert cli.main([*RACY, "--page", "replayed.html", "--schedule", schedule]) == 1
+    assert "wrong result" in (shop / "replayed.html").read_text(encoding="utf-8")
+
+
+def test_a_page_that_cannot_be_written_loses_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*RACY, "--page", "shop"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out.startswith("NOT SAFE") and printed.err.startswith("error: ") and printed.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

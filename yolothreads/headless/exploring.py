@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yolothreads.detections import explore, replay
+from yolothreads.detections import explore, replayed
 from yolothreads.errors import ArgumentError
-from yolothreads.races import RIGHT, Drawing, Exploration
+from yolothreads.races import Drawing, Exploration
 
 SAFE, BAD, UNPROVED = 0, 1, 3
 
@@ -50,18 +50,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Explored:
-    """What the command found, shown as text or as JSON, and its exit code."""
+    """What the command found, as text and as JSON can hold it."""
 
-    text: str
-    facts: dict[str, Any]
-    code: int
+    found: Exploration
+    is_replay: bool
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        if self.found.forbidden:
+            return BAD
+        return SAFE if self.is_replay or self.found.safe else UNPROVED
 
     def __str__(self) -> str:
-        return self.text
+        if self.is_replay:
+            return str(Drawing(self.found.trials[0]))
+        return "\n".join([str(self.found), *self.found.blame()])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the facts."""
-        return self.facts
+        """Return the verdict, the table, the lines to blame and a schedule to replay, or the steps of a replay."""
+        found, trials = self.found, self.found.forbidden or self.found.trials
+        first = {"schedule": trials[0].schedule, "kind": trials[0].kind, "detail": trials[0].detail} if trials else {}
+        if self.is_replay:
+            return {**first, "steps": [{"thread": s.thread, **s.where._asdict()} for s in trials[0].steps]}
+        return {
+            "verdict": found.verdict, "safe": found.safe, "exhausted": found.exhausted, "schedules": found.schedules,
+            "total": found.total, "run": found.run, "seconds": round(found.seconds, 3), "outcomes": found.to_dicts(),
+            "first": first, "lines": [place._asdict() for place in found.source_map().worst()],
+            "remarks": found.remarks(),
+        }  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> Explored:
@@ -69,33 +86,13 @@ def run(args: argparse.Namespace) -> Explored:
 
     Raises:
         ArgumentError: a name leads to nothing.
-        ExploreError, OutputError: as for `explore`, `replay` and `Exploration.save_page`.
+        ExploreError: as for `explore` and `replay`.
     """
     bodies, options = _given(args)
     if args.schedule is not None:
-        return _replay(args, bodies, options)
-    found = explore(*bodies, **options, **{name: v for name in _OPTIONS if (v := getattr(args, name)) is not None})
-    if args.page is not None:
-        found.save_page(args.page)  # type: ignore[attr-defined, unused-ignore]
-    code = BAD if found.forbidden else SAFE if found.safe else UNPROVED
-    return Explored("\n".join([str(found), *found.blame()]), _facts(found), code)
-
-
-def _replay(args: argparse.Namespace, bodies: list[Any], options: dict[str, Any]) -> Explored:
-    trial = replay(args.schedule, *bodies, **options)
-    steps = [{"thread": step.thread, **step.where._asdict()} for step in trial.steps]
-    facts = {"schedule": trial.schedule, "kind": trial.kind, "detail": trial.detail, "steps": steps}
-    return Explored(str(Drawing(trial)), facts, SAFE if trial.kind == RIGHT else BAD)
-
-
-def _facts(found: Exploration) -> dict[str, Any]:
-    first = found.forbidden[0] if found.forbidden else None
-    return {
-        "verdict": found.verdict, "safe": found.safe, "exhausted": found.exhausted, "schedules": found.schedules,
-        "total": found.total, "run": found.run, "seconds": round(found.seconds, 3), "outcomes": found.to_dicts(),
-        "schedule": first and first.schedule, "detail": first and first.detail,
-        "lines": [place._asdict() for place in found.source_map().worst()], "remarks": found.remarks(),
-    }  # fmt: skip
+        return Explored(replayed(args.schedule, *bodies, **options), is_replay=True)
+    options |= {name: value for name in _OPTIONS if (value := getattr(args, name)) is not None}
+    return Explored(explore(*bodies, **options), is_replay=False)
 
 
 def _given(args: argparse.Namespace) -> tuple[list[Any], dict[str, Any]]:
