@@ -13,7 +13,7 @@ Standard library only, and independent of YOLO.
 """
 
 from yolothreads.races.blocking import holder, is_exploring
-from yolothreads.races.explorer import explore, replay
+from yolothreads.races.explorer import explore, replay, replayed
 from yolothreads.races.judge import same
 from yolothreads.races.rates import Rate, rate
 from yolothreads.races.report import Drawing, Exploration, SideBySide, SourceMap, side_by_side
@@ -22,6 +22,6 @@ from yolothreads.races.schedule import label
 
 __all__ = [
     "DEADLOCK", "EXCEPTION", "KINDS", "RIGHT", "WRONG", "Drawing", "Exploration", "Outcome", "Rate", "SideBySide",
-    "SourceMap", "Step", "Trial", "Where", "explore", "holder", "is_exploring", "label", "rate", "replay", "same",
-    "side_by_side",
+    "SourceMap", "Step", "Trial", "Where", "explore", "holder", "is_exploring", "label", "rate", "replay", "replayed",
+    "same", "side_by_side",
 ]  # fmt: skip

@@ -88,9 +88,7 @@ def explore(
         tuple(search.trials), search.run_count, search.total, search.bound, search.exhausted,
         time.perf_counter() - began, tuple(session.executed), tuple(session.unsplit),
         tuple(session.scheduler.uncontrolled), notes,
-        lambda schedule, inspect=None: _replay(
-            schedule, replace(options, budget_s=60.0, stop=None, inspect=inspect and partial(inspect, options))
-        ),
+        _replayer(replace(options, budget_s=60.0, stop=None)),
     )  # fmt: skip
     keep_page(found)
     return found
@@ -130,6 +128,33 @@ def replay(
     """
     options = locals()
     return _replay(options.pop("schedule"), Options(**options))
+
+
+def replayed(schedule: str, *bodies: Body, **options: Any) -> Exploration:
+    """Replay one schedule, and return an exploration that holds it alone and is shown, drawn and saved like others.
+
+    Args:
+        schedule: as for `replay`, and so are the others.
+        *bodies: the functions.
+        **options: the options.
+
+    Raises:
+        KeyboardInterrupt, ExploreError: as for `replay`.
+    """
+    began, replayer = time.perf_counter(), _replayer(Options(bodies=bodies, **options))
+    trial = replayer(schedule)
+    return Exploration(
+        trials=(trial,), run=1, total=1, bound="One schedule was replayed:", exhausted=False,
+        seconds=time.perf_counter() - began, executed=tuple(dict.fromkeys(step.where for step in trial.steps)),
+        replayer=replayer,
+    )  # fmt: skip
+
+
+def _replayer(options: Options) -> Callable[..., Trial]:
+    """Return (schedule, inspect=None) -> trial; `inspect` is called with the options and the state."""
+    return lambda schedule, inspect=None: _replay(
+        schedule, replace(options, inspect=inspect and partial(inspect, options))
+    )
 
 
 def _replay(schedule: str, options: Options) -> Trial:

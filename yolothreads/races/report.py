@@ -251,6 +251,14 @@ class Exploration(_Shown):
         executed = [place for place in (*self.executed, *stops) if function in (None, place.function)]
         return SourceMap(tuple(executed), stops, bad)
 
+    def blame(self, count: int = 3) -> list[str]:
+        """Return the fault of the first bad schedule in words, and the lines before which most switches did harm."""
+        if not self.forbidden:
+            return []
+        lines = [f"  {_from_here(p.file)}:{p.line} in {p.function}: {p.text}" for p in self.source_map().worst(count)]
+        first = self.forbidden[0]
+        return ["Lines to blame (a switch just before them went wrong):", *lines, f"{first.kind}: {first.detail}"]
+
     def replay(self, schedule: str) -> Trial:
         """Run one schedule again, and return the trial with its steps."""
         assert self.replayer is not None
@@ -301,6 +309,12 @@ def keep_page(found: Exploration) -> None:
             found.save_page(Path(folder, f"{time.time_ns()}_{os.getpid()}.html"))
         except YoloThreadsError as error:  # what was found counts for more
             warnings.warn(f"A page of this exploration could not be saved: {error}", stacklevel=2)
+
+
+def _from_here(file: str) -> str:
+    """Return the path of a file as it is short to read: relative, if it is below the current folder."""
+    path = Path(file)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
 
 
 @dataclass(frozen=True, repr=False)

@@ -266,7 +266,8 @@ class Session:
         """Yield the remarks about all the runs together."""
         stalled = f"Stalled for {STALL_S} s, by something that is no lock of Python's"
         yield from (f"{stalled}: {stall}" for stall in self._stalls)
-        yield from (f"Also traces this process, and does not see the bodies: {other}" for other in other_tracers())
+        unseen = "" if MONITORING else ", and does not see the bodies"
+        yield from (f"Also traces this process{unseen}: {other}" for other in other_tracers())
         yield from (f"Could not be ended, and is still running: {name}" for name in self.scheduler.watchdog.leaked)
 
 
