@@ -70,9 +70,9 @@ class Code:
             lines.setdefault(line, []).append(instruction)
             if not begun and last is not None and last.opname == "RESUME":
                 begun, self.entry = True, offset if self.line_at[last.offset] == line else None
-            if instruction.opcode in _JUMPS and instruction.argval < offset:
-                if self.line_at.get(instruction.argval) == line:
-                    self._loops.add(line)
+            is_jump_back = instruction.opcode in _JUMPS and instruction.argval < offset
+            if is_jump_back and self.line_at.get(instruction.argval) == line:
+                self._loops.add(line)
             if instruction.opname not in LOCAL and not _is_harmless(instruction, last):
                 name = _looked_up(instruction, found[i + 1] if i + 1 < len(found) else None)
                 self._operations.setdefault(line, []).append((offset, name))

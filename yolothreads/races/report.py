@@ -121,9 +121,10 @@ class Drawing(_Shown):
         """The stretches in the order of time; each ends where the next one begins."""
         turns = [list(steps) for _, steps in groupby(self.trial.steps, attrgetter("thread"))]
         ends = [turn[0].at_s for turn in turns[1:]] + [max(self.trial.ended_s, turn[-1].at_s) for turn in turns[-1:]]
+        lines = [len(list(groupby(turn, attrgetter("where")))) for turn in turns]  # which may have several parts
         return [
-            Stretch(turn[0].thread, "turn", turn[0].at_s, end, turn[0].where, len(turn))
-            for turn, end in zip(turns, ends, strict=True)
+            Stretch(turn[0].thread, "turn", turn[0].at_s, end, turn[0].where, n)
+            for turn, end, n in zip(turns, ends, lines, strict=True)
         ]
 
     def __str__(self) -> str:

@@ -312,14 +312,20 @@ def _reason_for_missing(stop: Stop, run: Execution) -> str:
     )
 
 
+def _function_of(body: Body) -> Body:
+    """Return the function inside a `functools.partial`."""
+    return _function_of(body.func) if isinstance(body, partial) else body
+
+
 def _name_of(body: Body) -> tuple[str, str]:
     """Return a name of a body that stays the same as long as its source does."""
+    body = _function_of(body)
     code = getattr(body, "__code__", None)
     return getattr(code, "co_filename", ""), getattr(body, "__qualname__", type(body).__qualname__)
 
 
 def _module_of(body: Any) -> str:
-    name = getattr(body, "__module__", None)
+    name = getattr(_function_of(body), "__module__", None)
     if name is None or name not in sys.modules:
         raise ExploreError(f"watch= is empty, and the module of {body!r} is unknown; name the code to watch.")
     return name

@@ -10,7 +10,7 @@ import sys
 import threading
 from _thread import get_ident
 from collections.abc import Callable
-from types import CodeType, FrameType
+from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 from yolothreads.errors import ExploreError
@@ -82,7 +82,7 @@ class Tracer:
             code = frame.f_code
             key = id(code)
             if key not in noted:
-                watch.note(code, str(frame.f_globals.get("__name__")))
+                watch.note(frame)
             if known[key] is None:
                 return None
             if watch.by_line and not watch.points[key]:
@@ -146,7 +146,7 @@ if MONITORING:
         def _has_no_first_line_event(self) -> bool:
             """Return whether Python forgets the event of a line on which its function begins, as 3.13 does."""
             seen: list[int] = []
-            probe = lambda: 0  # noqa: E731
+            probe: FunctionType = lambda: 0  # type: ignore[assignment]  # noqa: E731
             monitoring.register_callback(self._tool, monitoring.events.LINE, lambda code, line: seen.append(line))
             monitoring.set_local_events(self._tool, probe.__code__, monitoring.events.LINE)
             probe()
@@ -156,11 +156,11 @@ if MONITORING:
         def _start(self, code: CodeType, offset: int) -> Any:
             is_controlled = get_ident() in self._threads
             if is_controlled and id(code) not in self.watch.noted:
-                self.watch.note(code, str(sys._getframe(1).f_globals.get("__name__")))
+                self.watch.note(sys._getframe(1))
             if self.watch.get(code) is not None and id(code) not in self._switched_on:
                 self._switched_on[id(code)] = code
                 self._switch_on(code)
-            return monitoring.DISABLE if is_controlled else None
+            return monitoring.DISABLE if id(code) in self.watch.noted else None
 
         def _switch_on(self, code: CodeType) -> None:
             entry = self.watch.facts(code).entry if self._misses_first_line and self.watch.by_line else None

@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from tokenize import TokenError
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import CodeType, FrameType, FunctionType, MethodType, ModuleType
 from typing import Any, Literal
 
 from yolothreads.errors import ExploreError
@@ -35,7 +35,7 @@ _FINALIZERS = (
     ".__del__", "_weakrefset.WeakSet.__init__.<locals>._remove", "weakref.WeakValueDictionary.__init__.<locals>.remove",
     "weakref.WeakKeyDictionary.__init__.<locals>.remove",
 )  # fmt: skip
-_OWN_FOLDER = f"{Path(__file__).parents[1]}/"
+_OWN_FOLDER, _OWN_NAME = f"{Path(__file__).parents[1]}/", __name__.partition(".")[0]
 _EXPLORER = f"{Path(__file__).parent}/"  # it stores nothing in the objects of the watched code
 
 
@@ -45,7 +45,7 @@ class Watch:
     Args:
         watch: the code.
         granularity: "line", "instruction", or "auto" for lines, and instructions inside the lines that need it.
-        all_of_user: whether all other code is watched, too, which belongs neither to Python nor to an installed package.
+        all_of_user: whether all code is watched, too, that belongs neither to Python nor to an installed package.
         by_names: whether a lookup of a name that no code stores is known to touch nothing. The points may then increase
             from run to run, as further code is met.
     """
@@ -130,8 +130,9 @@ class Watch:
             self.known[key] = facts
         return self.known[key]
 
-    def note(self, code: CodeType, module: str) -> None:
-        """Note that a controlled thread runs a code object of a module."""
+    def note(self, frame: FrameType) -> None:
+        """Note that a controlled thread runs a function."""
+        code, module = frame.f_code, _module_of(frame)
         facts = self.get(code)
         self.noted.add(id(code))
         names = stored_names(code) - self._stored
@@ -142,9 +143,11 @@ class Watch:
             self._ran.append(code)
             if self._all_of_user:
                 self.names.setdefault(module)
-        elif not code.co_filename.startswith(_OWN_FOLDER) and not _is_in(module, _WAITING_MODULES):
+        elif not _is_in(module, (*_WAITING_MODULES, _OWN_NAME)):
             name = f"{module}.{code.co_qualname}"
-            if not name.endswith(_FINALIZERS):
+            if module in ("weakref", "_weakrefset") and _is_in(_module_of(frame.f_back), _WAITING_MODULES):
+                self.noted.remove(id(code))  # these modules keep their threads there; others may use it for theirs
+            elif not name.endswith(_FINALIZERS):
                 self.unwatched[name] = None
 
     def force(self, is_forced: Callable[[str, int], bool]) -> None:
@@ -242,11 +245,14 @@ def _text(file: Path, modified_ns: int) -> str:
 
 def _source(code: CodeType) -> str:
     """Return the source of a function that has no file; or its instructions, where Python does not know it."""
-    lines = linecache.getlines(code.co_filename)
-    if lines and not code.co_name.startswith("<"):  # a lambda may be repeated in another cell
-        with suppress(SyntaxError, TokenError):
-            return f"{code.co_firstlineno} {''.join(inspect.getblock(lines[code.co_firstlineno - 1 :]))}"
-    return " ".join([code.co_qualname, code.co_code.hex(), repr(code.co_names), *map(_constant, code.co_consts)])
+    first = ""
+    if not code.co_name.startswith("<"):  # a lambda may be repeated on another line, in another cell
+        first, lines = f"{code.co_firstlineno} ", linecache.getlines(code.co_filename)
+        with suppress(SyntaxError, TokenError, IndexError):
+            if block := "".join(inspect.getblock(lines[code.co_firstlineno - 1 :])):
+                return f"{first}{block}"
+    constants = " ".join(map(_constant, code.co_consts))
+    return f"{first}{code.co_qualname} {code.co_code.hex()} {code.co_names} {constants}"
 
 
 def _constant(value: Any) -> str:
@@ -260,6 +266,10 @@ def _import(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise ExploreError(f"watch names '{name}', but there is no module '{error.name}'; check the name.") from error
+
+
+def _module_of(frame: FrameType | None) -> str:
+    return "" if frame is None else str(frame.f_globals.get("__name__"))
 
 
 def _is_in(module: str, packages: tuple[str, ...]) -> bool:
