@@ -37,7 +37,7 @@ def opcodes(python: str) -> set[str]:
 
 
 def test_every_instruction_that_is_taken_for_local_exists_in_some_python() -> None:
-    known = set(dis.opmap).union(*(opcodes(interpreter(version)) for version in VERSIONS))
+    known = set().union(*(opcodes(interpreter(version)) for version in ("3.11", *VERSIONS)))
     assert known > bytecode.LOCAL
     assert all(len(names) == len(set(names)) for names in bytecode.LOCAL_BECAUSE.values())
 

@@ -42,7 +42,7 @@ _TRUTH = {
     "POP_JUMP_IF_TRUE", "POP_JUMP_IF_FALSE", "POP_JUMP_FORWARD_IF_TRUE", "POP_JUMP_FORWARD_IF_FALSE",
     "POP_JUMP_BACKWARD_IF_TRUE", "POP_JUMP_BACKWARD_IF_FALSE", "JUMP_IF_TRUE_OR_POP", "JUMP_IF_FALSE_OR_POP",
 }  # fmt: skip
-_TRUTH_IS_TESTED_BEFORE = "TO_BOOL" in dis.opmap  # from 3.13 on these jumps get nothing but True or False
+_TRUTH_IS_TESTED_BEFORE = "TO_BOOL" in dis.opmap  # from 3.13 on these, and `not`, get nothing but True or False
 _LOOKUPS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_METHOD"}
 _NAME_READERS = {*_LOOKUPS, "LOAD_ATTR", "LOAD_DEREF"}
 _ENTERS = {"BEFORE_WITH", "BEFORE_ASYNC_WITH", "LOAD_SPECIAL"}
@@ -104,7 +104,7 @@ class Code:
 
 def _is_harmless(instruction: dis.Instruction, last: dis.Instruction | None) -> bool:
     """Return whether an instruction works only on what the one before it has just made."""
-    if instruction.opname in _TRUTH:
+    if instruction.opname in _TRUTH or (instruction.opname == "UNARY_NOT" and _TRUTH_IS_TESTED_BEFORE):
         return _TRUTH_IS_TESTED_BEFORE or _follows(instruction, last, _BOOLS)
     return instruction.opname == "LIST_EXTEND" and _follows(instruction, last, {"LOAD_CONST"})  # [1, 2, 3]
 
