@@ -88,7 +88,7 @@ def explore(
         tuple(search.trials), search.run_count, search.total, search.bound, search.exhausted,
         time.perf_counter() - began, tuple(session.executed), tuple(session.unsplit),
         tuple(session.scheduler.uncontrolled), notes,
-        _replayer(replace(options, budget_s=60.0, stop=None)),
+        _replayer(replace(options, budget_s=60.0, stop=None)), compares_nothing=session.compares_nothing,
     )  # fmt: skip
     keep_page(found)
     return found

@@ -24,6 +24,8 @@ from yolothreads.races.results import KINDS, RIGHT, Outcome, Trial, Where
 PAGES = "YOLOTHREADS_PAGES"
 """The environment variable with the folder in which `explore` saves a page of what it found."""
 
+NOTHING_COMPARED = "No result was compared, only exceptions and deadlocks: no body returned a value; pass observe=."
+
 _PRE = "font-family:monospace;line-height:1.3;white-space:pre;overflow-x:auto"
 _MARKS = {"!!": LIGHT_RED, "!": LIGHT_ORANGE, ".": LIGHT_BLUE}
 
@@ -170,6 +172,7 @@ class Exploration(_Shown):
     uncontrolled: tuple[str, ...] = ()  # names of threads that ran freely
     notes: tuple[str, ...] = ()  # whatever else limits the verdict
     replayer: Callable[..., Trial] | None = None  # schedule, and a function to inspect (options, state) -> trial
+    compares_nothing: bool = False  # there was state, but no value was returned or observed
 
     @property
     def schedules(self) -> int:
@@ -224,6 +227,7 @@ class Exploration(_Shown):
             *(f"This line was not split: {place}  (try granularity='instruction')" for place in self.unsplit),
             *(f"This thread was not controlled: {name}" for name in self.uncontrolled),
             *self.notes,
+            *([NOTHING_COMPARED] if self.compares_nothing else []),
         ]
 
     def __str__(self) -> str:
