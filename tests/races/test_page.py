@@ -142,6 +142,12 @@ def test_without_setup_the_variables_that_the_bodies_share_are_shown(tmp_path: P
     assert re.search(r"total: \[\d+\] → \[\d+\]", " ".join(said(explore(add, add).save_page(tmp_path / "page.html"))))
 
 
+def test_without_setup_the_object_of_a_method_is_shown(tmp_path: Path) -> None:
+    one = Guarded()
+    file = explore(one.add, one.add, restore=lambda _: setattr(one, "n", 0)).save_page(tmp_path / "page.html")
+    assert "self.n: 0 → 1" in " ".join(said(file)) and "self.lock: free → held by A" in " ".join(said(file))
+
+
 def test_a_page_of_a_long_schedule_keeps_the_steps_around_each_change(tmp_path: Path) -> None:
     def count(s: Any) -> None:
         for i in range(2 * page.MOST_STEPS):
@@ -286,6 +292,7 @@ def test_a_text_that_takes_a_held_lock_is_not_readable_and_changes_no_outcome(tm
     began = time.monotonic()
     text = text_of(found.save_page(tmp_path / "page.html", found.trials[-1].schedule))
     assert "(Guarded: not readable now, it needs a lock that A holds)" in text
+    assert not any("changed inner: Guarded(0) → (" in sentence for sentence in said(tmp_path / "page.html"))
     assert re.search(r"Guarded\(\d\)", text) and f"{RIGHT} :" in text
     assert time.monotonic() - began < scaled(10)
 
@@ -312,6 +319,27 @@ class Raises:
         raise RuntimeError("no text")
 
 
+class Pages(list[int]):
+    def __repr__(self) -> str:
+        return "\n".join(map(str, self))
+
+
+class Array:
+    """Like one of numpy or torch."""
+
+    dtype = "float32"
+
+    def __init__(self, *shape: int) -> None:
+        self._shape = shape
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._shape
+
+    def tolist(self) -> list[float]:
+        return [0.5] * self._shape[0]
+
+
 class Nested:
     def __repr__(self) -> str:
         return f"<{self!r}>"
@@ -328,6 +356,12 @@ class Nested:
         ("a" * 500, "'" + "a" * 97),
         (state, "<function state>"),
         (object(), "object()"),
+        ([Pages(range(100))], "[Pages of 100 items]"),
+        (Array(3, 640, 640), "Array of shape (3, 640, 640), float32"),
+        (Array(2), "Array([0.5, 0.5])"),
+        (threading.Thread(name="helper"), "Thread(helper)"),
+        (threading.Event(), "not set"),
+        (float("nan"), "nan"),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -25,7 +25,7 @@ from yolothreads.errors import ExploreError, writing
 from yolothreads.palette import BLUE, ORANGE, THREADS
 from yolothreads.races.results import DEADLOCK, KINDS, RIGHT, Function, Trial, Where, function_of
 from yolothreads.races.schedule import label
-from yolothreads.races.values import Look, brief_afterwards, cut
+from yolothreads.races.values import UNREADABLE, Look, brief_afterwards, cut
 
 Again = Callable[[Look], Trial]
 """Replays a schedule; a `Look` is shown the state before each line."""
@@ -307,7 +307,7 @@ class _Story:
         return [
             (name, before.get(name, _NOTHING), now.get(name, _NOTHING))
             for name in self.names
-            if before.get(name) != now.get(name)
+            if before.get(name) != now.get(name) and UNREADABLE not in now.get(name, "")
         ]
 
     # --- as data for the script

@@ -13,16 +13,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
-from inspect import getclosurevars
+from inspect import getclosurevars, isroutine
 from itertools import islice
 from reprlib import Repr
-from types import FunctionType, ModuleType, SimpleNamespace
+from types import FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
 from yolothreads.races.blocking import holder
 from yolothreads.races.session import Options
 from yolothreads.races.threads import UnreadableError
 
+UNREADABLE = "not readable now"
 LONGEST = 200  # characters of a value
 NAMES = 250  # parts of a state that are shown; a YOLO model with its predictor has about 150
 SLOW_S, SLOW_TIMES = 0.0005, 10  # CPU time of a text that is slow, and how often one part may be
@@ -99,7 +100,7 @@ def brief(value: Any) -> str:
     try:
         return cut(_brief.repr(value))
     except UnreadableError as reason:
-        return f"({type(value).__name__}: not readable now, {reason})"
+        return f"({type(value).__name__}: {UNREADABLE}, {reason})"
     except Exception as error:
         return f"({type(value).__name__}: its text raises {type(error).__name__})"
 
@@ -215,7 +216,7 @@ def _answer(observe: Callable[..., Any], arguments: tuple[Any, ...]) -> str:
     try:
         return brief(observe(*arguments))
     except UnreadableError as reason:
-        return f"(not readable now: {reason})"
+        return f"({UNREADABLE}: {reason})"
     except Exception as error:
         return cut(f"({type(error).__name__}: {error})")
 
@@ -230,10 +231,13 @@ def parts_of(state: Any) -> dict[str, Any]:
 
 
 def _shared_by(bodies: Sequence[Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the variables outside the bodies that these use, but no modules, functions and classes."""
+    """Yield the variables outside the bodies that these use, but no modules, functions and classes; or their `self`."""
     for body in bodies:
-        if isinstance(body, FunctionType):
+        if isinstance(body, MethodType):
+            inside = {f"self.{name}": value for name, value in attributes(body.__self__).items()}
+            yield from inside.items() or {"self": body.__self__}.items()
+        elif isinstance(body, FunctionType):
             used = getclosurevars(body)
             for name, value in (*used.nonlocals.items(), *used.globals.items()):
-                if not isinstance(value, type | ModuleType) and not callable(value):
+                if not isinstance(value, type | ModuleType) and not isroutine(value):
                     yield name, value
