@@ -91,7 +91,7 @@ def explore(
         time.perf_counter() - began, session.executed, session.unsplit,
         tuple(session.scheduler.uncontrolled), notes,
         _replayer(replace(options, budget_s=60.0, stop=None)),
-        tuple(session.watch.unwatched), tuple(session.watch.names),
+        tuple(session.watch.unwatched), tuple(session.watch.names), session.compares_nothing,
     )  # fmt: skip
     keep_page(found)
     return found

@@ -27,6 +27,8 @@ _VERDICT_END = re.compile(r"[:;]| so ")
 PAGES = "YOLOTHREADS_PAGES"
 """The environment variable with the folder in which `explore` saves a page of what it found."""
 
+NOTHING_COMPARED = "No result was compared, only exceptions and deadlocks: no body returned a value; pass observe=."
+
 _PRE = "font-family:monospace;line-height:1.3;white-space:pre;overflow-x:auto"
 _MARKS = {"!!": LIGHT_RED, "!": LIGHT_ORANGE, ".": LIGHT_BLUE}
 
@@ -182,6 +184,7 @@ class Exploration(_Shown):
     replayer: Callable[..., Trial] | None = None  # schedule, and a function to inspect (options, state) -> trial
     unwatched: tuple[str, ...] = ()  # functions outside `watch` that controlled threads ran
     watched: tuple[str, ...] = ()  # names of what was watched
+    compares_nothing: bool = False  # there was state, but no value was returned or observed
 
     @property
     def schedules(self) -> int:
@@ -249,6 +252,7 @@ class Exploration(_Shown):
             *([f"Not looked into: {_listed(self.unwatched, _LISTED)}; watch= can name them."] * bool(self.unwatched)),
             *(f"This thread was not controlled: {name}" for name in self.uncontrolled),
             *self.notes,
+            *([NOTHING_COMPARED] if self.compares_nothing else []),
         ]
 
     def __str__(self) -> str:

@@ -290,6 +290,12 @@ class Session:
         except Exception as error:  # an inspection must not change the run
             return error
 
+    @property
+    def compares_nothing(self) -> bool:
+        """Whether there is state, but neither `observe` nor a body returned a value, so that every run looks alike."""
+        results = [result for reference in self.judge.references for result in reference]
+        return self.options.setup is not None and bool(results) and all(result is None for result in results)
+
     def notes(self) -> Iterator[str]:
         """Yield the remarks about all the runs together."""
         stalled = f"Stalled for {STALL_S} s, by something that is no lock of Python's"
