@@ -191,7 +191,7 @@ def test_the_command_line_sets_the_budget_of_each_test(project: pytest.Pytester)
 def test_a_budget_that_makes_no_sense_is_refused(project: pytest.Pytester, word: str) -> None:
     result = run(project, f"--explore-budget={word}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*argument --explore-budget: *"])
+    result.stderr.fnmatch_lines([f"*argument --explore-budget: '{word}' makes no sense; give a number of seconds, *"])
 
 
 def test_the_closest_marker_counts_and_the_call_counts_more(project: pytest.Pytester) -> None:
@@ -305,6 +305,20 @@ def test_a_deadlock_is_shown_with_its_stacks_and_the_next_test_runs(project: pyt
     result.stdout.fnmatch_lines(["deadlock: *"])
     words = command_of(result)
     run(project, *words).stdout.fnmatch_lines(["deadlock: *"])
+
+
+def test_a_test_that_compares_nothing_is_named(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        test_it="""
+        from cart import Cart
+
+        def test_blind(every_schedule):
+            every_schedule(Cart.add, Cart.add, setup=Cart)
+        """
+    )
+    result = run(project)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["test_it.py::test_blind: No result was compared, *; pass observe=."])
 
 
 def test_junit_keeps_the_verdict_and_the_schedule(project: pytest.Pytester) -> None:

@@ -10,6 +10,7 @@ later than plugins do.
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import math
 import os
@@ -31,7 +32,6 @@ _LIMITS = {
     "unfinished": "not every schedule was run; give more seconds (budget_s, --explore-budget) or fewer preemptions",
     "uncontrolled": "threads ran freely",
     "unsplit": "some lines were not split; pass granularity='auto'",
-    "unwatched": "functions outside watch= were reached; name them there",
 }
 """Why nothing bad was found and nothing proved either, by the words that `allow` takes."""
 _VERDICT, _SCHEDULE, _NOTE, _REPLAY = (f"yolothreads.{name}" for name in ("verdict", "schedule", "note", "replay"))
@@ -51,9 +51,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not 0 < value < math.inf:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text!r} makes no sense; give a number of seconds, more than 0")
     return value
 
 
@@ -130,6 +133,7 @@ class EverySchedule:
 
     def _explore(self, bodies: Sequence[Any], options: dict[str, Any]) -> Exploration:
         from yolothreads.races import RIGHT, explore
+        from yolothreads.races.report import NOTHING_COMPARED
 
         if (budget_s := self._config.getoption("--explore-budget")) is not None:
             options["budget_s"] = budget_s
@@ -151,11 +155,14 @@ class EverySchedule:
         if "(interrupted)" in found.bound:  # Ctrl-C is meant for all tests
             raise KeyboardInterrupt
         self._keep(_VERDICT, found.verdict)
+        if found.compares_nothing:
+            self._keep(_NOTE, f"{self._item.nodeid}: {NOTHING_COMPARED}")
         self._note_blind_tracers()
         if found.forbidden:
             self._keep(_SCHEDULE, found.forbidden[0].schedule)
             self._fail(self._why_bad(found))
-        if not found.safe and (limits := _limits(found)) - self._allowed:
+        limits = _limits(found)
+        if not found.safe and not (limits and limits <= self._allowed):
             self._fail(_why_unproved(found, limits))
         self._tables.append(str(found))
         return found
@@ -229,15 +236,16 @@ def _options_of(item: pytest.Item) -> dict[str, Any]:
 def _limits(found: Exploration) -> set[str]:
     """Return the reasons why nothing was proved, in the words of `_LIMITS`."""
     reasons = {"unfinished": not found.exhausted}
-    reasons |= {name: bool(getattr(found, name, ())) for name in ("uncontrolled", "unsplit", "unwatched")}
+    reasons |= {"uncontrolled": bool(found.uncontrolled), "unsplit": bool(found.unsplit)}
     return {name for name, holds in reasons.items() if holds}
 
 
 def _why_unproved(found: Exploration, limits: set[str]) -> str:
+    advice = f"To let this test pass all the same: @pytest.mark.{_NAME}(allow={sorted(limits)})"
     return "\n".join([
         "Nothing bad was found, and nothing was proved:",
         *(f"  {name}: {text}" for name, text in _LIMITS.items() if name in limits),
-        f"To let this test pass all the same: @pytest.mark.{_NAME}(allow={sorted(limits)})", "", str(found),
+        *([advice] if limits else []), "", str(found),
     ])  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from yolothreads.races.orders import distinct_orders
 from yolothreads.races.results import DEADLOCK, EXCEPTION, RIGHT, Trial
 from yolothreads.races.schedule import Schedule, label
 from yolothreads.races.scheduler import Execution, Scheduler
-from yolothreads.races.tracing import Watch
+from yolothreads.races.watching import Watch
 
 Order = tuple[int, ...]
 
@@ -63,7 +63,8 @@ class References:
         self._results: dict[Order, Results] = {}  # of the orders in which every body ended
         self._tried: set[Order] = set()
         self._patterns: set[Order] = set()  # the same, but each body stands for all that are equal to it
-        self._route: list[tuple[str, CodeType, int]] = []  # the lines of the first order
+        self._route: list[tuple[str, CodeType, int]] = []  # the switch points of the first order
+        self._route_generation = 0
         self._confirmed: set[tuple[str, str]] = set()
         self._has_learned = False
         self.remarks: dict[str, None] = {}  # sentences about the runs that were made again
@@ -83,6 +84,7 @@ class References:
         count = len(self._groups)
         first = tuple(range(count))
         early = self._run(first)
+        generation = self._session.watch.generation
         runs = [] if early.endless or self._is_late() else [self._run(first)]  # one endless run takes long enough
         again = [*runs, early][0]
         others = [(1, 0)] if count == 2 else [(i, *first[:i], *first[i + 1 :]) for i in range(1, count)]
@@ -97,7 +99,10 @@ class References:
             )
         if not early.failure and not again.failure and early is not again:
             self._check_first_order(first, _results_of(early), _results_of(again))
-        self._route, self._has_learned = _route_of(again), True
+        if generation != self._session.watch.generation:
+            self.sequential.clear()  # some of these runs passed fewer switch points than they would now
+        self._route, self._route_generation = _route_of(again), generation
+        self._has_learned = True
         return runs
 
     def _run(self, order: Order) -> Execution:
@@ -259,7 +264,9 @@ class References:
             if self._is_late():
                 break
             run = self._session.run(Schedule(""), order)
-            route = _route_of(run)
+            route, generation = _route_of(run), self._session.watch.generation
+            if generation != self._route_generation and order == known[0]:  # switch points were added
+                self._route, self._route_generation = route, generation
             if order != known[0] or route == self._route or run.failure:
                 continue
             pairs = zip(self._route, route, strict=False)
