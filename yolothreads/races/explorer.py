@@ -28,6 +28,7 @@ def explore(
     same: Same | None = None,
     preemptions: int = 1,
     granularity: Granularity = "line",
+    timeouts_s: float = 1.0,
     budget_s: float = 60.0,
     seed: int = 0,
     restore: Callable[[Any], Any] | None = None,
@@ -58,6 +59,8 @@ def explore(
             containers.
         preemptions: how often a thread may be stopped that could have gone on, 0 or more.
         granularity: "line", or "instruction" to switch inside lines too.
+        timeouts_s: a wait with a time-out of at most so many seconds may end at any time, which counts as a
+            preemption. A longer one only keeps a program from hanging: it ends when nobody else can go on.
         budget_s: seconds after which no further schedule begins, counted from the end of the sequential runs.
         seed: determines the order in which schedules are tried, and the draws of the random strategy.
         restore: state -> anything; brings the state back to what `setup` made, which is then called only once.
@@ -99,6 +102,7 @@ def replay(
     observe: Callable[[Any], Any] | None = None,
     same: Same | None = None,
     restore: Callable[[Any], Any] | None = None,
+    timeouts_s: float = 1.0,
     describe: Describe | None = None,
     max_steps: int = 100_000,
     inspect: Callable[[Any], Any] | None = None,
@@ -114,6 +118,7 @@ def replay(
         observe: as for `explore`.
         same: as for `explore`.
         restore: as for `explore`.
+        timeouts_s: as for `explore`.
         describe: as for `explore`.
         max_steps: as for `explore`.
         inspect: state -> value, called before each watched line; the value is kept in `steps`.
