@@ -89,7 +89,7 @@ def explore(
     return Exploration(
         tuple(search.trials), search.run_count, search.total, search.bound, search.exhausted,
         time.perf_counter() - began, tuple(session.executed), tuple(session.unsplit),
-        tuple(session.scheduler.uncontrolled), notes,
+        tuple(session.scheduler.uncontrolled), tuple(session.scheduler.timeouts.values()), notes,
         lambda schedule: _replay(schedule, replace(options, budget_s=60.0, stop=None)),
     )  # fmt: skip
 

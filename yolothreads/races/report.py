@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from yolothreads.palette import DARK_TEXT, INK, LIGHT_BLUE, LIGHT_ORANGE, LIGHT_RED, MIDDLE_GREY, THREADS
-from yolothreads.races.results import KINDS, RIGHT, Outcome, Trial, Where
+from yolothreads.races.results import KINDS, RIGHT, Outcome, Timeout, Trial, Where
 
 _PRE = "font-family:monospace;line-height:1.3;white-space:pre;overflow-x:auto"
 _MARKS = {"!!": LIGHT_RED, "!": LIGHT_ORANGE, ".": LIGHT_BLUE}
@@ -159,6 +159,7 @@ class Exploration(_Shown):
     executed: tuple[Where, ...]  # the watched lines that ran
     unsplit: tuple[Where, ...] = ()  # lines that read and write, and were not split
     uncontrolled: tuple[str, ...] = ()  # names of threads that ran freely
+    timeouts: tuple[Timeout, ...] = ()  # the waits with a time-out
     notes: tuple[str, ...] = ()  # whatever else limits the verdict
     replayer: Callable[[str], Trial] | None = None
 
@@ -214,6 +215,7 @@ class Exploration(_Shown):
             f"{self.bound} {self.run} were run, {self.covered} are equivalent to one of these; {self.seconds:.1f} s.",
             *(f"This line was not split: {place}  (try granularity='instruction')" for place in self.unsplit),
             *(f"This thread was not controlled: {name}" for name in self.uncontrolled),
+            *(f"Wait with a time-out of {timeout}" for timeout in self.timeouts),
             *self.notes,
         ]
 

@@ -168,7 +168,7 @@ def _parse_stops(word: str) -> list[Stop]:
     *places, last = word.split(">")
     stops = []
     for place, following in zip(places, [*places[1:], last], strict=True):
-        match = _STOP.fullmatch(f"{place}>{following.partition('@')[0]}")
+        match = _STOP.fullmatch(f"{place.replace(TIMEOUT, '')}>{following.partition('@')[0]}")
         if match is None:
             raise ExploreError(f"'{place}>{following}' in the schedule is no stop; write it as A@predict:557#1>B.")
         get = match.groupdict()

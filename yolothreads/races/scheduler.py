@@ -10,6 +10,7 @@ from __future__ import annotations
 import concurrent.futures.thread
 import threading
 from _thread import get_ident
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,7 +24,16 @@ from yolothreads.races import blocking
 from yolothreads.races.results import Timeout
 from yolothreads.races.schedule import END, EVERY_POINT, LOCKED, SLEEP, WAIT, Follow, Priorities, Schedule
 from yolothreads.races.threads import (
-    TIMEOUT, Abandoned, LogEntry, Mutex, State, Task, TaskSet, acquire, locked, place_of_caller,
+    TIMEOUT,
+    Abandoned,
+    LogEntry,
+    Mutex,
+    State,
+    Task,
+    TaskSet,
+    acquire,
+    locked,
+    place_of_caller,
 )  # fmt: skip
 from yolothreads.races.tracing import Watch, tracer
 from yolothreads.races.watchdog import Guard, Watchdog
@@ -39,6 +49,17 @@ WORKER_ENDS_S = 0.2  # the time that a worker of a state that is gone gets to en
 NAP_S = 0.001  # the least that a sleep lets pass, so that `sleep(0)` in a loop comes to an end
 
 _GO_ON = "go on"  # the answer of a wait that a run has interrupted, by its beginning or its end
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """What workers do around the bodies of a sequential order.
+
+    By default nothing that can wait: a thread that a body has left behind runs last, and no time passes.
+    """
+
+    wakes: tuple[tuple[str, ...], ...] = ()  # before each body, and after the last: workers whose time-outs pass
+    threads_first: bool = False  # the threads of a body run before the next body
 
 
 @dataclass(slots=True)
@@ -57,6 +78,7 @@ class Execution:
     seconds: float = 0.0
     results: tuple[Any, ...] = ()  # a result or an exception for each body, then the observed value
     thread_errors: tuple[BaseException, ...] = ()  # exceptions that ended workers
+    wakes: tuple[str, ...] = ()  # the labels of the workers whose time-outs passed, sorted
 
     def lines(self, until: int | None = None) -> Iterator[tuple[Task, CodeType, int]]:
         """Yield the entries of the log that are lines (or instructions): thread, code, and place in it."""
@@ -66,8 +88,8 @@ class Execution:
 class Scheduler:
     """A context manager around everything that may start threads: `setup`, the runs, and the end of the state.
 
-    It is the `blocking.Hooks` of its exploration. Workers, the threads that `setup` or a body starts, are scheduled like
-    bodies: W1, W2, ... A thread that cannot be is reported by name, because the outcome is then no proof.
+    It is the `blocking.Hooks` of its exploration. Workers, the threads that `setup` or a body starts, are scheduled
+    like bodies: W1, W2, ... A thread that cannot be is reported by name, because the outcome is then no proof.
 
     Time stands still, except that a time-out passes: at any time if it is short (at most `timeouts_s`), which is a
     choice of the schedule; otherwise only when nobody else can go on.
@@ -104,10 +126,12 @@ class Scheduler:
 
     def __exit__(self, *exc_info: object) -> None:
         self.closed = True
-        self.guard.close()
-        blocking.uninstall()
-        self.tracer.close()
-        self.tasks.close()
+        try:
+            self.guard.close()
+        finally:
+            blocking.uninstall()
+            self.tracer.close()
+            self.tasks.close()
 
     def _clear(self, schedule: Schedule, keep_alternatives: bool) -> None:
         self._keep_alternatives = keep_alternatives
@@ -117,6 +141,7 @@ class Scheduler:
         self.current: Task | None = None
         self.passed_s = 0.0  # the time of the run: what has passed of sleeps and time-outs
         self._passes = 0  # time-outs that passed since a body could go on by itself
+        self._wakes: list[str] = []
         self.log: list[LogEntry] = []
         self.abandoning = self.stopped_tracing = False
         random = schedule.random
@@ -124,7 +149,12 @@ class Scheduler:
         self.execution = Execution(self.strategy, self.log)
 
     def run(
-        self, bodies: Mapping[str, Callable[[], Any]], schedule: Schedule, order: Sequence[int], keep_alternatives: bool
+        self,
+        bodies: Mapping[str, Callable[[], Any]],
+        schedule: Schedule,
+        order: Sequence[int],
+        keep_alternatives: bool,
+        between: Between = Between(),
     ) -> Execution:
         """Run the bodies under a schedule; or with `order`, one after the other, each to its end.
 
@@ -133,6 +163,7 @@ class Scheduler:
             schedule: the schedule.
             order: the order of the bodies, as indices.
             keep_alternatives: whether the log says which threads could have gone on instead at each switch point.
+            between: what workers do before, between and after the bodies of an order.
 
         Raises:
             KeyboardInterrupt: after every body has been ended.
@@ -146,13 +177,16 @@ class Scheduler:
         try:
             self.current, self.on = Task("", threading.current_thread()), True
             self._wait_until_workers_are_idle()
-            self.resume(tasks[order[0]] if order else self.strategy.first(tasks))
+            self._between = between
+            first = self._worker_between_bodies() if order else None
+            self.resume(first or (tasks[order[0]] if order else self.strategy.first(tasks)))
             self.watchdog.watch_over()
         finally:
             self.watchdog.end()
             self.guard.resume()
         run.results = tuple([task.result if task.error is None else task.error for task in tasks])
         run.thread_errors = tuple([worker.error for worker in self.tasks.workers if worker.error is not None])
+        run.wakes = tuple(sorted(self._wakes))
         run.seconds = perf_counter() - began
         return run
 
@@ -259,6 +293,8 @@ class Scheduler:
         if target.state is State.BLOCKED and not target.can_run():
             target.timed_out = True
             self.passed_s = max(self.passed_s, target.due)
+            if target.body is None:
+                self._wakes.append(target.label)
 
     def park(self, me: Task) -> None:
         """Wait for the turn."""
@@ -271,6 +307,8 @@ class Scheduler:
         runnable = self.tasks.runnable()
         if any(task.body is not None for task in runnable):
             self._passes = 0
+        if self.tasks.order and (worker := self._worker_between_bodies()) is not None:
+            runnable = [worker]
         if not runnable and not self.gets_help() and (first := self._let_time_pass()) is not None:
             runnable = [first]
         if not runnable:
@@ -287,6 +325,24 @@ class Scheduler:
             return False
         self.resume(target)
         return True
+
+    def _worker_between_bodies(self) -> Task | None:
+        """Return the worker that goes on before the next body of a sequential order begins, if it is to."""
+        bodies = [self.tasks.bodies[i] for i in self.tasks.order]
+        done = sum(body.state == State.DONE for body in bodies)
+        if any(body.is_active for body in bodies):
+            return None
+        workers = [worker for worker in self.tasks.workers if worker.state != State.DONE]
+        if self._between.threads_first and (able := [w for w in workers if w.of_body and w.can_run()]):
+            return able[0]
+        wakes = self._between.wakes[done] if done < len(self._between.wakes) else ()
+        woken = Counter(self._wakes)
+        before = Counter(label for gap in self._between.wakes[:done] for label in gap)
+        for worker in workers:
+            left = before[worker.label] + wakes.count(worker.label) - woken[worker.label]
+            if left > 0 and worker.state is State.BLOCKED and worker.timeout is not None and not worker.can_run():
+                return worker
+        return None
 
     def gets_help(self) -> bool:
         """Return whether time passes for real, because of threads that are not controlled or cannot be now."""
@@ -359,6 +415,7 @@ class Scheduler:
         if timeout is not None and timeout <= 0:
             return ready()
         me = self.task_of[get_ident()]
+        answer: bool | str | None
         while True:
             if self.on:
                 answer = self._wait_in_run(me, ready, timeout, what, on_lock, queue_id)
@@ -463,7 +520,9 @@ class Scheduler:
             )
             return
         wait = not me.waits_for_real and thread is not me.thread and thread.ident is not None
-        if wait and self.wait(lambda: self._has_ended(thread), timeout, f"thread {thread.name} to end") is False:
+        worker = self.tasks.worker(thread)
+        what = f"the end of {worker.label if worker is not None else f'thread {thread.name}'}"
+        if wait and self.wait(lambda: self._has_ended(thread), timeout, what) is False:
             return
         me.waits_for_real, before = True, me.waits_for_real
         try:
@@ -509,6 +568,10 @@ class Scheduler:
         if not self.on:
             self.tasks.forget_ended()
         run, arrived, task = thread.run, locked(), self.tasks.new_worker(thread, of_body)
+        if _is_of_executor(thread):
+            _order_threads_of_executor(thread)
+        elif of_body:
+            thread.daemon = True  # if it never ends, the interpreter must not wait for it
 
         def run_controlled() -> None:
             self.task_of[get_ident()] = task
@@ -570,9 +633,7 @@ class Scheduler:
         left = [
             worker
             for worker in self.tasks.workers
-            if worker.state != State.DONE
-            and (worker.of_body or not of_bodies)
-            and getattr(worker.thread, "_target", None) is not concurrent.futures.thread._worker
+            if worker.state != State.DONE and (worker.of_body or not of_bodies) and not _is_of_executor(worker.thread)
         ]
         for worker in left:
             worker.doomed = True
@@ -581,6 +642,24 @@ class Scheduler:
                 self.watchdog.leaked.append(f"{worker.thread.name} {worker.place()}")
                 self.tasks.workers.remove(worker)
         self.tasks.forget_ended()
+
+
+def _is_of_executor(thread: threading.Thread) -> bool:
+    return getattr(thread, "_target", None) is concurrent.futures.thread._worker
+
+
+class _Threads(set[threading.Thread]):
+    """A set of threads with a fixed order: that of an ordinary set differs from run to run."""
+
+    def __iter__(self) -> Iterator[threading.Thread]:
+        return iter(sorted(super().__iter__(), key=attrgetter("name")))
+
+
+def _order_threads_of_executor(thread: threading.Thread) -> None:
+    """Let an executor join its threads in the same order in every run."""
+    executor = thread._args[0]()  # type: ignore[attr-defined]
+    if type(getattr(executor, "_threads", None)) is set:
+        executor._threads = _Threads(executor._threads)
 
 
 def _never() -> bool:

@@ -89,9 +89,7 @@ class Session:
         watch = options.watch or dict.fromkeys(_module_of(body) for body in options.bodies)
         self.watch = Watch(watch, options.granularity == "instruction")
         self.version = self.watch.version()
-        self.scheduler = Scheduler(
-            self.watch, options.max_steps, options.timeouts_s, options.budget_s, options.stop
-        )
+        self.scheduler = Scheduler(self.watch, options.max_steps, options.timeouts_s, options.budget_s, options.stop)
         self.sequential: dict[str, Execution] = {}  # the schedules without a stop, by first thread, if already run
         self.steps = 0  # switch points of the longest run so far
         self.executed: dict[Where, None] = {}
@@ -108,7 +106,10 @@ class Session:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._stack.close()
+        try:
+            self._stack.close()
+        finally:
+            self.scheduler.guard.check()
 
     # --- the state
 

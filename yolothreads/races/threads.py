@@ -19,7 +19,10 @@ CAN_CLEAR_LOCALS = sys.version_info < (3, 13)  # later versions keep them where 
 acquire = LockType.acquire  # the C method itself, which stays when `blocking` replaces it
 _HERE = str(Path(__file__).parent)
 _LIBRARY = Path(threading.__file__).parent
-_WAITERS = (_HERE, *(str(_LIBRARY / name) for name in ("threading.py", "queue.py", "selectors.py", "concurrent", "asyncio")))
+_WAITERS = (
+    _HERE,
+    *(str(_LIBRARY / name) for name in ("threading.py", "queue.py", "selectors.py", "concurrent", "asyncio")),
+)
 _thread_dict = ctypes.pythonapi.PyThreadState_GetDict
 _thread_dict.restype = ctypes.c_void_p  # a borrowed reference, which `py_object` would take for its own
 
@@ -78,6 +81,7 @@ class ReusableThread:
         acquire(self._idle, timeout=1)
         if self.thread.ident is None:
             start(self.thread)
+            self.thread._daemonic = False  # type: ignore[attr-defined]  # the threads that a body starts inherit this
         self._begin.release()
 
     def is_free(self) -> bool:
@@ -128,6 +132,7 @@ class Task:
     timed_out: bool = False
     waits_for_real: bool = False  # its waits are real ones
     of_body: bool = False  # a body, or a thread of one, started it
+    is_daemon: bool = False
     doomed: bool = False  # it has to end where it waits
     queue_id: int = 0  # the id of the queue where it waits for work, as a pool's worker does
     result: Any = None
@@ -212,9 +217,10 @@ def stack_of(thread: int) -> str:
 
 
 def _frames_of(thread: int) -> list[tuple[str, int, str]]:
+    """Return the user's frames of a thread: the innermost ones, up to the explorer, which called them."""
     frame = sys._current_frames().get(thread)
-    frames = []
-    while frame is not None:
+    frames: list[tuple[str, int, str]] = []
+    while frame is not None and not (frames and frame.f_code.co_filename.startswith(_HERE)):
         file = frame.f_code.co_filename
         if not file.startswith((_HERE, threading.__file__)):
             frames.append((file, frame.f_lineno, frame.f_code.co_name))
@@ -231,7 +237,7 @@ def place_of_caller() -> str:
 
 
 def _line(file: str, line: int, function: str) -> str:
-    return f"{Path(file).name}:{line} in {function}: {linecache.getline(file, line).strip()}"
+    return f"{Path(file).name}:{line} in {function}: {linecache.getline(file, line or 0).strip()}"
 
 
 LogEntry = tuple[Task, CodeType | str, int, tuple[str, ...]]
@@ -272,9 +278,8 @@ class TaskSet:
     def new_worker(self, thread: threading.Thread, of_body: bool) -> Task:
         """Make the task of a further worker, whose label no other has in this run."""
         numbers = [int(worker.label[1:]) for worker in self.workers]
-        self.workers.append(
-            Task(f"W{max(numbers, default=0) + 1}", thread, state=State.STALLED, of_body=of_body)
-        )
+        label = f"W{max(numbers, default=0) + 1}"
+        self.workers.append(Task(label, thread, state=State.STALLED, of_body=of_body, is_daemon=thread.daemon))
         return self.workers[-1]
 
     def worker(self, thread: threading.Thread) -> Task | None:
@@ -324,7 +329,7 @@ class TaskSet:
             if t.state == State.BLOCKED
             and t.timeout is not None
             and self._is_its_turn(t)
-            and (not over or (t.of_body and not t.thread.daemon))
+            and (not over or (t.of_body and not t.is_daemon))
         ]
 
     def _is_its_turn(self, task: Task) -> bool:

@@ -6,10 +6,10 @@ import ctypes
 import signal
 import sys
 import threading
-from _thread import get_ident
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic, process_time, sleep
-from typing import Any, Protocol
+from typing import Protocol
 from weakref import WeakSet
 
 from yolothreads.errors import ExploreError
@@ -125,7 +125,9 @@ class Watchdog:
 
     def _stalls(self, running: Task, for_s: float, used_before: float) -> bool:
         """Return whether the thread that has the turn is blocked by something that is not seen."""
-        if for_s < STALL_S and not (for_s >= STALL_AGAIN_S and running.place() in self._stalled_at):
+        if for_s < STALL_S and not (
+            self._stalled_at and for_s >= STALL_AGAIN_S and running.place() in self._stalled_at
+        ):
             return False
         return running.cpu_s() - used_before < 0.1 * for_s and not running.waits_for_cpu()
 
@@ -161,11 +163,7 @@ class Watchdog:
         """Wait for a thread that is not controlled to wake one that is; if none does, give the run up."""
         run, self._needs_help = self._run, False
         known = {task.thread for task in run.tasks.all} | set(_never_helped)
-        helpers = [
-            t
-            for t in threading.enumerate()
-            if t not in known and t.ident != run.owner and t.name != Guard.NAME
-        ]
+        helpers = [t for t in threading.enumerate() if t not in known and t.ident != run.owner and t.name != Guard.NAME]
         limit_s = self.limit_s if run.gets_help() else HELP_S if helpers and self.expects_help else 0.0
         until = monotonic() + limit_s
         while not self._resume_one():
@@ -226,7 +224,10 @@ class Guard:
 
     def close(self) -> None:
         """Stop watching."""
-        self.pause()
+        with suppress(Hung):  # one that came too late for the code that was to be interrupted
+            self.pause()
+            if self._error:
+                sleep(0.01)
         self._closed.release()
         blocking.join_for_real(self._thread)
 
@@ -241,19 +242,13 @@ class Guard:
         self.is_on = True
 
     def check(self) -> None:
-        """Raise the error, in the thread that is watched over.
+        """Raise the error, if there is one.
 
         Raises:
-            ExploreError: it has waited too long.
+            ExploreError: the thread that is watched over did not come back.
         """
         if self._error:
-            self.resume()
-            raise ExploreError(self.take_error())
-
-    def take_error(self) -> str:
-        """Return the error that was found, if any, and forget it."""
-        error, self._error = self._error, ""
-        return error
+            raise ExploreError(self._error)
 
     def _watch(self) -> None:
         used = process_time()
@@ -263,22 +258,31 @@ class Guard:
             if used - used_before > TICK_S or _has_children():
                 self._quiet_since = now
             with self._mutex:
-                if self.is_on and (now - self._quiet_since > QUIET_S or now - self._since > self._longest_s):
-                    self._interrupt(now - self._since)
+                if not self.is_on:
+                    continue
+                if self._error:  # a wait that is known has ended with it by now
+                    self._interrupt()
+                elif now - self._quiet_since > QUIET_S or now - self._since > self._longest_s:
+                    self._error = self._describe(now - self._since)
 
-    def _interrupt(self, seconds: float) -> None:
+    def _describe(self, seconds: float) -> str:
         name = next((t.name for t in threading.enumerate() if t.ident == self._owner), "the thread of explore()")
-        self._error = (
-            f"{name} did not come back for {seconds:.0f} s while no schedule was running, so explore() ended; look at "
-            f"setup=, at the state's __exit__, at observe= and same=. It was here:\n{stack_of(self._owner)}"
+        return (
+            f"{name} did not come back for {seconds:.0f} s while no schedule was running; look at what setup=, the "
+            f"state's __exit__, observe= or same= waits for. It was here:\n{stack_of(self._owner)}"
         )
-        self.resume()
-        sleep(0.3)  # a wait that is known ends with the error
-        if not self._error:
-            return
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._owner), ctypes.py_object(Hung))
-        if self._owner == threading.main_thread().ident and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+
+    def _interrupt(self) -> None:
+        """Interrupt Python code, or a call that waits in the operating system."""
+        is_main = self._owner == threading.main_thread().ident
+        if (
+            is_main
+            and hasattr(signal, "pthread_kill")
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        ):
             signal.pthread_kill(self._owner, signal.SIGINT)
+        else:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._owner), ctypes.py_object(Hung))
 
 
 class Hung(BaseException):
