@@ -80,6 +80,18 @@ def raise_markup(s: bodies.State) -> None:
     raise ValueError(f"<script>alert({s.n - value})</script>")
 
 
+def test_it_is_said_if_no_result_was_compared() -> None:
+    def count(s: bodies.State) -> None:
+        s.n = s.n + 1
+
+    blind = explore(count, count, setup=state(n=0), watch=[count])
+    assert blind.compares_nothing and "No result was compared" in str(blind) and "No result" in blind._repr_html_()
+    seen = explore(count, count, setup=state(n=0), watch=[count], observe=lambda s: s.n)
+    assert not seen.compares_nothing and "No result was compared" not in str(seen)
+    returned = explore(lambda s: count(s) or s.n, count, setup=state(n=0), watch=[count])
+    assert not returned.compares_nothing
+
+
 def test_text_from_a_program_is_escaped_in_html() -> None:
     found = explore(raise_markup, raise_markup, setup=state(n=0), watch=[raise_markup])
     assert {trial.kind for trial in found.forbidden} == {EXCEPTION}

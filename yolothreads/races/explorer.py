@@ -10,10 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from yolothreads.races.judge import Describe, Same
-from yolothreads.races.report import Exploration
+from yolothreads.races.report import Exploration, keep_page
 from yolothreads.races.results import Trial
 from yolothreads.races.schedule import parse
 from yolothreads.races.search import LevelSearch, RandomSearch
@@ -86,12 +87,14 @@ def explore(
         search = RandomSearch(session) if strategy == "random" else LevelSearch(session)
         search.search()
         notes = (*search.notes, *session.notes())
-    return Exploration(
+    found = Exploration(
         tuple(search.trials), search.run_count, search.total, search.bound, search.exhausted,
         time.perf_counter() - began, tuple(session.executed), tuple(session.unsplit),
         tuple(session.scheduler.uncontrolled), tuple(session.scheduler.timeouts.values()), notes,
-        lambda schedule: _replay(schedule, replace(options, budget_s=60.0, stop=None)),
+        _replayer(replace(options, budget_s=60.0, stop=None)), compares_nothing=session.compares_nothing,
     )  # fmt: skip
+    keep_page(found)
+    return found
 
 
 def replay(
@@ -130,6 +133,33 @@ def replay(
     """
     options = locals()
     return _replay(options.pop("schedule"), Options(**options))
+
+
+def replayed(schedule: str, *bodies: Body, **options: Any) -> Exploration:
+    """Replay one schedule, and return an exploration that holds it alone and is shown, drawn and saved like others.
+
+    Args:
+        schedule: as for `replay`, and so are the others.
+        *bodies: the functions.
+        **options: the options.
+
+    Raises:
+        KeyboardInterrupt, ExploreError: as for `replay`.
+    """
+    began, replayer = time.perf_counter(), _replayer(Options(bodies=bodies, **options))
+    trial = replayer(schedule)
+    return Exploration(
+        trials=(trial,), run=1, total=1, bound="One schedule was replayed:", exhausted=False,
+        seconds=time.perf_counter() - began, executed=tuple(dict.fromkeys(step.where for step in trial.steps)),
+        replayer=replayer,
+    )  # fmt: skip
+
+
+def _replayer(options: Options) -> Callable[..., Trial]:
+    """Return (schedule, inspect=None) -> trial; `inspect` is called with the options and the state."""
+    return lambda schedule, inspect=None: _replay(
+        schedule, replace(options, inspect=inspect and partial(inspect, options))
+    )
 
 
 def _replay(schedule: str, options: Options) -> Trial:

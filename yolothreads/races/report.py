@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import linecache
+import os
+import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from html import escape
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from yolothreads.errors import ExploreError, YoloThreadsError
 from yolothreads.palette import DARK_TEXT, INK, LIGHT_BLUE, LIGHT_ORANGE, LIGHT_RED, MIDDLE_GREY, THREADS
+from yolothreads.races import page
 from yolothreads.races.results import KINDS, RIGHT, Outcome, Timeout, Trial, Where
+
+PAGES = "YOLOTHREADS_PAGES"
+"""The environment variable with the folder in which `explore` saves a page of what it found."""
+
+NOTHING_COMPARED = "No result was compared, only exceptions and deadlocks: no body returned a value; pass observe=."
 
 _PRE = "font-family:monospace;line-height:1.3;white-space:pre;overflow-x:auto"
 _MARKS = {"!!": LIGHT_RED, "!": LIGHT_ORANGE, ".": LIGHT_BLUE}
@@ -161,7 +172,8 @@ class Exploration(_Shown):
     uncontrolled: tuple[str, ...] = ()  # names of threads that ran freely
     timeouts: tuple[Timeout, ...] = ()  # the waits with a time-out
     notes: tuple[str, ...] = ()  # whatever else limits the verdict
-    replayer: Callable[[str], Trial] | None = None
+    replayer: Callable[..., Trial] | None = None  # schedule, and a function to inspect (options, state) -> trial
+    compares_nothing: bool = False  # there was state, but no value was returned or observed
 
     @property
     def schedules(self) -> int:
@@ -217,6 +229,7 @@ class Exploration(_Shown):
             *(f"This thread was not controlled: {name}" for name in self.uncontrolled),
             *(f"Wait with a time-out of {timeout}" for timeout in self.timeouts),
             *self.notes,
+            *([NOTHING_COMPARED] if self.compares_nothing else []),
         ]
 
     def __str__(self) -> str:
@@ -244,6 +257,14 @@ class Exploration(_Shown):
         executed = [place for place in (*self.executed, *stops) if function in (None, place.function)]
         return SourceMap(tuple(executed), stops, bad)
 
+    def blame(self, count: int = 3) -> list[str]:
+        """Return the fault of the first bad schedule in words, and the lines before which most switches did harm."""
+        if not self.forbidden:
+            return []
+        lines = [f"  {_from_here(p.file)}:{p.line} in {p.function}: {p.text}" for p in self.source_map().worst(count)]
+        first = self.forbidden[0]
+        return ["Lines to blame (a switch just before them went wrong):", *lines, f"{first.kind}: {first.detail}"]
+
     def replay(self, schedule: str) -> Trial:
         """Run one schedule again, and return the trial with its steps."""
         assert self.replayer is not None
@@ -251,9 +272,55 @@ class Exploration(_Shown):
 
     def draw(self, schedule: str | None = None) -> Drawing:
         """Return a picture of one schedule, by default the first bad one: when each thread ran, and the switches."""
-        if schedule is None:
-            schedule = (self.forbidden or self.trials)[0].schedule
-        return Drawing(self.replay(schedule))
+        return Drawing(self.replay(self._chosen(schedule)))
+
+    def save_page(self, path: str | os.PathLike[str], schedule: str | None = None, *, values: bool = True) -> Path:
+        """Save one schedule as a page to step through: one HTML file that opens from disk, without a network.
+
+        It shows the source with the place of each thread, what the threads share, and who waits for what. What they
+        share is what `observe` returns, if that is given, and otherwise the state that `setup` made.
+
+        Args:
+            path: the file; an existing one is replaced.
+            schedule: the schedule, by default the first bad one.
+            values: whether values are shown, each cut to 200 characters; if False, results and details are left out
+                as well, so that the page holds nothing but source.
+
+        Raises:
+            ExploreError: the schedule cannot be followed.
+            OutputError: the file could not be written.
+        """
+        chosen, replayer = self._chosen(schedule), self.replayer
+        assert replayer is not None
+        known = next((trial for trial in self.trials if trial.schedule == chosen), None)
+        remarks = [remark for remark in self.remarks() if values or remark not in self.notes]
+        page.save(Path(path), partial(replayer, chosen), known, self.verdict, remarks, values=values)
+        return Path(path)
+
+    def _chosen(self, schedule: str | None) -> str:
+        """Return a schedule, by default the first bad one, or else the first one."""
+        if schedule is None and not self.trials:
+            raise ExploreError("No schedule was run, so none can be shown; explore again with a larger budget_s.")
+        return (self.forbidden or self.trials)[0].schedule if schedule is None else schedule
+
+
+def keep_page(found: Exploration) -> None:
+    """Save the page of the first bad schedule, if there is one and the variable `PAGES` names a folder.
+
+    The name of the file begins with the time: nanoseconds since 1970.
+    """
+    folder = os.environ.get(PAGES, "")
+    if folder and found.forbidden:
+        try:
+            found.save_page(Path(folder, f"{time.time_ns()}_{os.getpid()}.html"))
+        except YoloThreadsError as error:  # what was found counts for more
+            warnings.warn(f"A page of this exploration could not be saved: {error}", stacklevel=2)
+
+
+def _from_here(file: str) -> str:
+    """Return the path of a file as it is short to read: relative, if it is below the current folder."""
+    path = Path(file)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
 
 
 @dataclass(frozen=True, repr=False)

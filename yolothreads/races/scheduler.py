@@ -12,6 +12,7 @@ import threading
 from _thread import get_ident
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
@@ -31,6 +32,7 @@ from yolothreads.races.threads import (
     State,
     Task,
     TaskSet,
+    UnreadableError,
     acquire,
     locked,
     place_of_caller,
@@ -75,6 +77,7 @@ class Execution:
     stalls: list[str] = field(default_factory=list)
     # Each line when it ran, the length of the log then, and the inspected value.
     inspected: list[tuple[LogEntry, int, Any]] = field(default_factory=list)
+    at_end: Any = None  # the inspected value when the last body has ended
     seconds: float = 0.0
     results: tuple[Any, ...] = ()  # a result or an exception for each body, then the observed value
     thread_errors: tuple[BaseException, ...] = ()  # exceptions that ended workers
@@ -203,6 +206,7 @@ class Scheduler:
             task.error = error.with_traceback(None)  # a traceback would keep frames, and their variables, alive
         finally:
             self.tracer.end_thread()
+            self._inspect_end(task)
             self.finish(task)
 
     def finish(self, task: Task) -> None:
@@ -222,6 +226,8 @@ class Scheduler:
             return
         if me is self._undisturbed and at != self.strategy.at and len(self.log) < self._check_at:
             self.log.append((me, code, at, self._alternatives))  # every line pays for the code above this one
+            return
+        if me.inspecting:
             return
         if self.current is not me:
             self._rejoin(me)
@@ -252,7 +258,25 @@ class Scheduler:
 
     def _inspect(self, entry: LogEntry) -> None:
         if self.inspect is not None:
-            self.execution.inspected.append((entry, len(self.log), self.inspect()))
+            self.execution.inspected.append((entry, len(self.log), self._read_state(entry[0])))
+
+    def _inspect_end(self, me: Task) -> None:
+        if self.inspect is None or self.abandoning or self.current is not me:
+            return
+        if all(task is me or task.state == State.DONE for task in self.tasks.bodies):
+            with suppress(Abandoned):
+                self.execution.at_end = self._read_state(me)
+
+    def _read_state(self, me: Task) -> Any:
+        """Call `inspect`: it must not pass on the turn, so a lock that it cannot take at once is an error in it."""
+        assert self.inspect is not None
+        me.inspecting = True
+        try:
+            return self.inspect()
+        finally:
+            me.inspecting = False
+            if self.current is not me:  # it stalled in there, and lost the turn
+                self._rejoin(me)
 
     def _after_many_lines(self, me: Task) -> Task:
         """Choose the next thread after many lines in a row: another one if one can run; end a run that is too long."""
@@ -415,6 +439,10 @@ class Scheduler:
         if timeout is not None and timeout <= 0:
             return ready()
         me = self.task_of[get_ident()]
+        if me.inspecting:
+            if ready() or timeout is not None:
+                return ready()
+            raise UnreadableError(f"it needs {what}")
         answer: bool | str | None
         while True:
             if self.on:
@@ -485,6 +513,8 @@ class Scheduler:
         A worker waits, as with a time-out. A body goes on by default, because it is short.
         """
         me = self.task_of[get_ident()]
+        if me.inspecting:
+            return True
         if me.body is None:
             return self.wait(_never, max(seconds, NAP_S), "the end of its sleep") is not None
         if not self.on:

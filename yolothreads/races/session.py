@@ -241,7 +241,7 @@ class Session:
 
     def replay(self, schedule: Schedule) -> Trial:
         """Run one schedule, and return the trial with its steps."""
-        run = self.run(schedule, inspect=lambda state: (perf_counter(), self._inspect(state)))
+        run = self.run(schedule, inspect=lambda state: (perf_counter(), self._awaited(), self._inspect(state)))
         ended = perf_counter()
         followed = run.strategy
         if followed.diverged or followed.unfollowed:
@@ -249,12 +249,23 @@ class Session:
             raise ExploreError(f"The schedule cannot be followed: {reason}.")
         waits = _waits(run)
         steps = tuple(
-            Step(task.label, self.watch.where(code, at), value, at_s, waits[length])
-            for (task, code, at, _), length, (at_s, value) in run.inspected
+            Step(
+                task.label, self.watch.where(code, at), value, at_s,
+                waits[length], tuple([awaited.get(name, "") for name in waits[length]]),
+            )
+            for (task, code, at, _), length, (at_s, awaited, value) in run.inspected
             if not isinstance(code, str)
-        )
+        )  # fmt: skip
         at_end = waits[-1] if run.failure else ()
-        return replace(self.trial(schedule, run), results=run.results, steps=steps, ended_s=ended, waits=at_end)
+        inspected = None if run.at_end is None else run.at_end[-1]
+        return replace(
+            self.trial(schedule, run), results=run.results, steps=steps, ended_s=ended, waits=at_end,
+            inspected=inspected,
+        )  # fmt: skip
+
+    def _awaited(self) -> dict[str, str]:
+        """Return the labels of the threads that wait, each with what it waits for."""
+        return {task.label: task.what for task in self.scheduler.tasks.all if task.ready is not None}
 
     def _inspect(self, state: Any) -> Any:
         try:
@@ -262,11 +273,18 @@ class Session:
         except Exception as error:  # an inspection must not change the run
             return error
 
+    @property
+    def compares_nothing(self) -> bool:
+        """Whether there is state, but neither `observe` nor a body returned a value, so that every run looks alike."""
+        results = [result for reference in self.judge.references for result in reference]
+        return self.options.setup is not None and bool(results) and all(result is None for result in results)
+
     def notes(self) -> Iterator[str]:
         """Yield the remarks about all the runs together."""
         stalled = f"Stalled for {STALL_S} s, by something that is no lock of Python's"
         yield from (f"{stalled}: {stall}" for stall in self._stalls)
-        yield from (f"Also traces this process, and does not see the bodies: {other}" for other in other_tracers())
+        unseen = "" if MONITORING else ", and does not see the bodies"
+        yield from (f"Also traces this process{unseen}: {other}" for other in other_tracers())
         yield from (f"Could not be ended, and is still running: {name}" for name in self.scheduler.watchdog.leaked)
 
 

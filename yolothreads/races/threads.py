@@ -42,6 +42,10 @@ class Abandoned(BaseException):
     """Raised inside a body to end it, once its schedule has been given up."""
 
 
+class UnreadableError(Exception):
+    """Raised inside an inspection that would have to wait: nobody could go on meanwhile."""
+
+
 class Mutex:
     """A lock that `blocking` does not see."""
 
@@ -141,6 +145,7 @@ class Task:
     sleeps: int = 0
     sleeps_in_a_row: int = 0  # since another thread last ran
     points_in_clean_up: int = 0
+    inspecting: bool = False  # it is at a switch point, and reads the state for `inspect`
 
     @property
     def is_active(self) -> bool:

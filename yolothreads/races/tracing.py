@@ -311,12 +311,13 @@ def tracer(watch: Watch, event: Callable[[CodeType, int], None]) -> Tracer:
 
 
 def other_tracers() -> tuple[str, ...]:
-    """Return the debuggers and coverage tools that trace this process too, and do not see the explored threads."""
-    found = [
-        f"{type(hook).__module__}.{type(hook).__qualname__}"
-        for hook in {id(h): h for h in (sys.gettrace(), threading.gettrace())}.values()
-        if hook is not None
-    ]
+    """Return the debuggers and coverage tools that trace this process too.
+
+    With sys.monitoring they see the watched code as well; with sys.settrace they do not, for a thread has one tracer.
+    """
+    hooks = [hook for hook in (sys.gettrace(), threading.gettrace()) if hook is not None]
+    modules = (getattr(hook, "__module__", None) or type(hook).__module__ for hook in hooks)
+    found = list(dict.fromkeys(module.partition(".")[0] for module in modules))
     if MONITORING:
         found += [f"{what} ({monitoring.get_tool(i)})" for i, what in _OWNERS.items() if monitoring.get_tool(i)]
     return tuple(found)
