@@ -37,8 +37,9 @@ from yolothreads.races.threads import (
     locked,
     place_of_caller,
 )  # fmt: skip
-from yolothreads.races.tracing import Watch, tracer
+from yolothreads.races.tracing import tracer
 from yolothreads.races.watchdog import Guard, Watchdog
+from yolothreads.races.watching import Watch
 
 FIRST_LIMIT_S = 10.0
 SLEEPS_IN_A_ROW = 10  # then the others have to run, because a loop that polls needs their help (unmeasured)
@@ -220,7 +221,7 @@ class Scheduler:
             self._pass_turn(task, END)
 
     def at_point(self, code: CodeType, at: int) -> None:
-        """Handle a switch point: the calling thread is about to run a watched line (or instruction)."""
+        """Handle a switch point: the calling thread is about to run the watched place `at` (see `watching`)."""
         me = self.task_of.get(get_ident())
         if me is None or not self.on:
             return
