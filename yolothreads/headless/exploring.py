@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from yolothreads.detections import explore, replayed
-from yolothreads.errors import ArgumentError
+from yolothreads.errors import ArgumentError, ExploreError, YoloThreadsError
 from yolothreads.races import Drawing, Exploration
 
 SAFE, BAD, UNPROVED = 0, 1, 3
@@ -89,10 +90,17 @@ def run(args: argparse.Namespace) -> Explored:
         ExploreError: as for `explore` and `replay`.
     """
     bodies, options = _given(args)
-    if args.schedule is not None:
-        return Explored(replayed(args.schedule, *bodies, **options), is_replay=True)
-    options |= {name: value for name in _OPTIONS if (value := getattr(args, name)) is not None}
-    return Explored(explore(*bodies, **options), is_replay=False)
+    try:
+        if args.schedule is not None:
+            return Explored(replayed(args.schedule, *bodies, **options), is_replay=True)
+        options |= {name: value for name in _OPTIONS if (value := getattr(args, name)) is not None}
+        return Explored(explore(*bodies, **options), is_replay=False)
+    except YoloThreadsError:
+        raise
+    except Exception as error:  # of --setup, for example
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__}: {error}, raised at {at.filename}:{at.lineno} in {at.name}"
+        raise ExploreError(f"Nothing could be explored ({what}); correct that first.") from error
 
 
 def _given(args: argparse.Namespace) -> tuple[list[Any], dict[str, Any]]:

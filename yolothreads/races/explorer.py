@@ -89,6 +89,7 @@ def explore(
         time.perf_counter() - began, tuple(session.executed), tuple(session.unsplit),
         tuple(session.scheduler.uncontrolled), notes,
         _replayer(replace(options, budget_s=60.0, stop=None)), compares_nothing=session.compares_nothing,
+        interrupted=search.ended_by == "interrupted",
     )  # fmt: skip
     keep_page(found)
     return found

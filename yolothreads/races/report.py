@@ -173,6 +173,7 @@ class Exploration(_Shown):
     notes: tuple[str, ...] = ()  # whatever else limits the verdict
     replayer: Callable[..., Trial] | None = None  # schedule, and a function to inspect (options, state) -> trial
     compares_nothing: bool = False  # there was state, but no value was returned or observed
+    interrupted: bool = False  # the search was ended by Ctrl-C or `stop`
 
     @property
     def schedules(self) -> int:
