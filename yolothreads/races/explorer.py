@@ -18,7 +18,8 @@ from yolothreads.races.report import Exploration, keep_page
 from yolothreads.races.results import Trial
 from yolothreads.races.schedule import parse
 from yolothreads.races.search import LevelSearch, RandomSearch
-from yolothreads.races.session import Body, Granularity, Options, Progress, Session, Strategy
+from yolothreads.races.session import Body, Options, Progress, Session, Strategy
+from yolothreads.races.watching import Granularity, granularity_of
 
 
 def explore(
@@ -28,7 +29,7 @@ def explore(
     observe: Callable[[Any], Any] | None = None,
     same: Same | None = None,
     preemptions: int = 1,
-    granularity: Granularity = "line",
+    granularity: Granularity = "auto",
     budget_s: float = 60.0,
     seed: int = 0,
     restore: Callable[[Any], Any] | None = None,
@@ -53,12 +54,13 @@ def explore(
         setup: makes fresh state for every schedule. If it returns a context manager (a pool, for example), that is
             entered, the bodies get its value, and it is left afterwards.
         watch: modules, packages, classes or functions (names or objects) whose lines are switch points. By default
-            these are the modules in which the bodies were defined.
+            that is all code that they reach, except Python's own and that of installed packages.
         observe: state -> value, which is compared as one more result after all bodies have ended.
         same: (a, b) -> whether two results are equal; the default compares numbers, strings, arrays, tensors and
             containers.
         preemptions: how often a thread may be stopped that could have gone on, 0 or more.
-        granularity: "line", or "instruction" to switch inside lines too.
+        granularity: "auto" for switches between lines, and inside a line where it touches what threads share more than
+            once; "line" for switches between lines only; "instruction" for switches before every such instruction.
         budget_s: seconds after which no further schedule begins, counted from the end of the sequential runs.
         seed: determines the order in which schedules are tried, and the draws of the random strategy.
         restore: state -> anything; brings the state back to what `setup` made, which is then called only once.
@@ -86,9 +88,10 @@ def explore(
         notes = (*search.notes, *session.notes())
     found = Exploration(
         tuple(search.trials), search.run_count, search.total, search.bound, search.exhausted,
-        time.perf_counter() - began, tuple(session.executed), tuple(session.unsplit),
+        time.perf_counter() - began, session.executed, session.unsplit,
         tuple(session.scheduler.uncontrolled), notes,
-        _replayer(replace(options, budget_s=60.0, stop=None)), compares_nothing=session.compares_nothing,
+        _replayer(replace(options, budget_s=60.0, stop=None)),
+        tuple(session.watch.unwatched), tuple(session.watch.names), session.compares_nothing,
         interrupted=search.ended_by == "interrupted",
     )  # fmt: skip
     keep_page(found)
@@ -159,9 +162,7 @@ def _replayer(options: Options) -> Callable[..., Trial]:
 
 
 def _replay(schedule: str, options: Options) -> Trial:
-    plan = schedule.partition("|")[0]
-    by_instruction = "+" in plan or "instruction" in plan
-    with Session(replace(options, granularity="instruction" if by_instruction else "line")) as session:
-        parsed = parse(schedule, session.version)
+    strategy: Strategy = "random" if schedule.lstrip().startswith("random") else "exhaustive"
+    with Session(replace(options, granularity=granularity_of(schedule), strategy=strategy)) as session:
         session.learn_references()
-        return session.replay(parsed)
+        return session.replay(parse(schedule, session.version))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import os
+import re
 import time
 import warnings
 from collections import Counter
@@ -21,6 +22,8 @@ from yolothreads.palette import DARK_TEXT, INK, LIGHT_BLUE, LIGHT_ORANGE, LIGHT_
 from yolothreads.races import page
 from yolothreads.races.results import KINDS, RIGHT, Outcome, Trial, Where
 
+_LISTED = 20  # functions that a remark lists at most
+_VERDICT_END = re.compile(r"[:;]| so ")
 PAGES = "YOLOTHREADS_PAGES"
 """The environment variable with the folder in which `explore` saves a page of what it found."""
 
@@ -28,6 +31,12 @@ NOTHING_COMPARED = "No result was compared, only exceptions and deadlocks: no bo
 
 _PRE = "font-family:monospace;line-height:1.3;white-space:pre;overflow-x:auto"
 _MARKS = {"!!": LIGHT_RED, "!": LIGHT_ORANGE, ".": LIGHT_BLUE}
+
+
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    """Return some names as text: `a, b and 5 more`."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -74,8 +83,8 @@ class SourceMap(_Shown):
         return [(self._mark(p), f"{self.bad[p]}/{self.stops[p]}" if self.stops[p] else "", p) for p in places]
 
     def worst(self, count: int = 5) -> list[Where]:
-        """Return the lines before which there were most bad switches."""
-        return [place for place, _ in self.bad.most_common(count)]
+        """Return the lines before which the largest share of the switches was bad; of equal shares, most switches."""
+        return sorted(self.bad, key=lambda place: (-self.bad[place] / self.stops[place], -self.bad[place]))[:count]
 
     def __str__(self) -> str:
         out, last = [], ""
@@ -123,9 +132,10 @@ class Drawing(_Shown):
         """The stretches in the order of time; each ends where the next one begins."""
         turns = [list(steps) for _, steps in groupby(self.trial.steps, attrgetter("thread"))]
         ends = [turn[0].at_s for turn in turns[1:]] + [max(self.trial.ended_s, turn[-1].at_s) for turn in turns[-1:]]
+        lines = [len(list(groupby(turn, attrgetter("where")))) for turn in turns]  # which may have several parts
         return [
-            Stretch(turn[0].thread, "turn", turn[0].at_s, end, turn[0].where, len(turn))
-            for turn, end in zip(turns, ends, strict=True)
+            Stretch(turn[0].thread, "turn", turn[0].at_s, end, turn[0].where, n)
+            for turn, end, n in zip(turns, ends, lines, strict=True)
         ]
 
     def __str__(self) -> str:
@@ -168,10 +178,12 @@ class Exploration(_Shown):
     exhausted: bool  # every schedule within the bound was run
     seconds: float
     executed: tuple[Where, ...]  # the watched lines that ran
-    unsplit: tuple[Where, ...] = ()  # lines that read and write, and were not split
+    unsplit: tuple[Where, ...] = ()  # lines that were not split, although a switch inside them can matter
     uncontrolled: tuple[str, ...] = ()  # names of threads that ran freely
     notes: tuple[str, ...] = ()  # whatever else limits the verdict
     replayer: Callable[..., Trial] | None = None  # schedule, and a function to inspect (options, state) -> trial
+    unwatched: tuple[str, ...] = ()  # functions outside `watch` that controlled threads ran
+    watched: tuple[str, ...] = ()  # names of what was watched
     compares_nothing: bool = False  # there was state, but no value was returned or observed
     interrupted: bool = False  # the search was ended by Ctrl-C or `stop`
 
@@ -192,8 +204,11 @@ class Exploration(_Shown):
 
     @property
     def safe(self) -> bool:
-        """Whether every schedule within the bound was run, under control, with an outcome of some sequential order."""
-        return self.exhausted and not self.forbidden and not self.uncontrolled
+        """Whether every schedule within the bound was run, under control, with an outcome of some sequential order.
+
+        This holds for the code that was watched (see `unwatched`), and is False if a line was not split (`unsplit`).
+        """
+        return self.exhausted and not self.forbidden and not self.uncontrolled and not self.unsplit
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
@@ -215,6 +230,15 @@ class Exploration(_Shown):
             return f"UNCONTROLLED: no fault in {self.schedules} schedules, but {names} ran freely."
         if not self.exhausted:
             return f"NOTHING FOUND so far in {self.schedules} schedules; the search did not run all of them."
+        head, limits = "SAFE" + " between lines" * bool(self.unsplit), []
+        if self.unwatched:
+            head += f" in {_listed(self.watched)}"
+            limits.append(f"not looked into: {_listed(self.unwatched)}")
+        if self.unsplit:
+            limits.append(f"not split: {len(self.unsplit)} of the lines (granularity='auto' splits them)")
+        if limits:
+            limited = "; ".join([head, *limits])
+            return f"{limited}. Each of {self.schedules} schedules gave the result of some sequential order."
         return f"SAFE within the bound: each of {self.schedules} schedules gave the result of some sequential order."
 
     def to_dicts(self) -> list[dict[str, Any]]:
@@ -225,7 +249,8 @@ class Exploration(_Shown):
         """Return the sentences below the table: the bound, what was left out, and what the search could not see."""
         return [
             f"{self.bound} {self.run} were run, {self.covered} are equivalent to one of these; {self.seconds:.1f} s.",
-            *(f"This line was not split: {place}  (try granularity='instruction')" for place in self.unsplit),
+            *(f"This line was not split: {place}  (granularity='auto' splits it)" for place in self.unsplit),
+            *([f"Not looked into: {_listed(self.unwatched, _LISTED)}; watch= can name them."] * bool(self.unwatched)),
             *(f"This thread was not controlled: {name}" for name in self.uncontrolled),
             *self.notes,
             *([NOTHING_COMPARED] if self.compares_nothing else []),
@@ -336,7 +361,7 @@ class SideBySide(_Shown):
             *((kind, *(str(sum(t.kind == kind for t in f.trials)) for f in columns)) for kind in KINDS),
             ("schedules", *(str(f.schedules) for f in columns)),
             ("exhausted", *map(_exhausted, columns)),
-            ("verdict", *(f.verdict.split(":")[0].split(" so ")[0] for f in columns)),
+            ("verdict", *(_VERDICT_END.split(f.verdict)[0] for f in columns)),
         ]
 
     def to_dicts(self) -> list[dict[str, str]]:

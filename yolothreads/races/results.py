@@ -42,7 +42,7 @@ class Outcome:
 
 
 class Step(NamedTuple):
-    """One watched line that a thread ran.
+    """One watched line, or a part of one, that a thread ran.
 
     `inspected` is the value that `inspect` returned just before, at `at_s` (seconds of `perf_counter`); `waits` names
     the threads that were waiting then, and `awaited` says in words what each of them was waiting for.

@@ -8,7 +8,7 @@ of the watched source, without which the line numbers mean nothing.
 
 Other places: `A@wait#2>C` (A waits for the second time: C goes on, of those that can run), `A@end#1>C`,
 `A@sleep#1>B`; `A@bump:12+8#1>B` is the instruction 8 bytes into the code of `bump`, on its line 12. `random 3/450/17`
-is run 17 of the random strategy with depth 3 and 450 steps.
+is run 17 of the random strategy with depth 3 and 450 steps. A granularity that is not "auto" stands before the digest.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ WAIT, LOCKED, END, SLEEP = "wait", "lock", "end", "sleep"
 """Events in the log of a run that have no line: a thread waits, waits for a lock, ends or sleeps."""
 
 LONGEST = 119
-NO_POINT, EVERY_POINT = -1, -2
-"""Instead of a line: a strategy need not be asked at any switch point, or has to be asked at every one."""
+NO_POINT, EVERY_POINT = 0, 1 << 60
+"""Instead of a place: a strategy need not be asked at any switch point, or has to be asked at every one."""
 
 _STOP = re.compile(
     r"(?P<thread>[A-Z]\d*)@(?:(?P<special>wait|end|sleep)#(?P<times>\d+)|"
     r"(?P<function>[^:@>\s]*):(?P<line>\d+)(?:\+(?P<offset>\d+))?#(?P<visit>\d+))>(?P<next>[A-Z]\d*)"
 )
-_RANDOM = re.compile(r"random (\d+)/(\d+)/(\d+)( instruction)?")
+_RANDOM = re.compile(r"random (\d+)/(\d+)/(\d+)")
 
 
 def label(body: int) -> str:
@@ -64,8 +64,8 @@ class Stop:
 
     @property
     def at(self) -> int:
-        """The key of a switch point inside its function: the instruction's offset, or the line."""
-        return self.line if self.offset is None else self.offset
+        """The place inside its function (see `watching`): the line, or `~offset` of an instruction."""
+        return self.line if self.offset is None else ~self.offset
 
     @property
     def is_preemption(self) -> bool:
@@ -80,9 +80,11 @@ class Stop:
         return f"{plain(self.function, letters)}:{self.line}{offset}#{self.visit}"
 
     def is_at(self, thread: str, function: str, at: int) -> bool:
-        """Return whether a thread's switch point is at this place; a function's name may have been cut."""
-        if at != self.at or thread != self.thread or not self.line:
-            return False
+        """Return whether a thread's switch point is at this place."""
+        return at == self.at and thread == self.thread and bool(self.line) and self.is_in(function)
+
+    def is_in(self, function: str) -> bool:
+        """Return whether the place is in a function; its name may have been cut."""
         own = plain(self.function)
         return plain(function) == own or ("~" in own and plain(function, own.index("~")) == own)
 
@@ -94,7 +96,6 @@ class Random:
     depth: int
     steps: int
     seed: int
-    instructions: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ class Schedule:
     def _stops(self, letters: int) -> str:
         if self.random is not None:
             plan = self.random
-            return f"random {plan.depth}/{plan.steps}/{plan.seed}{' instruction' * plan.instructions}"
+            return f"random {plan.depth}/{plan.steps}/{plan.seed}"
         text, running = self.first, self.first
         for stop in self.stops:
             thread = "" if stop.thread == running else f" {stop.thread}"
@@ -151,8 +152,7 @@ def parse(text: str, version: str) -> Schedule:
             f"moved, so a replay would be misleading: explore again."
         )
     if match := _RANDOM.fullmatch(plan):
-        depth, steps, seed, instructions = match.groups()
-        return Schedule("", random=Random(int(depth), int(steps), int(seed), bool(instructions)))
+        return Schedule("", random=Random(*map(int, match.groups())))
     first, *words = plan.split() or [""]
     if ">" in first:  # the thread that begins is the one that is stopped first
         first, words = first.partition("@")[0], [first, *words]

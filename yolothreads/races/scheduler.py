@@ -22,7 +22,8 @@ from weakref import WeakSet
 from yolothreads.races import blocking
 from yolothreads.races.schedule import END, EVERY_POINT, LOCKED, SLEEP, WAIT, Follow, Priorities, Schedule
 from yolothreads.races.threads import Abandoned, LogEntry, Mutex, State, Task, TaskSet, UnreadableError, acquire, locked
-from yolothreads.races.tracing import Watch, tracer
+from yolothreads.races.tracing import tracer
+from yolothreads.races.watching import Watch
 
 SLEEPS_IN_A_ROW = 10  # then the others have to run, because a loop that polls needs their help (unmeasured)
 LINES_IN_A_ROW = 10_000  # watched lines after which the others have to run: so does a loop that spins (unmeasured)
@@ -165,7 +166,7 @@ class Scheduler:
             self._pass_turn(task, END)
 
     def at_point(self, code: CodeType, at: int) -> None:
-        """Handle a switch point: the calling thread is about to run a watched line (or instruction)."""
+        """Handle a switch point: the calling thread is about to run the watched place `at` (see `watching`)."""
         me = self.task_of.get(get_ident())
         if me is None or not self.on:
             return

@@ -210,8 +210,8 @@ def _line(file: str, line: int, function: str) -> str:
 
 
 LogEntry = tuple[Task, CodeType | str, int, tuple[str, ...]]
-"""A switch point that a thread passed: the thread; the code, or the event (schedule.WAIT ...); the line, the offset of
-the instruction or the number of the event; and the labels of the threads that could have gone on instead."""
+"""A switch point that a thread passed: the thread; the code, or the event (schedule.WAIT ...); the place in the code
+(see `watching`) or the number of the event; and the labels of the threads that could have gone on instead."""
 
 
 class TaskSet:
