@@ -95,6 +95,7 @@ def explore(
         tuple(session.scheduler.uncontrolled), session.scheduler.timeouts, notes,
         _replayer(replace(options, budget_s=60.0, stop=None)),
         tuple(session.watch.unwatched), tuple(session.watch.names), session.compares_nothing,
+        interrupted=search.ended_by == "interrupted",
     )  # fmt: skip
     keep_page(found)
     return found

@@ -186,6 +186,7 @@ class Exploration(_Shown):
     unwatched: tuple[str, ...] = ()  # functions outside `watch` that controlled threads ran
     watched: tuple[str, ...] = ()  # names of what was watched
     compares_nothing: bool = False  # there was state, but no value was returned or observed
+    interrupted: bool = False  # the search was ended by Ctrl-C or `stop`
 
     @property
     def schedules(self) -> int:
