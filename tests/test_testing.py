@@ -136,6 +136,22 @@ def test_a_schedule_of_other_source_is_refused_in_one_sentence(project: pytest.P
     assert "session.py" not in result.stdout.str()
 
 
+def test_the_command_is_quoted_for_a_shell(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        test_it="""
+        import pytest
+        from cart import Cart
+
+        @pytest.mark.parametrize("price", [3], ids=['a "b" $c'])
+        def test_racy(every_schedule, price):
+            every_schedule(Cart.add, Cart.add, setup=Cart, observe=lambda cart: cart.total)
+        """
+    )
+    words = command_of(run(project))
+    assert words[0] == 'test_it.py::test_racy[a "b" $c]'
+    run(project, *words).assert_outcomes(failed=1)
+
+
 def test_a_later_call_of_one_test_is_replayed_by_its_number(project: pytest.Pytester) -> None:
     project.makepyfile(test_it=f"{SAFE.rstrip()}{RACY.split('(every_schedule):')[1]}")
     words = command_of(run(project))
@@ -358,6 +374,7 @@ def test_ctrl_c_ends_all_tests(project: pytest.Pytester) -> None:
     result = project.runpytest_inprocess(*PLUGINS, no_reraise_ctrlc=True)
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.assert_outcomes()
+    result.stdout.fnmatch_lines(["*KeyboardInterrupt: NOTHING FOUND so far*"])
 
 
 def test_what_was_found_before_a_time_limit_is_shown(project: pytest.Pytester) -> None:

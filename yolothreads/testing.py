@@ -152,8 +152,8 @@ class EverySchedule:
             if bad:
                 self._item.add_report_section("call", _NAME, f"Found before the exploration ended:\n{bad[0]}")
             raise
-        if "(interrupted)" in found.bound:  # Ctrl-C is meant for all tests
-            raise KeyboardInterrupt
+        if found.interrupted and "stop" not in options:  # Ctrl-C is meant for all tests
+            raise KeyboardInterrupt(f"{found.verdict} {' '.join(trial.schedule for trial in found.forbidden[:1])}")
         self._keep(_VERDICT, found.verdict)
         if found.compares_nothing:
             self._keep(_NOTE, f"{self._item.nodeid}: {NOTHING_COMPARED}")

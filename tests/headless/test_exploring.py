@@ -29,6 +29,9 @@ class Cart:
 def total(cart):
     return cart.total
 
+def fails():
+    return PRICES["price"]
+
 def add_three(cart):
     for _ in range(9):
         cart.add_locked()
@@ -123,6 +126,7 @@ def test_a_page_that_cannot_be_written_loses_nothing(capsys: pytest.CaptureFixtu
         ([*RACY[1:], "--preemptions", "-1"], "preemptions=-1 makes no sense"),
         ([*RACY[1:], "--granularity", "word"], "granularity='word' is unknown"),
         ([*RACY[1:], "--schedule", "A@add:12#1>B | py3 0"], "The schedule was made for 'py3 0'"),
+        ([*RACY[1:3], "--setup", "shop.cart:fails"], "KeyError: 'price', raised at "),
         ([*RACY[1:], "--json", "shop"], '"shop" could not be written'),
     ],
 )

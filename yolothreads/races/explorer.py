@@ -30,6 +30,7 @@ def explore(
     same: Same | None = None,
     preemptions: int = 1,
     granularity: Granularity = "auto",
+    timeouts_s: float = 1.0,
     budget_s: float = 60.0,
     seed: int = 0,
     restore: Callable[[Any], Any] | None = None,
@@ -63,6 +64,8 @@ def explore(
         preemptions: how often a thread may be stopped that could have gone on, 0 or more.
         granularity: "auto" for switches between lines, and inside a line where it touches what threads share more than
             once; "line" for switches between lines only; "instruction" for switches before every such instruction.
+        timeouts_s: a wait with a time-out of at most so many seconds may end at any time, which counts as a
+            preemption. A longer one only keeps a program from hanging: it ends when nobody else can go on.
         budget_s: seconds after which no further run begins. The sequential runs count, too; the first of them always
             takes place.
         seed: determines the order in which schedules are tried, and the draws of the random strategy.
@@ -93,9 +96,10 @@ def explore(
     found = Exploration(
         tuple(search.trials), search.run_count, search.total, search.bound, search.exhausted,
         time.perf_counter() - began, session.executed, session.unsplit,
-        tuple(session.scheduler.uncontrolled), notes,
+        tuple(session.scheduler.uncontrolled), session.scheduler.timeouts, notes,
         _replayer(replace(options, budget_s=60.0, stop=None)),
         tuple(session.watch.unwatched), tuple(session.watch.names), session.compares_nothing,
+        interrupted=search.ended_by == "interrupted",
     )  # fmt: skip
     keep_page(found)
     return found
@@ -109,6 +113,7 @@ def replay(
     observe: Callable[[Any], Any] | None = None,
     same: Same | None = None,
     restore: Callable[[Any], Any] | None = None,
+    timeouts_s: float = 1.0,
     describe: Describe | None = None,
     max_steps: int = 100_000,
     inspect: Callable[[Any], Any] | None = None,
@@ -124,6 +129,7 @@ def replay(
         observe: as for `explore`.
         same: as for `explore`.
         restore: as for `explore`.
+        timeouts_s: as for `explore`.
         describe: as for `explore`.
         max_steps: as for `explore`.
         inspect: state -> value, called before each watched line; the value is kept in `steps`.

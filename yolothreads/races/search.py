@@ -15,6 +15,7 @@ from yolothreads.races.results import EXCEPTION, RIGHT, Trial, Where
 from yolothreads.races.schedule import END, LOCKED, WAIT, Random, Schedule, Stop, plain
 from yolothreads.races.scheduler import Execution
 from yolothreads.races.session import Session
+from yolothreads.races.threads import TIMEOUT
 
 _BUDGET = "the budget ended first"
 
@@ -246,7 +247,9 @@ class LevelSearch(Search):
         for i, (task, code, at, others) in enumerate(run.log):
             if not isinstance(code, str):
                 visits[task.label, code.co_name, at] += 1
-            if i < run.strategy.followed or not others or not (preempt or code in (WAIT, END)):
+            if not preempt:
+                others = tuple(o for o in others if not o.endswith(TIMEOUT)) if code in (WAIT, END) else ()
+            if i < run.strategy.followed or not others:
                 continue
             if isinstance(code, str):
                 yield i, Stop(task.label, code, 0, None, at, ""), None, others

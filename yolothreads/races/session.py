@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from time import perf_counter
-from types import CodeType
+from types import CodeType, CoroutineType
 from typing import Any, Literal, get_args
 
 from yolothreads.errors import ExploreError
@@ -17,15 +17,15 @@ from yolothreads.races.orders import equal_bodies
 from yolothreads.races.references import BudgetEndedError, References
 from yolothreads.races.results import RIGHT, Step, Trial, Where
 from yolothreads.races.schedule import LOCKED, WAIT, Follow, Schedule, Stop, label
-from yolothreads.races.scheduler import STALL_S, Execution, Scheduler
+from yolothreads.races.scheduler import FIRST_LIMIT_S, Execution, Scheduler
 from yolothreads.races.tracing import MONITORING, other_tracers
+from yolothreads.races.watchdog import STALL_S
 from yolothreads.races.watching import Granularity, Watch
 
 Body = Callable[..., Any]
 Strategy = Literal["exhaustive", "random"]
 Progress = Callable[[int, int], object]
 
-FIRST_LIMIT_S = 10.0
 SLOW_S = 0.02
 _NO_LINE = Where("", "", 0, "(no watched line)")
 _LISTED = 20  # function names that a message lists at most
@@ -46,6 +46,7 @@ class Options:
     same: Same | None = None
     preemptions: int = 1
     granularity: Granularity = "auto"
+    timeouts_s: float = 1.0
     budget_s: float = 60.0
     seed: int = 0
     restore: Callable[[Any], Any] | None = None
@@ -76,6 +77,8 @@ class Options:
             raise ExploreError(f"strategy='{self.strategy}' is unknown; pass 'exhaustive' or 'random'.")
         if self.depth < 1 or self.runs < 1:
             raise ExploreError(f"depth={self.depth} and runs={self.runs} make no sense; pass 1 or more for each.")
+        if not self.timeouts_s >= 0:
+            raise ExploreError(f"timeouts_s={self.timeouts_s!r} makes no sense; pass seconds, 0 or more (inf: all).")
 
 
 class Session:
@@ -93,8 +96,7 @@ class Session:
         self.watch = Watch(
             watch, options.granularity, all_of_user=not options.watch, by_names=options.strategy != "random"
         )
-        limit_s = min(FIRST_LIMIT_S, max(options.budget_s, 1.0))
-        self.scheduler = Scheduler(self.watch, options.max_steps, limit_s, options.stop)
+        self.scheduler = Scheduler(self.watch, options.max_steps, options.timeouts_s, options.budget_s, options.stop)
         self.steps = 0  # switch points of the longest run so far
         self._executed: dict[tuple[int, int], tuple[CodeType, int]] = {}  # watched places, by the id of the code
         self._slow = False  # whether it costs more to trace a run to its end than that can teach
@@ -110,7 +112,10 @@ class Session:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._stack.close()
+        try:
+            self._stack.close()
+        finally:
+            self.scheduler.guard.check()
 
     @cached_property
     def version(self) -> str:
@@ -149,17 +154,23 @@ class Session:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
+            self.scheduler.guard.check()
             outside[doing] = error
 
     def _leave_state(self, outside: dict[str, BaseException]) -> None:
         """Leave the state, or add the exception that this raised to `outside`."""
         self._has_state, self._state = False, None
+        self.scheduler.time_flies = True
         try:
             self._state_stack.close()
         except KeyboardInterrupt:
             raise
         except BaseException as error:
+            self.scheduler.guard.check()
             outside["leaving the state"] = error
+        finally:
+            self.scheduler.end_workers()
+            self.scheduler.time_flies = False
 
     def leave_kept_state(self) -> BaseException | None:
         """Leave the state that `restore` kept; return the exception that this raises only after concurrent runs."""
@@ -194,8 +205,10 @@ class Session:
         arguments = () if self.options.setup is None else (state,)
         scheduler.inspect = None if inspect is None else lambda: inspect(state)
         scheduler.stop_early = stop_early and self._slow
-        bodies = {name: partial(body, *arguments) for name, body in zip(self.labels, self.options.bodies, strict=True)}
+        bodies = {name: _call(body, *arguments) for name, body in zip(self.labels, self.options.bodies, strict=True)}
         run = scheduler.run(bodies, schedule, order, keep_alternatives)
+        if self.options.restore is not None:
+            scheduler.end_workers(of_bodies=True)
         if self.watch.refresh():
             scheduler.tracer.refresh()
         if self.watch.granularity == "line":
@@ -319,6 +332,20 @@ def _result_of(function: Callable[..., Any], *arguments: Any) -> Any:
         raise
     except BaseException as error:
         return error.with_traceback(None)
+
+
+def _call(body: Body, *arguments: Any) -> Callable[[], Any]:
+    """Return a function that calls a body; a coroutine that it returns is run in an event loop of its own."""
+
+    def call() -> Any:
+        result = body(*arguments)
+        if not isinstance(result, CoroutineType):
+            return result
+        import asyncio
+
+        return asyncio.run(result)
+
+    return call
 
 
 def _waits(run: Execution) -> list[tuple[str, ...]]:
