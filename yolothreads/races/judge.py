@@ -48,11 +48,13 @@ class Results(NamedTuple):
     """All that a run gave.
 
     `values` holds a result or an exception for each body, then the observed value, if any. `outside` holds the
-    exceptions that were raised outside the bodies, by what raised them, such as "leaving the state".
+    exceptions that were raised outside the bodies, by what raised them, such as "leaving the state". `beats` names the
+    services, threads that `setup` started, as often as their time-outs passed: each time they may do something.
     """
 
     values: tuple[Any, ...]
     outside: Mapping[str, BaseException]
+    beats: tuple[str, ...] = ()
 
     @property
     def all(self) -> tuple[Any, ...]:
@@ -120,7 +122,7 @@ class Judge:
         failed: BaseException | None = None
         for reference in self.references:
             try:
-                if self.equal(results, reference, exchange=True):
+                if results.beats == reference.beats and self.equal(results, reference, exchange=True):
                     return RIGHT, "as in some sequential order"
             except ExploreError as error:
                 failed = error.__cause__ or error

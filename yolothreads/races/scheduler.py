@@ -67,6 +67,9 @@ class Between:
     threads_first: bool = False  # the threads of a body run before the next body
 
 
+QUIET = Between()
+
+
 @dataclass(slots=True)
 class Execution:
     """One run of the bodies under one schedule."""
@@ -89,6 +92,7 @@ class Execution:
     ended: list[str] = field(default_factory=list)  # the labels of all threads that ended
     thread_errors: tuple[BaseException, ...] = ()  # exceptions that ended workers
     wakes: tuple[str, ...] = ()  # the labels of the workers whose time-outs passed, sorted
+    beats: tuple[str, ...] = ()  # those among them that no body started
 
     def lines(self, until: int | None = None) -> Iterator[tuple[Task, CodeType, int]]:
         """Yield the entries of the log that are lines (or instructions): thread, code, and place in it."""
@@ -164,7 +168,7 @@ class Scheduler:
         schedule: Schedule,
         order: Sequence[int],
         keep_alternatives: bool,
-        between: Between = Between(),
+        between: Between = QUIET,
     ) -> Execution:
         """Run the bodies under a schedule; or with `order`, one after the other, each to its end.
 
@@ -197,6 +201,8 @@ class Scheduler:
         run.results = tuple([task.result if task.error is None else task.error for task in tasks])
         run.thread_errors = tuple([worker.error for worker in self.tasks.workers if worker.error is not None])
         run.wakes = tuple(sorted(self._wakes))
+        of_bodies = {worker.label for worker in self.tasks.workers if worker.of_body}
+        run.beats = tuple([name for name in run.wakes if name not in of_bodies])
         run.seconds = perf_counter() - began
         return run
 

@@ -17,7 +17,7 @@ from yolothreads.races.orders import equal_bodies
 from yolothreads.races.references import BudgetEndedError, References
 from yolothreads.races.results import RIGHT, Step, Trial, Where
 from yolothreads.races.schedule import LOCKED, WAIT, Follow, Schedule, Stop, label
-from yolothreads.races.scheduler import FIRST_LIMIT_S, Execution, Scheduler
+from yolothreads.races.scheduler import FIRST_LIMIT_S, QUIET, Between, Execution, Scheduler
 from yolothreads.races.tracing import MONITORING, other_tracers
 from yolothreads.races.watchdog import STALL_S
 from yolothreads.races.watching import Granularity, Watch
@@ -193,6 +193,7 @@ class Session:
         keep_alternatives: bool = False,
         inspect: Callable[[Any], Any] | None = None,
         stop_early: bool = False,
+        between: Between = QUIET,
     ) -> Execution:
         """Run the bodies once, on fresh state, and observe the state afterwards."""
         scheduler, observe, outside = self.scheduler, self.options.observe, dict[str, BaseException]()
@@ -206,7 +207,9 @@ class Session:
         scheduler.inspect = None if inspect is None else lambda: inspect(state)
         scheduler.stop_early = stop_early and self._slow
         bodies = {name: _call(body, *arguments) for name, body in zip(self.labels, self.options.bodies, strict=True)}
-        run = scheduler.run(bodies, schedule, order, keep_alternatives)
+        run = scheduler.run(bodies, schedule, order, keep_alternatives, between)
+        for i, error in enumerate(run.thread_errors, start=1):
+            run.outside[f"a thread{f' ({i})' * (i > 1)}"] = error
         if self.options.restore is not None:
             scheduler.end_workers(of_bodies=True)
         if self.watch.refresh():
@@ -219,7 +222,7 @@ class Session:
         if self.options.restore is None or run.failure:
             self._leave_state(run.outside)
         if run.failure and scheduler.stopped_tracing:  # a livelock is recognised by its lines, which were not counted
-            return self.run(schedule, order, keep_alternatives, inspect)
+            return self.run(schedule, order, keep_alternatives, inspect, between=between)
         self._stalls.update(dict.fromkeys(run.stalls))
         return run
 
