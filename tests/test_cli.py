@@ -31,8 +31,10 @@ def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Replace `notebooks.run` by a function that records its arguments and returns one good run."""
     noted: dict[str, Any] = {}
 
-    def run(sources: object, parameters: object, out: object, timeout_s: object, *_: object) -> list[NotebookRun]:
-        noted.update(notebooks=sources, parameters=parameters, out=out, timeout_s=timeout_s)
+    def run(
+        sources: object, parameters: object, out: object, timeout_s: object, *_: object, pages: bool
+    ) -> list[NotebookRun]:
+        noted.update(notebooks=sources, parameters=parameters, out=out, timeout_s=timeout_s, pages=pages)
         return [GOOD]
 
     monkeypatch.setattr(notebooks, "find", lambda names: [Path(name) for name in names])
@@ -65,7 +67,7 @@ def test_quick_is_passed_on_to_the_kernels(called: dict[str, Any]) -> None:
 def test_run_prints_a_table_and_returns_1_if_a_notebook_failed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run(*args: Any) -> list[NotebookRun]:
+    def run(*args: Any, pages: bool) -> list[NotebookRun]:
         args[-1](BAD)
         return [GOOD, BAD]
 
@@ -76,6 +78,13 @@ def test_run_prints_a_table_and_returns_1_if_a_notebook_failed(
     assert "00_good" in printed.out
     assert "tiny confirmed" in printed.out
     assert printed.err == "01_bad: Cell [2] raised ValueError: no\n"
+
+
+def test_only_a_report_needs_pages_of_schedules(called: dict[str, Any], tmp_path: Path) -> None:
+    cli.main(["run"])
+    assert called["pages"] is False
+    cli.main(["run", "--report", str(tmp_path / "report")])
+    assert called["pages"] is True
 
 
 def test_a_report_that_cannot_be_written_is_refused_before_any_notebook_runs(

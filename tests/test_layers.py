@@ -20,7 +20,7 @@ LAYERS = (
     {"child", "errors", "palette", "tables", "trace"},
     {"devices", "scenes", "weights"},
     {"pools", "races"},
-    {"detections", "memory", "tracking"},
+    {"detections", "memory", "testing", "tracking"},
     {"bench", "charts", "hazards", "measure"},
     {"lessons"},
     {"headless"},
@@ -90,6 +90,15 @@ def test_races_use_the_standard_library_only(file: Path) -> None:
     for name in imported(file):
         own = name.startswith(("yolothreads.races", "yolothreads.errors", "yolothreads.palette"))
         assert own or name.split(".")[0] in sys.stdlib_module_names, name
+
+
+def test_the_pytest_plugin_stands_on_races_alone_and_nothing_stands_on_it() -> None:
+    for file in FILES:
+        names = {name for name in imported(file) if name.startswith("yolothreads.")}
+        if file.name == "testing.py":
+            assert all(name.startswith("yolothreads.races.") for name in names), names
+        else:
+            assert not any(name.startswith("yolothreads.testing") for name in names), file
 
 
 def test_blocking_knows_nothing_of_the_scheduler() -> None:

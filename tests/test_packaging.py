@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from itertools import chain
 from pathlib import Path
@@ -13,13 +14,16 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+from test_layers import imported
+
+from yolothreads import errors
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
 EXTRAS = PROJECT["optional-dependencies"]
-OURS = "yolothreads[onnx,ray]"  # the tests need every extra
-NEEDED = [Requirement(r) for r in [*PROJECT["dependencies"], *chain(*EXTRAS.values())] if r != OURS]
+NEEDED = [r for r in map(Requirement, chain(*EXTRAS.values())) if r.name != PROJECT["name"]]
+DISTRIBUTIONS = {"cv2": "opencv-python"}  # named unlike the library
 
 
 def pins() -> dict[str, Version]:
@@ -35,8 +39,37 @@ def test_each_dependency_is_pinned_within_its_bound(needed: Requirement) -> None
     assert needed.specifier.contains(pins()[canonicalize_name(needed.name)])
 
 
-def test_the_tests_install_every_extra() -> None:
-    assert OURS in EXTRAS["test"] and Requirement(OURS).extras == set(EXTRAS) - {"test"}
+def included(extra: str) -> set[str]:
+    """Return the extras that an extra includes, itself among them."""
+    ours = (Requirement(r) for r in EXTRAS[extra])
+    return {extra}.union(*(included(e) for r in ours if r.name == PROJECT["name"] for e in r.extras))
+
+
+def test_the_explorer_and_the_plugin_need_no_other_package() -> None:
+    assert PROJECT["dependencies"] == []
+    assert PROJECT["entry-points"]["pytest11"] == {"yolothreads.testing": "yolothreads.testing"}
+
+
+def test_extras_stand_on_one_another() -> None:
+    assert included("onnx") == {"pools", "onnx"} and included("ray") == {"pools", "ray"}
+    assert included("lessons") == {"pools", "onnx", "ray", "lessons"}
+    assert included("test") == set(EXTRAS)
+
+
+@pytest.mark.parametrize("extra", errors.EXTRAS)
+def test_an_extra_is_complete_when_its_libraries_are_there(extra: str) -> None:
+    named = {canonicalize_name(DISTRIBUTIONS.get(library, library)) for library in errors.EXTRAS[extra]}
+    given = {canonicalize_name(r.name) for r in map(Requirement, EXTRAS[extra]) if r.name != PROJECT["name"]}
+    assert named <= given
+    assert given - named <= {"rfc3987", "pytest"}, "these only make something quicker, or are for a reader's own use"
+
+
+def test_each_library_that_the_package_imports_belongs_to_an_extra() -> None:
+    names = chain.from_iterable(imported(file) for file in (ROOT / "yolothreads").rglob("*.py"))
+    others = {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"yolothreads"}
+    brought = {"IPython", "bs4", "jinja2", "jupyter_client", "jupyter_core", "pygments", "traitlets"}  # by Jupyter
+    compared = {"openvino", "openvino_telemetry"}  # by `yolothreads bench`, if it is there
+    assert others - brought - compared - {"pytest"} <= set(chain(*errors.EXTRAS.values()))
 
 
 def test_the_kit_itself_is_not_pinned() -> None:
@@ -45,7 +78,7 @@ def test_the_kit_itself_is_not_pinned() -> None:
 
 def test_conda_installs_this_project_with_these_constraints() -> None:
     (pip,) = [d["pip"] for d in CONDA["dependencies"] if isinstance(d, dict)]
-    assert pip == ["-c constraints.txt", "-e .[test]"]
+    assert pip == ["-c constraints.txt", "-e .[lessons]"]
     assert {"make", "pip"} < {d for d in CONDA["dependencies"] if isinstance(d, str)}
     assert CONDA["channels"] == ["conda-forge"]
 
@@ -121,14 +154,26 @@ def make(clone: Path, target: str, **environment: str) -> tuple[int, str]:
 def test_a_second_call_installs_nothing(clone: Path) -> None:
     code, calls = make(clone, "run")
     assert code == 0
-    assert "-m pip install -c constraints.txt -e .[test]\n-m yolothreads run\n" in calls
+    assert "-m pip install -c constraints.txt -e .[lessons]\n-m yolothreads run\n" in calls
     assert make(clone, "run") == (0, "-m yolothreads run\n")
+
+
+def test_the_tests_need_more_than_the_lessons_and_nothing_is_installed_twice(clone: Path) -> None:
+    assert "pip install -c constraints.txt -e .[test]\n" in make(clone, "lint")[1]
+    assert make(clone, "run") == (0, "-m yolothreads run\n")
+    assert "pip" not in make(clone, "lint")[1]
+
+
+def test_a_failed_installation_of_the_tests_spoils_that_of_the_lessons(clone: Path) -> None:
+    make(clone, "install")
+    make(clone, "lint", FAKE_PIP="1")
+    assert "pip install" in make(clone, "install")[1]
 
 
 @pytest.mark.parametrize("changed", ["constraints.txt", "pyproject.toml"])
 def test_a_changed_file_installs_again(clone: Path, changed: str) -> None:
     make(clone, "install")
-    stamp = (clone / ".venv" / ".installed").stat().st_mtime
+    stamp = (clone / ".venv" / ".lessons").stat().st_mtime
     os.utime(clone / changed, (stamp + 5, stamp + 5))
     assert "pip install" in make(clone, "install")[1]
 
@@ -139,7 +184,7 @@ def test_a_failed_installation_does_not_look_finished(clone: Path) -> None:
     code, calls = make(clone, "run", FAKE_PIP="1")
     assert code != 0
     assert "yolothreads" not in calls
-    assert not (clone / ".venv" / ".installed").exists()
+    assert not (clone / ".venv" / ".lessons").exists()
     assert "pip install" in make(clone, "install")[1]
 
 

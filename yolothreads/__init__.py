@@ -10,6 +10,7 @@
     bench        Benchmarks the pools against upper bounds and common alternatives, and how each scales
     lessons      Notebook helpers: settings, verdicts, figures, exercises, panels
     headless     Runs the notebooks without a browser, writes reports, checks the machine
+    testing      The pytest plugin, which stands on races alone
     cli          The command `yolothreads`
 
     scenes, weights and devices, then child, palette, trace, tables and errors stand below all of these.
@@ -17,33 +18,33 @@
     cli -> headless -> lessons -> bench, hazards, charts, measure -> detections, tracking, memory -> pools, races
     -> scenes, weights, devices -> child, palette, trace, tables, errors
 
-Importing this package is quick: a module that needs torch is imported when one of its names is first used.
+Importing this package is quick, and needs no other package: a module is imported when one of its names is first used.
+Modules that need an extra, such as `yolothreads[pools]`, say so then.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from yolothreads.errors import (
-    ArgumentError,
-    DeadlineError,
-    DeviceError,
-    ExploreError,
-    ExtraError,
-    ImageError,
-    NotebookError,
-    OutOfMemoryError,
-    OutputError,
-    PanelError,
-    PoolClosedError,
-    QueueFullError,
-    WeightsError,
-    WorkerDiedError,
-    YoloThreadsError,
-)
-
 if TYPE_CHECKING:
     from yolothreads.detections import explore, finds_all, outcome, replay, same
     from yolothreads.devices import cores
+    from yolothreads.errors import (
+        ArgumentError,
+        DeadlineError,
+        DeviceError,
+        ExploreError,
+        ExtraError,
+        ImageError,
+        NotebookError,
+        OutOfMemoryError,
+        OutputError,
+        PanelError,
+        PoolClosedError,
+        QueueFullError,
+        WeightsError,
+        WorkerDiedError,
+        YoloThreadsError,
+    )
     from yolothreads.headless.doctor import checkup
     from yolothreads.measure import Comparison, Measurement, Spread, compare, stamp, turns
     from yolothreads.memory import memory_of, used_mb
@@ -77,6 +78,10 @@ __version__ = "0.1.0"
 _NAMES = {
     "detections": "explore finds_all outcome replay same",
     "devices": "cores",
+    "errors": (
+        "ArgumentError DeadlineError DeviceError ExploreError ExtraError ImageError NotebookError OutOfMemoryError "
+        "OutputError PanelError PoolClosedError QueueFullError WeightsError WorkerDiedError YoloThreadsError"
+    ),
     "headless.doctor": "checkup",
     "measure": "Comparison Measurement Spread compare stamp turns",
     "memory": "memory_of used_mb",
@@ -91,7 +96,10 @@ _NAMES = {
     "tracking": "Camera identity_switches",
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
-"""The module of each public name that is imported only when it is used."""
+"""The module of each public name, which is imported when the name is first used."""
+
+_EXTRAS = {"headless.doctor": "lessons", **dict.fromkeys(("measure", "memory", "pools", "scenes", "tracking"), "pools")}
+"""The extras that some of these modules need."""
 
 __all__ = [
     "POOLS", "ArgumentError", "Batch", "BatchingWorker", "Camera", "Comparison", "Counters", "DeadlineError",
@@ -109,8 +117,13 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of ours
     def __getattr__(name: str) -> Any:
         if name not in _HOMES:
             raise AttributeError(f"module 'yolothreads' has no attribute '{name}'")
+        if (extra := _EXTRAS.get(_HOMES[name])) is not None:
+            import_module("yolothreads.errors").need_extra(name, extra)
         return getattr(import_module(f"yolothreads.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_HOMES]
+    from yolothreads.errors import missing
+
+    absent = {extra for extra in set(_EXTRAS.values()) if missing(extra)}  # help() could not get what needs these
+    return [*globals(), *(name for name, home in _HOMES.items() if _EXTRAS.get(home) not in absent)]

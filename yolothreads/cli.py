@@ -1,4 +1,4 @@
-"""The command `yolothreads`: lab, run, doctor, bench, hazards, claims."""
+"""The command `yolothreads`: lab, run, doctor, bench, hazards, explore, claims."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from yolothreads.errors import YoloThreadsError, writing
+from yolothreads.errors import YoloThreadsError, need_extra, writing
+from yolothreads.headless import exploring
 
 # Each command imports what it needs, so that `yolothreads --help` does not wait for torch.
 
@@ -34,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after `yolothreads`; by default those of the command line.
 
     Returns:
-        0 on success, 1 if a notebook failed or the doctor found a problem, 2 if the arguments make no sense.
+        0 on success, 1 if a notebook failed, the doctor found a problem or `explore` a bad schedule, 2 if the arguments
+        make no sense, 3 if `explore` found nothing bad without seeing everything.
     """
     words, extra = list(sys.argv[1:] if argv is None else argv), []
     if words[:1] == ["lab"] and "--" in words:
@@ -45,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Without this, ultralytics installs packages by itself while a lesson runs.
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     try:
+        if args.needs:
+            need_extra(f"yolothreads {args.name}", args.needs)
         return int(args.command(args))
     except YoloThreadsError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -57,26 +61,32 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("yolothreads", description="Learn to run YOLO in threads without wrong results.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def command(name: str, does: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    def command(
+        name: str, does: Callable[[argparse.Namespace], int], text: str, needs: str = ""
+    ) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text)
-        added.set_defaults(command=does)
+        added.set_defaults(command=does, name=name, needs=needs)
         return added
 
-    command("lab", _lab, "Open the lessons in JupyterLab; arguments after -- are passed on to it.")
-    run = command("run", _run, "Execute notebooks without a browser.")
+    command("lab", _lab, "Open the lessons in JupyterLab; arguments after -- are passed on to it.", "lessons")
+    run = command("run", _run, "Execute notebooks without a browser.", "lessons")
     run.add_argument("names", nargs="*", metavar="NAME", help='a number, a name or a path: 2, "02_break_..." (all)')
     run.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter")
     run.add_argument("--out", default="build/run", metavar="DIR", help="where executed notebooks go (build/run)")
     run.add_argument("--report", metavar="DIR", help="also write HTML pages, one per notebook, and an index")
     run.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds for each notebook (600)")
     run.add_argument("--quick", action="store_true", help="fewer trials, the same checks")
-    command("doctor", _doctor, "Check whether this machine has what the lessons need.")
-    _add_bench(command("bench", _bench, "Measure every pool on this machine; takes some minutes."))
+    command("doctor", _doctor, "Check whether this machine has what the lessons need.", "lessons")
+    _add_bench(command("bench", _bench, "Measure every pool on this machine; takes some minutes.", "pools"))
     text = "Force each known hazard, and try it against every pool; takes about 9 minutes on two cores."
-    hazards = command("hazards", _hazards, text)
+    hazards = command("hazards", _hazards, text, "pools")
     hazards.add_argument("--budget", type=float, default=4.0, metavar="S", help="seconds for each cell explored (4)")
     hazards.add_argument("--json", **_JSON, help="write JSON, to FILE or instead of text")
-    command("claims", _claims, "List the claims of the guide and the notebook that tests each one.")
+    text = "Run functions under every thread schedule with a bounded number of preemptions."
+    explore = command("explore", _explore, text)
+    exploring.add_arguments(explore)
+    explore.add_argument("--json", **_JSON, help="write JSON, to FILE or instead of text")
+    command("claims", _claims, "List the claims of the guide and the notebook that tests each one.", "lessons")
     return parser
 
 
@@ -162,7 +172,8 @@ def _run(args: argparse.Namespace) -> int:
         report.make_folder(Path(args.report))
     parameters = {name: _value(name, text) for name, text in args.p}
     with notebooks.Progress(sources, out) as progress:
-        runs = notebooks.run(sources, parameters, out, args.timeout, progress.cell, progress.done)
+        pages = args.report is not None
+        runs = notebooks.run(sources, parameters, out, args.timeout, progress.cell, progress.done, pages=pages)
     rows = []
     for r in runs:
         verdicts = ", ".join(f"{v.get('claim')} {v.get('word')}" for v in r.verdicts)
@@ -225,6 +236,14 @@ def _hazards(args: argparse.Namespace) -> int:
     from yolothreads.hazards import matrix
 
     return _show(matrix(budget_s=args.budget, progress=lambda line: print(line, file=sys.stderr)), args.json)
+
+
+def _explore(args: argparse.Namespace) -> int:
+    done = exploring.run(args)
+    _show(done, args.json)
+    if args.page is not None:
+        print(f"The page is {done.found.save_page(args.page)}.", file=sys.stderr)
+    return done.code
 
 
 def _show(done: Any, file: str | None) -> int:

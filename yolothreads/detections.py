@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
-
-import numpy as np
 
 from yolothreads import races
 from yolothreads.races import EXCEPTION, RIGHT, WRONG, label
-from yolothreads.scenes import Scene
 
 if TYPE_CHECKING:
+    import numpy as np
     from ultralytics.engine.results import Results
+
+    from yolothreads.scenes import Scene
 
 PIXELS, SCORE = 1.0, 0.01
 _BAR_AFTER_S = 5.0
@@ -32,6 +34,10 @@ def rows_of(result: Any) -> np.ndarray | None:
     """
     if isinstance(result, list | tuple) and len(result) == 1:
         return rows_of(result[0])
+    if "numpy" not in sys.modules:  # no value holds arrays before that; numpy need not be installed
+        return None
+    import numpy as np
+
     if getattr(result, "obb", None) is not None:  # x, y, width, height, turn, score, class
         found = np.asarray(result.obb.data.cpu())
         return np.concatenate([found[:, :4], found[:, -2:], found[:, 4:5]], axis=1)
@@ -47,6 +53,8 @@ def rows_of(result: Any) -> np.ndarray | None:
 
 def _paired(rows: np.ndarray, others: np.ndarray, pixels: float, score: float) -> int:
     """Return how many rows have a partner of their own among the others."""
+    import numpy as np
+
     left = list(others)
     for row in rows:
         for i, other in enumerate(left):
@@ -78,6 +86,8 @@ def same(a: Any, b: Any, pixels: float = PIXELS, score: float = SCORE) -> bool:
 
 def _same_parts(a: Results, b: Results, pixels: float, score: float) -> bool:
     """Return whether the masks, keypoints and probabilities of two results agree."""
+    import numpy as np
+
     for name, tolerance in (("masks", score), ("keypoints", pixels), ("probs", score)):
         one, other = getattr(a, name, None), getattr(b, name, None)
         if (one is None) != (other is None):
@@ -135,8 +145,8 @@ def _fault(rows: np.ndarray, own: np.ndarray, others: Sequence[np.ndarray]) -> s
         return f"{len(rows)} of {len(own)} boxes: {len(own) - len(rows)} lost"
     if kept and foreign > 0 and kept + foreign >= len(rows):
         return f"boxes of both calls ({kept} of its own among {len(rows)})"
-    if len(rows) == len(own) and _paired(rows, own, np.inf, SCORE) == len(rows):
-        far = max(float(np.abs(own[:, :4] - row[:4]).max(axis=1).min()) for row in rows)
+    if len(rows) == len(own) and _paired(rows, own, math.inf, SCORE) == len(rows):
+        far = max(float(abs(own[:, :4] - row[:4]).max(axis=1).min()) for row in rows)
         return f"boxes shifted by up to {far:.0f} px, with unchanged scores"
     return f"{len(rows)} boxes instead of {len(own)}, {kept} of them right"
 
@@ -158,6 +168,8 @@ def _with_progress_bar(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def call(*args: P.args, **given: P.kwargs) -> R:
+        if find_spec("tqdm") is None:  # without the extra "pools"
+            return function(*args, **given)
         from tqdm import tqdm
 
         class Bar(tqdm):  # type: ignore[misc]
@@ -176,3 +188,4 @@ def _with_progress_bar(function: Callable[P, R]) -> Callable[P, R]:
 
 explore = _with_progress_bar(_with_defaults(races.explore, same=same, describe=describe))
 replay = _with_defaults(races.replay, same=same, describe=describe)
+replayed = _with_defaults(races.replayed, same=same, describe=describe)

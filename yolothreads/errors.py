@@ -6,7 +6,7 @@
     ├── ImageError        one image that cannot be read, or no images at all
     ├── WeightsError      weights that are missing, damaged, unsafe or made for another task
     ├── ExploreError      an exploration that cannot be run, or a schedule that cannot be replayed (also a ValueError)
-    ├── ExtraError        a library of an extra that is not installed
+    ├── ExtraError        a library of an extra that is not installed (also an ImportError)
     ├── PoolClosedError   submit() before `with pool:` or after it (also a RuntimeError)
     ├── OutOfMemoryError  the memory of a device was full during a prediction (also a MemoryError)
     ├── WorkerDiedError   a worker process died, and processing its image again failed
@@ -54,7 +54,7 @@ class PoolClosedError(YoloThreadsError, RuntimeError):
     """Work was given to a pool that is not open."""
 
 
-class ExtraError(YoloThreadsError):
+class ExtraError(YoloThreadsError, ImportError):
     """A library that belongs to an extra of this package is not installed."""
 
 
@@ -100,8 +100,30 @@ def not_negative(name: str, value: float) -> float:
     return value
 
 
-def need_extra(who: str, *libraries: str, install: str) -> None:
-    """Raise an ExtraError that names the remedy if a library is missing. No library is imported."""
+EXTRAS = {
+    "pools": ("ultralytics", "torch", "torchvision", "cv2", "numpy", "lap", "psutil", "tabulate", "tqdm"),
+    "onnx": ("onnx", "onnxruntime", "platformdirs"),
+    "ray": ("ray",),
+    "lessons": (
+        "jupyterlab", "ipykernel", "ipywidgets", "matplotlib", "nbclient", "nbconvert", "nbformat", "papermill",
+    ),
+}  # fmt: skip
+"""The libraries that each extra adds, by the names under which they are imported. All extras include `pools`."""
+
+
+def missing(extra: str) -> str | None:
+    """Return the first library of an extra that is not installed. No library is imported."""
+    return next((library for library in (*EXTRAS["pools"], *EXTRAS[extra]) if find_spec(library) is None), None)
+
+
+def need_extra(who: str, extra: str) -> None:
+    """Raise an ExtraError that names the remedy if a library of an extra is not installed."""
+    if (library := missing(extra)) is not None:
+        need_libraries(who, library, install=f'"yolothreads[{extra}]"')
+
+
+def need_libraries(who: str, *libraries: str, install: str) -> None:
+    """Raise an ExtraError if a library is not installed; `install` is what to give to `pip install`."""
     for library in libraries:
         if find_spec(library) is None:
             raise ExtraError(f"{who} needs {library}, which is not installed; run: pip install {install}.")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from yolothreads.errors import need_extra
+
 
 @dataclass(frozen=True)
 class Table:
@@ -36,6 +38,7 @@ class Table:
         return html.replace("<table>", f"<table>\n{caption}", 1) if self.caption else html
 
     def _formatted(self, tablefmt: str) -> str:
+        need_extra("A table", "pools")
         from tabulate import tabulate
 
         return str(tabulate(self.rows, self.headers, tablefmt=tablefmt, disable_numparse=True))

@@ -20,7 +20,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from yolothreads.errors import YoloThreadsError
+from yolothreads.errors import YoloThreadsError, need_extra
 
 STAGES = ("wait", "load", "preprocess", "infer", "postprocess", "python", "turn")
 """wait: for a lock. load: a model or an image file. infer: the network. python: pure Python work (lesson 01).
@@ -114,6 +114,7 @@ def recording() -> Iterator[list[Span]]:
         YoloThreadsError: another recording is on; only one is possible at a time.
     """
     global _spans
+    need_extra("recording", "pools")
     if not _one_recording.acquire(blocking=False):
         raise YoloThreadsError("Another recording is on; leave its `with` block before you begin the next.")
     spans: list[Span] = []

@@ -276,8 +276,8 @@ def limits(_: bool) -> Program:
     preemptions=2,
 )
 def jmespath(_: bool) -> Program:
-    """A full cache of parsed expressions is halved by deleting randomly drawn keys; if other callers have just halved it,
-    fewer keys are left than are drawn: ValueError. Three callers, two preemptions.
+    """A full cache of parsed expressions is halved by deleting randomly drawn keys; if other callers have halved it
+    already, fewer keys are left than are drawn: ValueError. Three callers, two preemptions.
     """
     import jmespath
     from jmespath.parser import Parser

@@ -79,8 +79,8 @@ def lmfit(_: bool) -> Program:
     preemptions=2,
 )
 def loguru(_: bool) -> Program:
-    """`logger.remove()` hands the logger a dictionary of handlers after it has taken the first one out, and goes on taking
-    handlers out of it, while another thread that logs loops over it. Two preemptions.
+    """`logger.remove()` hands the logger a dictionary of handlers after it has taken the first one out, and goes on
+    taking handlers out of it, while another thread that logs loops over it. Two preemptions.
     """
     from loguru import logger
 

@@ -127,6 +127,22 @@ def test_a_kernel_that_dies_is_a_failure(tmp_path: Path) -> None:
     assert run.error.endswith(f"is in {tmp_path / 'out' / '00_dies.log'})")
 
 
+def test_explorations_save_pages_beside_the_executed_notebook_if_asked_to(tmp_path: Path) -> None:
+    explores = (
+        "from benchmarks.bodies import bump, number, state; from yolothreads.races import explore\n"
+        "found = explore(bump, bump, setup=state(n=0), observe=number)"
+    )
+    sources = [write(tmp_path / "in", "00_race", explores), write(tmp_path / "in", "01_none")]
+    race, none = notebooks.run(sources, out=tmp_path / "out", pages=True)
+    (page,) = race.pages
+    assert page.parent == tmp_path / "out" / "00_race.pages"
+    assert none.pages == () and {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {
+        "00_race.pages"
+    }
+    (again,) = notebooks.run(sources[:1], out=tmp_path / "out")
+    assert again.pages == () and not page.parent.exists()
+
+
 def test_each_cell_is_announced_when_it_starts(tmp_path: Path) -> None:
     source = write(tmp_path, "00_x", "1", "2")
     cells: list[tuple[str, int]] = []

@@ -1,6 +1,7 @@
 """The report of a run: one page per notebook and an index, with nothing loaded from outside."""
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import nbformat
@@ -126,6 +127,24 @@ def test_pages_load_nothing_from_outside(page) -> None:
     assert loaded
     assert all(address.startswith("data:") for address in loaded)
     assert not re.search(r"url\(|@import", made.style.text)
+
+
+def test_a_cell_that_found_a_bad_schedule_links_to_its_page(tmp_path: Path) -> None:
+    seconds = 1_700_000_000
+    ended = [datetime.fromtimestamp(seconds + at, UTC).isoformat() for at in (10, 20)]
+    cells = [new_code_cell(f"x = {at}", metadata={"papermill": {"end_time": at}}) for at in ended]
+    (tmp_path / "run" / "01_one.pages").mkdir(parents=True)
+    nbformat.write(new_notebook(cells=cells), tmp_path / "run" / "01_one.ipynb")
+    saved = tmp_path / "run" / "01_one.pages" / f"{seconds + 15}000000000_1.html"
+    saved.write_text("<title>wrong result: A runs &lt;lambda&gt;</title>", encoding="utf-8")
+    run = NotebookRun("01_one", 1.25, True, "", (), (saved,))
+    report.write([run], tmp_path / "run", tmp_path / "out")
+    made = BeautifulSoup((tmp_path / "out" / "01_one.html").read_text(encoding="utf-8"), "html.parser")
+    (link,) = made.select(".schedule a")
+    assert link["href"] == "01_one_schedule_1.html"
+    assert link.text == "Step by step: wrong result: A runs <lambda>"
+    assert (tmp_path / "out" / "01_one_schedule_1.html").read_bytes() == saved.read_bytes()
+    assert made.select(".schedule")[0].find_next(class_="code") is None  # it stands below the second cell
 
 
 def test_papermills_note_of_an_error_is_omitted(tmp_path: Path) -> None:

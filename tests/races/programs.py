@@ -48,7 +48,7 @@ _program(
     "counter in one line",
     bodies.bump_in_one_line,
     bodies.bump_in_one_line,
-    bad=(None, None),
+    bad=(None, WRONG),
     setup=state(n=0),
     observe=bodies.number,
 )
@@ -192,8 +192,8 @@ def main() -> None:
         name: [sorted(kinds(program.explore(preemptions=n))) for n in range(len(program.bad))]
         for name, program in PROGRAMS.items()
     }
-    report["counter in one line, by instruction"] = [
-        sorted(kinds(PROGRAMS["counter in one line"].explore(granularity="instruction")))
+    report["counter in one line, by other granularities"] = [
+        sorted(kinds(PROGRAMS["counter in one line"].explore(granularity=how))) for how in ("line", "instruction")
     ]
     print(json.dumps(report))
 

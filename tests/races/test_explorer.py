@@ -1,5 +1,6 @@
 """The explorer finds the known bugs of small programs, and claims no more than it has run."""
 
+import _thread
 import threading
 import time
 
@@ -46,16 +47,18 @@ def test_the_counter_under_a_lock_is_safe_and_exhausted_after_a_few_runs() -> No
     assert found.verdict.startswith("SAFE within the bound") and "At most 1 preemption, every schedule" in str(found)
 
 
-def test_an_increment_in_one_line_is_listed_as_unsplit() -> None:
-    found = PROGRAMS["counter in one line"].explore()
-    assert not found.forbidden
+def test_an_increment_in_one_line_is_listed_as_unsplit_by_line_and_prevents_a_safe_verdict() -> None:
+    found = PROGRAMS["counter in one line"].explore(granularity="line")
+    assert not found.forbidden and found.exhausted and not found.safe
+    assert found.verdict.startswith("SAFE between lines; not split: 1 ")
     assert [place.text for place in found.unsplit] == ["s.n += 1"]
-    assert "s.n += 1" in str(found) and "granularity='instruction'" in str(found)
+    assert "s.n += 1" in str(found) and "granularity='auto'" in str(found)
     assert "s.n += 1" in found._repr_html_()
 
 
-def test_an_increment_in_one_line_is_found_by_instruction() -> None:
-    found = PROGRAMS["counter in one line"].explore(granularity="instruction")
+@pytest.mark.parametrize("granularity", ["auto", "instruction"])
+def test_an_increment_in_one_line_is_found_inside_the_line(granularity: str) -> None:
+    found = PROGRAMS["counter in one line"].explore(granularity=granularity)
     assert kinds(found) == {WRONG} and found.unsplit == ()
     assert {trial.results[-1] for trial in found.forbidden} == {1}
 
@@ -88,12 +91,13 @@ def _nothing_shared(s: bodies.State) -> None:
 
 @pytest.mark.parametrize(("body", "text"), [(_set_item, "s.d["), (_swap_in_one_line, "s.a, s.b")])
 def test_other_reads_and_writes_in_one_line_are_listed_as_unsplit(body: object, text: str) -> None:
-    found = explore(body, body, setup=state(d=dict, a=1, b=2), watch=[body])
+    found = explore(body, body, setup=state(d=dict, a=1, b=2), watch=[body], granularity="line")
     assert [place.text.startswith(text) for place in found.unsplit] == [True]
 
 
 def test_a_line_without_shared_reads_and_writes_is_not_listed() -> None:
-    assert explore(_nothing_shared, _nothing_shared, setup=state(), watch=[_nothing_shared]).unsplit == ()
+    found = explore(_nothing_shared, _nothing_shared, setup=state(), watch=[_nothing_shared], granularity="line")
+    assert found.unsplit == () and found.safe
 
 
 # --- locks
@@ -254,10 +258,22 @@ def test_a_polling_loop_also_ends_with_the_default_step_limit() -> None:
     assert found.safe and found.seconds < scaled(60)
 
 
-def test_a_thread_that_a_body_starts_is_named_and_prevents_a_safe_verdict() -> None:
+def test_a_thread_that_a_body_starts_is_controlled() -> None:
     found = PROGRAMS["a body starts a thread"].explore()
-    assert found.uncontrolled == ("helper of a body",) and not found.safe and found.exhausted
-    assert found.verdict.startswith("UNCONTROLLED") and "helper of a body" in str(found)
+    assert found.uncontrolled == () and found.safe
+
+
+def start_raw_thread(s: object) -> None:
+    done = threading.Lock()
+    done.acquire()
+    _thread.start_new_thread(done.release, ())
+    done.acquire()
+
+
+def test_a_thread_that_cannot_be_controlled_is_named_and_prevents_a_safe_verdict() -> None:
+    found = explore(start_raw_thread, start_raw_thread, setup=object)
+    assert len(found.uncontrolled) == 1 and "release" in found.uncontrolled[0] and not found.safe and found.exhausted
+    assert found.verdict.startswith("UNCONTROLLED") and "start_new_thread" in str(found)
 
 
 def test_a_livelock_counts_as_a_deadlock_and_its_detail_names_it() -> None:

@@ -36,10 +36,18 @@ def test_100_replays_give_the_same_outcome() -> None:
 
 
 def test_replay_shows_the_thread_line_and_state_of_each_step() -> None:
-    trial = replay(bad_counter(), bodies.bump, bodies.bump, **COUNTER, inspect=lambda s: s.n)
+    schedule = PROGRAMS["counter"].explore(granularity="line").forbidden[0].schedule
+    trial = replay(schedule, bodies.bump, bodies.bump, **COUNTER, inspect=lambda s: s.n)
     steps = [(step.thread, step.where.text, step.inspected) for step in trial.steps]
     assert steps[0] == ("A", "value = s.n", 0)
     assert steps[-3:] == [("B", "value = s.n", 0), ("B", "s.n = value + 1", 0), ("A", "s.n = value + 1", 1)]
+
+
+def test_replay_shows_a_line_that_is_split_once_for_each_part() -> None:
+    trial = replay(bad_counter(), bodies.bump, bodies.bump, **COUNTER, inspect=lambda s: s.n)
+    steps = [(step.thread, step.where.text, step.inspected) for step in trial.steps]
+    last = "s.n = value + 1"  # first the sum, then the assignment
+    assert steps[1:] == [("B", "value = s.n", 0), ("B", last, 0), ("B", last, 0), ("A", last, 1), ("A", last, 1)]
 
 
 def test_replay_shows_the_holder_of_a_lock_and_the_threads_that_wait_for_it() -> None:

@@ -19,6 +19,7 @@ from yolothreads import (
     scene,
 )
 from yolothreads.races import Exploration, Rate, Trial
+from yolothreads.testing import EverySchedule
 
 if TYPE_CHECKING:
     from ultralytics.engine.results import Results
@@ -45,6 +46,11 @@ def search() -> None:
         print(found.safe)
     except YoloThreadsError as error:
         print(error)
+
+
+def test_cart(every_schedule: EverySchedule) -> None:
+    assert_type(every_schedule(list.clear, list.clear, setup=list, observe=len, preemptions=2), Exploration)
+    every_schedule(lambda: 1, lambda: 2, preemption=2)  # wrong
 
 
 def mistakes() -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolothreads.errors import ArgumentError, DeviceError, at_least_one, need_extra
+from yolothreads.errors import ArgumentError, DeviceError, at_least_one, need_libraries
 from yolothreads.measure import Contender, pools_here
 from yolothreads.pools import POOLS, BatchingWorker, Image, ModelPerThread, OnnxSession, Pool, Predict, load, onnx_file
 from yolothreads.scenes import scene
@@ -259,7 +259,7 @@ class BareOpenVino(Alternative):
 
     def __init__(self, like: ModelPerThread) -> None:
         super().__init__(like)
-        need_extra(self.name, "openvino", "onnx", install="openvino onnx")
+        need_libraries(self.name, "openvino", "onnx", install="openvino onnx")
         if like.device != "cpu":
             raise DeviceError(f'{self.name} is measured on the CPU only; use device="cpu".')
 

@@ -7,8 +7,13 @@ matrix([SharedModel, ModelPerThread])      # -> Matrix: all of that, and every h
 attempts   what attempts give and need           sharing        one model that several threads use
 catalogue.toml   what each hazard is, in words   surroundings   what separate models share, too
 """
+# ruff: noqa: E402
 
 from __future__ import annotations
+
+from yolothreads.errors import need_extra
+
+need_extra("yolothreads.hazards", "pools")  # in a sentence, before an import below fails
 
 import tomllib
 from collections.abc import Callable, Mapping, Sequence

@@ -15,7 +15,7 @@ from yolothreads.errors import YoloThreadsError
 from yolothreads.tables import Table
 
 OK = "ok"
-_REINSTALL = 'run `make install`, or `python -m pip install -c constraints.txt -e ".[test]"`'
+_REINSTALL = 'run `make install`, or `python -m pip install -c constraints.txt -e ".[lessons]"`'
 _MEMORY_GB = 2.0  # an estimate: two models, torch and a kernel need about half of this
 _DISK_GB = 1.0  # an estimate: executed notebooks and downloaded weights need far less
 

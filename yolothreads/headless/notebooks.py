@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import IO, Any
 
 from yolothreads.errors import ArgumentError, NotebookError, writing
 from yolothreads.lessons import VERDICT_MIME
+from yolothreads.races.report import PAGES
 
 _IN_CLONE = Path(__file__).parents[2] / "notebooks"  # an editable installation finds them there
 _BAR = "{desc} |{bar}| {elapsed}, about {remaining} left"
@@ -30,6 +32,7 @@ class NotebookRun:
         ok: whether every cell ran without an error.
         error: one sentence about the failure, or "".
         verdicts: the verdicts that its cells displayed, with the keys claim, word, evidence and stamp.
+        pages: the pages of the schedules that its explorations found to be bad, in the order of time.
     """
 
     notebook: str
@@ -37,6 +40,7 @@ class NotebookRun:
     ok: bool
     error: str
     verdicts: tuple[Mapping[str, Any], ...]
+    pages: tuple[Path, ...] = ()
 
 
 def folder() -> Path:
@@ -79,6 +83,8 @@ def run(
     timeout_s: float = 600.0,
     on_cell: Callable[[Path, int], object] = lambda notebook, index: None,
     on_done: Callable[[NotebookRun], object] = lambda run: None,
+    *,
+    pages: bool = False,
 ) -> list[NotebookRun]:
     """Execute notebooks one after another, each in a kernel of its own, which has ended when this returns or raises.
 
@@ -91,6 +97,7 @@ def run(
         timeout_s: the seconds that one notebook may take as a whole, more than 0.
         on_cell: called with the notebook and the index of a cell when that cell starts.
         on_done: called with each `NotebookRun` as it ends.
+        pages: whether each exploration with a bad schedule saves a page, into a folder beside the executed notebook.
 
     Raises:
         ArgumentError: the time-out is 0 or less.
@@ -111,7 +118,7 @@ def run(
         place.mkdir(parents=True, exist_ok=True)
     runs = []
     for source in sources:
-        runs.append(_run_one(source, dict(parameters or {}), place / source.name, timeout_s, on_cell))
+        runs.append(_run_one(source, dict(parameters or {}), place / source.name, timeout_s, on_cell, pages))
         on_done(runs[-1])
     return runs
 
@@ -132,14 +139,23 @@ def _check_parameters(source: Path, parameters: Mapping[str, Any]) -> None:
 
 
 def _run_one(
-    source: Path, parameters: dict[str, Any], target: Path, timeout_s: float, on_cell: Callable[[Path, int], object]
+    source: Path,
+    parameters: dict[str, Any],
+    target: Path,
+    timeout_s: float,
+    on_cell: Callable[[Path, int], object],
+    with_pages: bool,
 ) -> NotebookRun:
     import papermill
     from nbclient.exceptions import CellTimeoutError
     from papermill.exceptions import PapermillExecutionError
 
     start, deadline, error = perf_counter(), monotonic() + timeout_s, ""
-    log = target.with_suffix(".log")
+    log, pages = target.with_suffix(".log"), target.with_suffix(".pages")
+    with _writing(pages):
+        shutil.rmtree(pages, ignore_errors=True)
+        if with_pages:
+            pages.mkdir()
     try:
         target.unlink(missing_ok=True)
         with log.open("wb") as output:
@@ -148,7 +164,7 @@ def _run_one(
                 _escape(target),
                 parameters,
                 kernel_name="python3",
-                kernel_manager_class=_kernel_manager(output),
+                kernel_manager_class=_kernel_manager(output, {PAGES: str(pages)} if with_pages else {}),
                 progress_bar=False,
                 on_cell_start=lambda cell_index, **_: on_cell(source, cell_index),
                 # Only the kernel gets the folder: papermill's own `cwd` changes the folder of this whole process.
@@ -170,18 +186,23 @@ def _run_one(
     else:
         log.unlink()
     verdicts = verdicts_of(target) if target.is_file() else ()
-    return NotebookRun(source.stem, perf_counter() - start, not error, error, verdicts)
+    saved = tuple(sorted(pages.glob("*.html"), key=lambda page: page.name))
+    if with_pages and not saved:
+        pages.rmdir()
+    return NotebookRun(source.stem, perf_counter() - start, not error, error, verdicts, saved)
 
 
-def _kernel_manager(output: IO[bytes]) -> type[Any]:
+def _kernel_manager(output: IO[bytes], variables: Mapping[str, str]) -> type[Any]:
     """Return a manager whose kernels write to a file whatever they would write to the terminal.
 
-    A kernel copies there what its child processes print, although the notebook shows it.
+    A kernel copies there what its child processes print, although the notebook shows it. `variables` are added to its
+    environment.
     """
     from jupyter_client.manager import AsyncKernelManager
 
     class Manager(AsyncKernelManager):
         async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
+            options["env"] = {**(options.get("env") or os.environ), **variables}
             await super().start_kernel(**options, stdout=output, stderr=output)
 
     return Manager

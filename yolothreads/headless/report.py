@@ -1,13 +1,16 @@
 """HTML report of executed notebooks: one page per notebook, and an index with the verdict on each claim.
 
 The pages open from disk and need no network: they contain their styles and pictures. In place of a live panel they
-show the sentence, table and figure that the panel leaves behind.
+show the sentence, table and figure that the panel leaves behind. A cell whose exploration found a bad schedule gets a
+link to the page of that schedule.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Container, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from functools import cache
 from html import escape
 from importlib.metadata import version
@@ -65,6 +68,9 @@ def write(runs: Sequence[NotebookRun], executed: Path, out: Path) -> Path:
             half = out / f"{name}.html.part"  # so that a browser never loads half a page
             half.write_text(page, encoding="utf-8")
             half.replace(out / f"{name}.html")
+        for run in runs:
+            for name, saved in _links(run).items():
+                shutil.copyfile(saved, out / name)
     return out / "index.html"
 
 
@@ -74,9 +80,14 @@ def _stamps(run: NotebookRun) -> list[str]:
 
 def _page(run: NotebookRun, executed: Path, names: Sequence[str], neighbours: Mapping[str, str]) -> str:
     file = executed / f"{run.notebook}.ipynb"
-    body = _inside(file, names) if file.is_file() else f"<h1>{escape(run.notebook)}</h1>"
+    body = _inside(file, names, _links(run)) if file.is_file() else f"<h1>{escape(run.notebook)}</h1>"
     title, stamp = run.notebook.replace("_", " "), next(iter(_stamps(run)), "")
     return _render("page.html.j2", title=title, run=run, body=body, stamp=stamp, neighbours=neighbours)
+
+
+def _links(run: NotebookRun) -> dict[str, Path]:
+    """Return the pages of the schedules of a notebook, by the names that they get in the folder of the report."""
+    return {f"{run.notebook}_schedule_{i}.html": page for i, page in enumerate(run.pages, start=1)}
 
 
 def _render(template: str, **given: Any) -> str:
@@ -86,7 +97,7 @@ def _render(template: str, **given: Any) -> str:
     return environment.get_template(template).render(version=version("yolothreads"), style=_style(), **given)
 
 
-def _inside(file: Path, names: Sequence[str]) -> str:
+def _inside(file: Path, names: Sequence[str], links: Mapping[str, Path]) -> str:
     """Return the cells of an executed notebook as HTML."""
     import nbformat
     from bs4 import BeautifulSoup
@@ -98,8 +109,10 @@ def _inside(file: Path, names: Sequence[str]) -> str:
     exporter = HTMLExporter(config=config)  # type: ignore[no-untyped-call]
     notebook = nbformat.read(file, as_version=4)
     _remove_live_outputs(notebook)
+    for name, page in links.items():
+        _add_link(notebook, name, page)
     soup = BeautifulSoup(exporter.from_notebook_node(notebook)[0], "html.parser")
-    _relink(soup, names)
+    _relink(soup, names, links)
     _make_accessible(soup)
     return str(soup)
 
@@ -117,13 +130,31 @@ def _can_be_shown(data: Mapping[str, Any]) -> bool:
     return not _LIVE & set(data) or bool({"text/html", "image/png"} & set(data))
 
 
-def _relink(soup: BeautifulSoup, names: Sequence[str]) -> None:
+def _add_link(notebook: NotebookNode, name: str, page: Path) -> None:
+    """Add a link to the page of a schedule to the output of the cell that explored, or else of the last cell."""
+    from nbformat.v4 import new_output
+
+    saved = int(page.name.partition("_")[0]) / 1e9  # seconds since 1970
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    at = next((cell for cell in cells if _ended(cell) >= saved), cells[-1])
+    title = page.read_text(encoding="utf-8").partition("<title>")[2].partition("</title>")[0]
+    html = f'<p class="schedule"><a href="{escape(name)}">Step by step: {title}</a></p>'
+    at.outputs.append(new_output("display_data", {"text/html": html}))
+
+
+def _ended(cell: NotebookNode) -> float:
+    """Return when a cell ended, in seconds since 1970; 0 for one that did not run."""
+    text = cell.metadata.get("papermill", {}).get("end_time")
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() if text else 0.0
+
+
+def _relink(soup: BeautifulSoup, names: Sequence[str], links: Container[str]) -> None:
     """Make links to notebooks lead to their pages, and turn other relative links into plain text."""
     for link in soup.find_all("a", href=True):
         target = str(link["href"]).partition("#")[0]
         if target.endswith(".ipynb") and Path(target).stem in names:
             link["href"] = f"{Path(target).stem}.html"
-        elif target and "://" not in target:
+        elif target and "://" not in target and target not in links:
             link.unwrap()
 
 

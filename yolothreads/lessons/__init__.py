@@ -2,6 +2,11 @@
 
 Everything that a notebook needs of the kit can be imported from here, from `yolothreads` or from `yolothreads.races`.
 """
+# ruff: noqa: E402
+
+from yolothreads.errors import need_extra
+
+need_extra("yolothreads.lessons", "lessons")  # in a sentence, before an import below fails
 
 from yolothreads.lessons import exercises, figures, jobs
 from yolothreads.lessons.advice import Advice, Needs, recommend

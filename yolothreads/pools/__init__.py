@@ -1,4 +1,9 @@
 """Pools run YOLO concurrently. All strategies share the methods of an executor: open, submit, map, close."""
+# ruff: noqa: E402
+
+from yolothreads.errors import need_extra
+
+need_extra("yolothreads.pools", "pools")  # in a sentence, before an import below fails
 
 from yolothreads.pools.base import Image, Pool, Predict, load, make_pool, read_image
 from yolothreads.pools.batching import Batch, BatchingWorker, Counters

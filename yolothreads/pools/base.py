@@ -68,8 +68,8 @@ class Pool(ABC):
     one_worker: ClassVar[bool] = False
     """Whether pools of this class always have one worker, so that they refuse any other number."""
 
-    libraries: ClassVar[tuple[str, ...]] = ()
-    """The libraries that pools of this class need beyond those of every pool. The first names the extra to install."""
+    extra: ClassVar[str] = "pools"
+    """The extra of this package that pools of this class need."""
 
     def __init__(
         self,
@@ -82,8 +82,7 @@ class Pool(ABC):
         **settings: Any,
     ) -> None:
         name = type(self).__name__
-        if self.libraries:
-            need_extra(name, *self.libraries, install=f'"yolothreads[{self.libraries[0]}]"')
+        need_extra(name, self.extra)
         self.workers = at_least_one("workers", workers)
         if self.one_worker and workers != 1:
             raise ArgumentError(f"workers={workers} makes no sense: {name} has one worker; leave it out.")

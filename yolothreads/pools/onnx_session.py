@@ -49,7 +49,7 @@ class OnnxSession(ThreadPool):
         ArgumentError: a setting that needs the network of torch, such as augment=True.
     """
 
-    libraries = ("onnx", "onnxruntime")
+    extra = "onnx"
 
     def _resolve(self, device: str) -> str:
         import onnxruntime

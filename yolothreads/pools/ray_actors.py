@@ -65,7 +65,7 @@ class RayActors(RemotePool):
         DeadlineError: Ray had no place for a worker, either when the pool opens, or for an image whose worker died.
     """
 
-    libraries = ("ray",)
+    extra = "ray"
     _scheduling: Any = "SPREAD"  # over the nodes, as far as they have room
 
     def __init__(

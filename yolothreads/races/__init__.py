@@ -6,13 +6,14 @@
     blocking     reports every wait to the scheduler         tracing      stops a thread before a line
     schedule     a schedule as a string                      judge        right or wrong
     results      the data                                    report       tables, source map, drawing
+    page         one schedule as a page               values       short texts of what threads share
     rates        unforced trials
 
 Standard library only, and independent of YOLO.
 """
 
 from yolothreads.races.blocking import holder, is_exploring
-from yolothreads.races.explorer import explore, replay
+from yolothreads.races.explorer import explore, replay, replayed
 from yolothreads.races.judge import same
 from yolothreads.races.rates import Rate, rate
 from yolothreads.races.report import Drawing, Exploration, SideBySide, SourceMap, side_by_side
@@ -21,6 +22,6 @@ from yolothreads.races.schedule import label
 
 __all__ = [
     "DEADLOCK", "EXCEPTION", "KINDS", "RIGHT", "WRONG", "Drawing", "Exploration", "Outcome", "Rate", "SideBySide",
-    "SourceMap", "Step", "Trial", "Where", "explore", "holder", "is_exploring", "label", "rate", "replay", "same",
-    "side_by_side",
+    "SourceMap", "Step", "Trial", "Where", "explore", "holder", "is_exploring", "label", "rate", "replay", "replayed",
+    "same", "side_by_side",
 ]  # fmt: skip

@@ -10,14 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from yolothreads.races.judge import Describe, Same
-from yolothreads.races.report import Exploration
+from yolothreads.races.report import Exploration, keep_page
 from yolothreads.races.results import Trial
 from yolothreads.races.schedule import parse
 from yolothreads.races.search import LevelSearch, RandomSearch
-from yolothreads.races.session import Body, Granularity, Options, Progress, Session, Strategy
+from yolothreads.races.session import Body, Options, Progress, Session, Strategy
+from yolothreads.races.watching import Granularity, granularity_of
 
 
 def explore(
@@ -27,7 +29,8 @@ def explore(
     observe: Callable[[Any], Any] | None = None,
     same: Same | None = None,
     preemptions: int = 1,
-    granularity: Granularity = "line",
+    granularity: Granularity = "auto",
+    timeouts_s: float = 1.0,
     budget_s: float = 60.0,
     seed: int = 0,
     restore: Callable[[Any], Any] | None = None,
@@ -52,12 +55,15 @@ def explore(
         setup: makes fresh state for every schedule. If it returns a context manager (a pool, for example), that is
             entered, the bodies get its value, and it is left afterwards.
         watch: modules, packages, classes or functions (names or objects) whose lines are switch points. By default
-            these are the modules in which the bodies were defined.
+            that is all code that they reach, except Python's own and that of installed packages.
         observe: state -> value, which is compared as one more result after all bodies have ended.
         same: (a, b) -> whether two results are equal; the default compares numbers, strings, arrays, tensors and
             containers.
         preemptions: how often a thread may be stopped that could have gone on, 0 or more.
-        granularity: "line", or "instruction" to switch inside lines too.
+        granularity: "auto" for switches between lines, and inside a line where it touches what threads share more than
+            once; "line" for switches between lines only; "instruction" for switches before every such instruction.
+        timeouts_s: a wait with a time-out of at most so many seconds may end at any time, which counts as a
+            preemption. A longer one only keeps a program from hanging: it ends when nobody else can go on.
         budget_s: seconds after which no further schedule begins, counted from the end of the sequential runs.
         seed: determines the order in which schedules are tried, and the draws of the random strategy.
         restore: state -> anything; brings the state back to what `setup` made, which is then called only once.
@@ -83,12 +89,16 @@ def explore(
         search = RandomSearch(session) if strategy == "random" else LevelSearch(session)
         search.search()
         notes = (*search.notes, *session.notes())
-    return Exploration(
+    found = Exploration(
         tuple(search.trials), search.run_count, search.total, search.bound, search.exhausted,
-        time.perf_counter() - began, tuple(session.executed), tuple(session.unsplit),
-        tuple(session.scheduler.uncontrolled), notes,
-        lambda schedule: _replay(schedule, replace(options, budget_s=60.0, stop=None)),
+        time.perf_counter() - began, session.executed, session.unsplit,
+        tuple(session.scheduler.uncontrolled), session.scheduler.timeouts, notes,
+        _replayer(replace(options, budget_s=60.0, stop=None)),
+        tuple(session.watch.unwatched), tuple(session.watch.names), session.compares_nothing,
+        interrupted=search.ended_by == "interrupted",
     )  # fmt: skip
+    keep_page(found)
+    return found
 
 
 def replay(
@@ -99,6 +109,7 @@ def replay(
     observe: Callable[[Any], Any] | None = None,
     same: Same | None = None,
     restore: Callable[[Any], Any] | None = None,
+    timeouts_s: float = 1.0,
     describe: Describe | None = None,
     max_steps: int = 100_000,
     inspect: Callable[[Any], Any] | None = None,
@@ -114,6 +125,7 @@ def replay(
         observe: as for `explore`.
         same: as for `explore`.
         restore: as for `explore`.
+        timeouts_s: as for `explore`.
         describe: as for `explore`.
         max_steps: as for `explore`.
         inspect: state -> value, called before each watched line; the value is kept in `steps`.
@@ -127,10 +139,35 @@ def replay(
     return _replay(options.pop("schedule"), Options(**options))
 
 
+def replayed(schedule: str, *bodies: Body, **options: Any) -> Exploration:
+    """Replay one schedule, and return an exploration that holds it alone and is shown, drawn and saved like others.
+
+    Args:
+        schedule: as for `replay`, and so are the others.
+        *bodies: the functions.
+        **options: the options.
+
+    Raises:
+        KeyboardInterrupt, ExploreError: as for `replay`.
+    """
+    began, replayer = time.perf_counter(), _replayer(Options(bodies=bodies, **options))
+    trial = replayer(schedule)
+    return Exploration(
+        trials=(trial,), run=1, total=1, bound="One schedule was replayed:", exhausted=False,
+        seconds=time.perf_counter() - began, executed=tuple(dict.fromkeys(step.where for step in trial.steps)),
+        replayer=replayer,
+    )  # fmt: skip
+
+
+def _replayer(options: Options) -> Callable[..., Trial]:
+    """Return (schedule, inspect=None) -> trial; `inspect` is called with the options and the state."""
+    return lambda schedule, inspect=None: _replay(
+        schedule, replace(options, inspect=inspect and partial(inspect, options))
+    )
+
+
 def _replay(schedule: str, options: Options) -> Trial:
-    plan = schedule.partition("|")[0]
-    by_instruction = "+" in plan or "instruction" in plan
-    with Session(replace(options, granularity="instruction" if by_instruction else "line")) as session:
-        parsed = parse(schedule, session.version)
+    strategy: Strategy = "random" if schedule.lstrip().startswith("random") else "exhaustive"
+    with Session(replace(options, granularity=granularity_of(schedule), strategy=strategy)) as session:
         session.learn_references()
-        return session.replay(parsed)
+        return session.replay(parse(schedule, session.version))

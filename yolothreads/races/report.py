@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 import linecache
+import os
+import re
+import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from html import escape
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from yolothreads.errors import ExploreError, YoloThreadsError
 from yolothreads.palette import DARK_TEXT, INK, LIGHT_BLUE, LIGHT_ORANGE, LIGHT_RED, MIDDLE_GREY, THREADS
-from yolothreads.races.results import KINDS, RIGHT, Outcome, Trial, Where
+from yolothreads.races import page
+from yolothreads.races.results import KINDS, RIGHT, Outcome, Timeout, Trial, Where
+
+_LISTED = 20  # functions that a remark lists at most
+_VERDICT_END = re.compile(r"[:;]| so ")
+PAGES = "YOLOTHREADS_PAGES"
+"""The environment variable with the folder in which `explore` saves a page of what it found."""
+
+NOTHING_COMPARED = "No result was compared, only exceptions and deadlocks: no body returned a value; pass observe=."
 
 _PRE = "font-family:monospace;line-height:1.3;white-space:pre;overflow-x:auto"
 _MARKS = {"!!": LIGHT_RED, "!": LIGHT_ORANGE, ".": LIGHT_BLUE}
+
+
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    """Return some names as text: `a, b and 5 more`."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -63,8 +83,8 @@ class SourceMap(_Shown):
         return [(self._mark(p), f"{self.bad[p]}/{self.stops[p]}" if self.stops[p] else "", p) for p in places]
 
     def worst(self, count: int = 5) -> list[Where]:
-        """Return the lines before which there were most bad switches."""
-        return [place for place, _ in self.bad.most_common(count)]
+        """Return the lines before which the largest share of the switches was bad; of equal shares, most switches."""
+        return sorted(self.bad, key=lambda place: (-self.bad[place] / self.stops[place], -self.bad[place]))[:count]
 
     def __str__(self) -> str:
         out, last = [], ""
@@ -112,9 +132,10 @@ class Drawing(_Shown):
         """The stretches in the order of time; each ends where the next one begins."""
         turns = [list(steps) for _, steps in groupby(self.trial.steps, attrgetter("thread"))]
         ends = [turn[0].at_s for turn in turns[1:]] + [max(self.trial.ended_s, turn[-1].at_s) for turn in turns[-1:]]
+        lines = [len(list(groupby(turn, attrgetter("where")))) for turn in turns]  # which may have several parts
         return [
-            Stretch(turn[0].thread, "turn", turn[0].at_s, end, turn[0].where, len(turn))
-            for turn, end in zip(turns, ends, strict=True)
+            Stretch(turn[0].thread, "turn", turn[0].at_s, end, turn[0].where, n)
+            for turn, end, n in zip(turns, ends, lines, strict=True)
         ]
 
     def __str__(self) -> str:
@@ -157,10 +178,15 @@ class Exploration(_Shown):
     exhausted: bool  # every schedule within the bound was run
     seconds: float
     executed: tuple[Where, ...]  # the watched lines that ran
-    unsplit: tuple[Where, ...] = ()  # lines that read and write, and were not split
+    unsplit: tuple[Where, ...] = ()  # lines that were not split, although a switch inside them can matter
     uncontrolled: tuple[str, ...] = ()  # names of threads that ran freely
+    timeouts: tuple[Timeout, ...] = ()  # the waits with a time-out
     notes: tuple[str, ...] = ()  # whatever else limits the verdict
-    replayer: Callable[[str], Trial] | None = None
+    replayer: Callable[..., Trial] | None = None  # schedule, and a function to inspect (options, state) -> trial
+    unwatched: tuple[str, ...] = ()  # functions outside `watch` that controlled threads ran
+    watched: tuple[str, ...] = ()  # names of what was watched
+    compares_nothing: bool = False  # there was state, but no value was returned or observed
+    interrupted: bool = False  # the search was ended by Ctrl-C or `stop`
 
     @property
     def schedules(self) -> int:
@@ -179,8 +205,11 @@ class Exploration(_Shown):
 
     @property
     def safe(self) -> bool:
-        """Whether every schedule within the bound was run, under control, with an outcome of some sequential order."""
-        return self.exhausted and not self.forbidden and not self.uncontrolled
+        """Whether every schedule within the bound was run, under control, with an outcome of some sequential order.
+
+        This holds for the code that was watched (see `unwatched`), and is False if a line was not split (`unsplit`).
+        """
+        return self.exhausted and not self.forbidden and not self.uncontrolled and not self.unsplit
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
@@ -202,6 +231,15 @@ class Exploration(_Shown):
             return f"UNCONTROLLED: no fault in {self.schedules} schedules, but {names} ran freely."
         if not self.exhausted:
             return f"NOTHING FOUND so far in {self.schedules} schedules; the search did not run all of them."
+        head, limits = "SAFE" + " between lines" * bool(self.unsplit), []
+        if self.unwatched:
+            head += f" in {_listed(self.watched)}"
+            limits.append(f"not looked into: {_listed(self.unwatched)}")
+        if self.unsplit:
+            limits.append(f"not split: {len(self.unsplit)} of the lines (granularity='auto' splits them)")
+        if limits:
+            limited = "; ".join([head, *limits])
+            return f"{limited}. Each of {self.schedules} schedules gave the result of some sequential order."
         return f"SAFE within the bound: each of {self.schedules} schedules gave the result of some sequential order."
 
     def to_dicts(self) -> list[dict[str, Any]]:
@@ -212,9 +250,12 @@ class Exploration(_Shown):
         """Return the sentences below the table: the bound, what was left out, and what the search could not see."""
         return [
             f"{self.bound} {self.run} were run, {self.covered} are equivalent to one of these; {self.seconds:.1f} s.",
-            *(f"This line was not split: {place}  (try granularity='instruction')" for place in self.unsplit),
+            *(f"This line was not split: {place}  (granularity='auto' splits it)" for place in self.unsplit),
+            *([f"Not looked into: {_listed(self.unwatched, _LISTED)}; watch= can name them."] * bool(self.unwatched)),
             *(f"This thread was not controlled: {name}" for name in self.uncontrolled),
+            *(f"Wait with a time-out of {timeout}" for timeout in self.timeouts),
             *self.notes,
+            *([NOTHING_COMPARED] if self.compares_nothing else []),
         ]
 
     def __str__(self) -> str:
@@ -242,6 +283,14 @@ class Exploration(_Shown):
         executed = [place for place in (*self.executed, *stops) if function in (None, place.function)]
         return SourceMap(tuple(executed), stops, bad)
 
+    def blame(self, count: int = 3) -> list[str]:
+        """Return the fault of the first bad schedule in words, and the lines before which most switches did harm."""
+        if not self.forbidden:
+            return []
+        lines = [f"  {_from_here(p.file)}:{p.line} in {p.function}: {p.text}" for p in self.source_map().worst(count)]
+        first = self.forbidden[0]
+        return ["Lines to blame (a switch just before them went wrong):", *lines, f"{first.kind}: {first.detail}"]
+
     def replay(self, schedule: str) -> Trial:
         """Run one schedule again, and return the trial with its steps."""
         assert self.replayer is not None
@@ -249,9 +298,55 @@ class Exploration(_Shown):
 
     def draw(self, schedule: str | None = None) -> Drawing:
         """Return a picture of one schedule, by default the first bad one: when each thread ran, and the switches."""
-        if schedule is None:
-            schedule = (self.forbidden or self.trials)[0].schedule
-        return Drawing(self.replay(schedule))
+        return Drawing(self.replay(self._chosen(schedule)))
+
+    def save_page(self, path: str | os.PathLike[str], schedule: str | None = None, *, values: bool = True) -> Path:
+        """Save one schedule as a page to step through: one HTML file that opens from disk, without a network.
+
+        It shows the source with the place of each thread, what the threads share, and who waits for what. What they
+        share is what `observe` returns, if that is given, and otherwise the state that `setup` made.
+
+        Args:
+            path: the file; an existing one is replaced.
+            schedule: the schedule, by default the first bad one.
+            values: whether values are shown, each cut to 200 characters; if False, results and details are left out
+                as well, so that the page holds nothing but source.
+
+        Raises:
+            ExploreError: the schedule cannot be followed.
+            OutputError: the file could not be written.
+        """
+        chosen, replayer = self._chosen(schedule), self.replayer
+        assert replayer is not None
+        known = next((trial for trial in self.trials if trial.schedule == chosen), None)
+        remarks = [remark for remark in self.remarks() if values or remark not in self.notes]
+        page.save(Path(path), partial(replayer, chosen), known, self.verdict, remarks, values=values)
+        return Path(path)
+
+    def _chosen(self, schedule: str | None) -> str:
+        """Return a schedule, by default the first bad one, or else the first one."""
+        if schedule is None and not self.trials:
+            raise ExploreError("No schedule was run, so none can be shown; explore again with a larger budget_s.")
+        return (self.forbidden or self.trials)[0].schedule if schedule is None else schedule
+
+
+def keep_page(found: Exploration) -> None:
+    """Save the page of the first bad schedule, if there is one and the variable `PAGES` names a folder.
+
+    The name of the file begins with the time: nanoseconds since 1970.
+    """
+    folder = os.environ.get(PAGES, "")
+    if folder and found.forbidden:
+        try:
+            found.save_page(Path(folder, f"{time.time_ns()}_{os.getpid()}.html"))
+        except YoloThreadsError as error:  # what was found counts for more
+            warnings.warn(f"A page of this exploration could not be saved: {error}", stacklevel=2)
+
+
+def _from_here(file: str) -> str:
+    """Return the path of a file as it is short to read: relative, if it is below the current folder."""
+    path = Path(file)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
 
 
 @dataclass(frozen=True, repr=False)
@@ -268,7 +363,7 @@ class SideBySide(_Shown):
             *((kind, *(str(sum(t.kind == kind for t in f.trials)) for f in columns)) for kind in KINDS),
             ("schedules", *(str(f.schedules) for f in columns)),
             ("exhausted", *map(_exhausted, columns)),
-            ("verdict", *(f.verdict.split(":")[0].split(" so ")[0] for f in columns)),
+            ("verdict", *(_VERDICT_END.split(f.verdict)[0] for f in columns)),
         ]
 
     def to_dicts(self) -> list[dict[str, str]]:

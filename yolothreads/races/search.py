@@ -13,6 +13,7 @@ from yolothreads.races.results import Trial, Where
 from yolothreads.races.schedule import END, LOCKED, WAIT, Random, Schedule, Stop, plain
 from yolothreads.races.scheduler import Execution
 from yolothreads.races.session import Session
+from yolothreads.races.threads import TIMEOUT
 
 
 class Search(ABC):
@@ -70,9 +71,7 @@ class RandomSearch(Search):
         for seed in range(first_seed, first_seed + self.options.runs):
             if self._is_out_of_time():
                 return
-            schedule = Schedule(
-                "", random=Random(self.options.depth, self.steps, seed, self.session.watch.instructions)
-            )
+            schedule = Schedule("", random=Random(self.options.depth, self.steps, seed))
             self._keep(self.session.trial(schedule, self.session.run(schedule)))
             self._report_progress()
 
@@ -107,16 +106,27 @@ class LevelSearch(Search):
 
     def _search(self) -> None:
         self._random = random.Random(self.options.seed)
-        self._paths: list[tuple[int, ...]] = []  # of the trials
-        self._diverged: list[str] = []
         codes = [getattr(body, "__code__", None) for body in self.options.bodies]
         self._first_code = dict(zip(self.session.labels, codes, strict=True))
+        while not self._search_levels():  # code was met that makes further points necessary
+            pass
+
+    def _search_levels(self) -> bool:
+        """Run all levels; return False if switch points were added meanwhile, so that all has to be run again."""
+        self.trials, self.run_count = [], 0
+        self._paths: list[tuple[int, ...]] = []  # of the trials
+        self._diverged: list[str] = []
+        generation = self.session.watch.generation
         level = [Candidate(Schedule(name), (i,)) for i, name in enumerate(self.session.labels)]
         self.total = len(level)
         for preemptions in range(self.options.preemptions + 1):
             level = self._run_level(level, preemptions)
             if self.ended_by:
-                return
+                return True
+            if self.session.watch.generation != generation:
+                self.session.sequential.clear()
+                return False
+        return True
 
     def _report(self) -> None:
         self.exhausted = not self.ended_by and not self._diverged
@@ -133,8 +143,9 @@ class LevelSearch(Search):
         """Run all schedules of one level; return those of the next."""
         next_level: list[Candidate] = []
         self._random.shuffle(level)
+        generation = self.session.watch.generation
         while level:
-            if self._is_out_of_time():
+            if self._is_out_of_time() or self.session.watch.generation != generation:
                 return []
             candidate = level.pop()
             if candidate.equals_parent:
@@ -192,19 +203,21 @@ class LevelSearch(Search):
         for i, (task, code, at, others) in enumerate(run.log):
             if not isinstance(code, str):
                 visits[task.label, code.co_name, at] += 1
-            if i < run.strategy.followed or not others or not (preempt or code in (WAIT, END)):
+            if not preempt:
+                others = tuple(o for o in others if not o.endswith(TIMEOUT)) if code in (WAIT, END) else ()
+            if i < run.strategy.followed or not others:
                 continue
             if isinstance(code, str):
                 yield i, Stop(task.label, code, 0, None, at, ""), None, others
             else:
-                where, offset = watch.where(code, at), at if watch.instructions else None
+                where, offset = watch.where(code, at), ~at if at < 0 else None
                 visit = visits[task.label, code.co_name, at]
                 yield i, Stop(task.label, plain(code.co_name), where.line, offset, visit, ""), where, others
 
     def _is_local_line(self, run: Execution, i: int) -> bool:
         """Return whether a line uses only the thread's own names, and another line of the same code follows at once."""
         task, code, at, _ = run.log[i]
-        if isinstance(code, str) or self.session.watch.instructions or i + 1 == len(run.log):
+        if isinstance(code, str) or i + 1 == len(run.log):
             return False
         follows = run.log[i + 1][0] is task and run.log[i + 1][1] is code
         return follows and at in self.session.watch.facts(code).local_lines
@@ -215,17 +228,11 @@ class LevelSearch(Search):
         Then this run did the same as the one that it branches off; and so do those that switch to the same thread
         later on, as long as the lock is held: these are marked.
         """
-        if not candidate.schedule.stops or candidate.siblings is None:
+        if not candidate.schedule.stops or candidate.siblings is None or not candidate.schedule.stops[-1].is_preemption:
             return False
-        stop, log, after, watch = candidate.schedule.stops[-1], run.log, run.strategy.followed, self.session.watch
-        if not stop.is_preemption:
-            return False
-        before = [(code, at) for task, code, at in run.lines(run.strategy.followed) if task.label == stop.next]
-        if not before and after < len(log) and log[after][1] is self._first_code.get(log[after][0].label):
-            before, after = [log[after][1:3]], after + 1  # type: ignore[list-item]  # its very first line
-        if after >= len(log) or log[after][0].label != stop.next or log[after][1] != LOCKED:
-            return False
-        if before and (watch.instructions or before[-1][1] not in watch.facts(before[-1][0]).lock_lines):
+        stop, log = candidate.schedule.stops[-1], run.log
+        after = self._place_of_block(run, stop.next)
+        if after is None:
             return False
         for j, (task, code, _, others) in enumerate(log[after + 1 :], start=candidate.path[-2] + 1):
             if task.label != stop.thread or isinstance(code, str) or stop.next in others:
@@ -233,3 +240,29 @@ class LevelSearch(Search):
             if (sibling := candidate.siblings.get((j, stop.next))) is not None:
                 sibling.equals_parent = True
         return True
+
+    def _place_of_block(self, run: Execution, name: str) -> int | None:
+        """Return where in the log the thread that was switched to last waits for a lock, if it only looked that up."""
+        log, after, watch = run.log, run.strategy.followed, self.session.watch
+        if after == len(log) or log[after][0].label != name:
+            return None
+        before = [(code, at) for task, code, at in run.lines(after) if task.label == name]
+        is_first = not before and log[after][1] is self._first_code.get(name)
+        if is_first:
+            before, after = [log[after][1:3]], after + 1  # type: ignore[list-item]  # its very first line
+        if not before:
+            return None
+        code, at = before[-1]
+        if at > 0:
+            looked_up = watch.facts(code).lock_lines.get(at)
+            if looked_up is None or watch.may_store(looked_up):
+                return None
+        elif ~at not in watch.facts(code).enters:
+            return None
+        while after < len(log) and log[after][0].label == name and log[after][1] is code:
+            is_of_lock = watch.line_of(code, log[after][2]) == at and log[after][2] < 0
+            if not is_of_lock:
+                return None
+            after += 1
+        is_blocked = after < len(log) and log[after][0].label == name and log[after][1] == LOCKED
+        return after if is_blocked else None

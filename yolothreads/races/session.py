@@ -6,24 +6,25 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import permutations
 from time import perf_counter
-from typing import Any, Literal
+from types import CodeType, CoroutineType
+from typing import Any, Literal, get_args
 
 from yolothreads.errors import ExploreError
 from yolothreads.races.judge import Describe, Judge, Same, same, short
 from yolothreads.races.results import DEADLOCK, RIGHT, Step, Trial, Where
 from yolothreads.races.schedule import LOCKED, WAIT, Schedule, Stop, label
-from yolothreads.races.scheduler import STALL_S, Execution, Scheduler
-from yolothreads.races.tracing import MONITORING, Watch, other_tracers
+from yolothreads.races.scheduler import FIRST_LIMIT_S, Execution, Scheduler
+from yolothreads.races.tracing import MONITORING, other_tracers
+from yolothreads.races.watchdog import STALL_S
+from yolothreads.races.watching import Granularity, Watch
 
 Body = Callable[..., Any]
-Granularity = Literal["line", "instruction"]
 Strategy = Literal["exhaustive", "random"]
 Progress = Callable[[int, int], object]
 
-FIRST_LIMIT_S = 10.0
 SLOW_S = 0.02
 _NO_LINE = Where("", "", 0, "(no watched line)")
 _LISTED = 20  # function names that a message lists at most
@@ -43,7 +44,8 @@ class Options:
     observe: Callable[[Any], Any] | None = None
     same: Same | None = None
     preemptions: int = 1
-    granularity: Granularity = "line"
+    granularity: Granularity = "auto"
+    timeouts_s: float = 1.0
     budget_s: float = 60.0
     seed: int = 0
     restore: Callable[[Any], Any] | None = None
@@ -68,12 +70,14 @@ class Options:
                 )
         if not isinstance(self.preemptions, int) or self.preemptions < 0:
             raise ExploreError(f"preemptions={self.preemptions!r} makes no sense; pass 0, 1, 2, ...")
-        if self.granularity not in ("line", "instruction"):
-            raise ExploreError(f"granularity='{self.granularity}' is unknown; pass 'line' or 'instruction'.")
+        if self.granularity not in get_args(Granularity):
+            raise ExploreError(f"granularity='{self.granularity}' is unknown; pass 'auto', 'line' or 'instruction'.")
         if self.strategy not in ("exhaustive", "random"):
             raise ExploreError(f"strategy='{self.strategy}' is unknown; pass 'exhaustive' or 'random'.")
         if self.depth < 1 or self.runs < 1:
             raise ExploreError(f"depth={self.depth} and runs={self.runs} make no sense; pass 1 or more for each.")
+        if not self.timeouts_s >= 0:
+            raise ExploreError(f"timeouts_s={self.timeouts_s!r} makes no sense; pass seconds, 0 or more (inf: all).")
 
 
 class Session:
@@ -85,16 +89,16 @@ class Session:
         self.labels = [label(i) for i in range(len(options.bodies))]
         self.judge = Judge(len(options.bodies), options.same or same, options.describe)
         watch = options.watch or dict.fromkeys(_module_of(body) for body in options.bodies)
-        self.watch = Watch(watch, options.granularity == "instruction")
-        self.version = self.watch.version()
-        limit_s = min(FIRST_LIMIT_S, max(options.budget_s, 1.0))
-        self.scheduler = Scheduler(self.watch, options.max_steps, limit_s, options.stop)
+        self.watch = Watch(
+            watch, options.granularity, all_of_user=not options.watch, by_names=options.strategy != "random"
+        )
+        self.scheduler = Scheduler(self.watch, options.max_steps, options.timeouts_s, options.budget_s, options.stop)
         self.sequential: dict[str, Execution] = {}  # the schedules without a stop, by first thread, if already run
         self.steps = 0  # switch points of the longest run so far
-        self.executed: dict[Where, None] = {}
-        self.unsplit: dict[Where, None] = {}
+        self._executed: dict[tuple[int, int], tuple[CodeType, int]] = {}  # watched places, by the id of the code
         self._slow = False  # whether it costs more to trace a run to its end than that can teach
         self._stalls: dict[str, None] = {}
+        self._idle: list[str] = []  # the labels of bodies that ran no watched line
         self._state: Any = None
         self._has_state = False
         self._state_stack = ExitStack()  # closes the state if it is a context manager
@@ -105,7 +109,27 @@ class Session:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._stack.close()
+        try:
+            self._stack.close()
+        finally:
+            self.scheduler.guard.check()
+
+    @cached_property
+    def version(self) -> str:
+        """What schedules depend on; it is known as soon as the sequential orders have run."""
+        return self.watch.version(tuple(_name_of(body) for body in self.options.bodies))
+
+    @property
+    def executed(self) -> tuple[Where, ...]:
+        """The watched lines that ran."""
+        return tuple(dict.fromkeys(self.watch.where(*place) for place in self._executed.values()))
+
+    @property
+    def unsplit(self) -> tuple[Where, ...]:
+        """The lines among them that are not split, although a switch inside them can matter."""
+        watch = self.watch
+        places = (watch.where(*place) for place in self._executed.values() if watch.is_unsplit(*place))
+        return tuple(dict.fromkeys(places))
 
     # --- the state
 
@@ -125,7 +149,12 @@ class Session:
 
     def _drop_state(self) -> None:
         self._has_state, self._state = False, None
-        self._state_stack.close()
+        self.scheduler.time_flies = True
+        try:
+            self._state_stack.close()
+            self.scheduler.end_workers()
+        finally:
+            self.scheduler.time_flies = False
 
     # --- runs
 
@@ -144,8 +173,14 @@ class Session:
         arguments = () if self.options.setup is None else (state,)
         scheduler.inspect = None if inspect is None else lambda: inspect(state)
         scheduler.stop_early = stop_early and self._slow
-        bodies = {name: partial(body, *arguments) for name, body in zip(self.labels, self.options.bodies, strict=True)}
+        bodies = {name: _call(body, *arguments) for name, body in zip(self.labels, self.options.bodies, strict=True)}
         run = scheduler.run(bodies, schedule, order, keep_alternatives)
+        if self.options.restore is not None:
+            scheduler.end_workers(of_bodies=True)
+        if self.watch.refresh():
+            scheduler.tracer.refresh()
+        if self.watch.granularity == "line":
+            self._note_lines(run)
         if run.failure:
             self._drop_state()  # a body that was ended by force may have left it in any condition
             if scheduler.stopped_tracing:  # a livelock is recognised by its lines, which were not counted
@@ -163,6 +198,7 @@ class Session:
         orders = list(permutations(range(len(self.options.bodies))))
         # The first call in a process may do things that later ones do not, so the first order is run twice.
         first = self.run(Schedule(""), orders[0])
+        generation = self.watch.generation
         runs = [first] if first.endless else []  # one endless run takes long enough
         runs += [self.run(Schedule(""), order, keep_alternatives=True) for order in orders[len(runs) :]]
         ran: set[str] = set()
@@ -176,12 +212,15 @@ class Session:
             raise ExploreError(
                 f"The bodies end in no sequential order: {runs[0].failure}. Pass bodies that end by themselves."
             )
-        idle = [name for name in self.labels if name not in ran]
-        if idle and not any(name.startswith("W") for name in ran):
+        if generation != self.watch.generation:
+            self.sequential.clear()  # some of these runs passed fewer switch points than they would now
+        if not ran:
             raise ExploreError(
-                f"Body {', '.join(idle)} ran no line of the watched code, so nothing could be learned; "
-                f"name the modules that hold its lines in watch=."
+                f"No body ({', '.join(self.labels)}) ran a line of the watched code, so nothing could be learned; "
+                f"name the modules that hold their lines in watch=."
             )
+        if not any(name.startswith("W") for name in ran):
+            self._idle = [name for name in self.labels if name not in ran]
         if not first.failure and not runs[0].failure:
             self._check_repeatable(orders[0], first.results, runs[0].results)
         longest = max((run.seconds for run in runs if not run.failure), default=0.0)
@@ -195,10 +234,7 @@ class Session:
         ran = set()
         for task, code, at in run.lines():
             ran.add(task.label)
-            place = self.watch.where(code, at)
-            self.executed[place] = None
-            if not self.watch.instructions and at in self.watch.facts(code).unsplit_lines:
-                self.unsplit[place] = None
+            self._executed[id(code), at] = code, at
         return ran
 
     def _check_repeatable(self, order: Sequence[int], first: tuple[Any, ...], second: tuple[Any, ...]) -> None:
@@ -230,7 +266,11 @@ class Session:
 
     def replay(self, schedule: Schedule) -> Trial:
         """Run one schedule, and return the trial with its steps."""
-        run = self.run(schedule, inspect=lambda state: (perf_counter(), self._inspect(state)))
+        stops = [stop for stop in schedule.stops if stop.offset is not None]
+        self.watch.force(lambda function, line: any(s.line == line and s.is_in(function) for s in stops))
+        if self.watch.refresh():
+            self.scheduler.tracer.refresh()
+        run = self.run(schedule, inspect=lambda state: (perf_counter(), self._awaited(), self._inspect(state)))
         ended = perf_counter()
         followed = run.strategy
         if followed.diverged or followed.unfollowed:
@@ -238,12 +278,23 @@ class Session:
             raise ExploreError(f"The schedule cannot be followed: {reason}.")
         waits = _waits(run)
         steps = tuple(
-            Step(task.label, self.watch.where(code, at), value, at_s, waits[length])
-            for (task, code, at, _), length, (at_s, value) in run.inspected
+            Step(
+                task.label, self.watch.where(code, at), value, at_s,
+                waits[length], tuple([awaited.get(name, "") for name in waits[length]]),
+            )
+            for (task, code, at, _), length, (at_s, awaited, value) in run.inspected
             if not isinstance(code, str)
-        )
+        )  # fmt: skip
         at_end = waits[-1] if run.failure else ()
-        return replace(self.trial(schedule, run), results=run.results, steps=steps, ended_s=ended, waits=at_end)
+        inspected = None if run.at_end is None else run.at_end[-1]
+        return replace(
+            self.trial(schedule, run), results=run.results, steps=steps, ended_s=ended, waits=at_end,
+            inspected=inspected,
+        )  # fmt: skip
+
+    def _awaited(self) -> dict[str, str]:
+        """Return the labels of the threads that wait, each with what it waits for."""
+        return {task.label: task.what for task in self.scheduler.tasks.all if task.ready is not None}
 
     def _inspect(self, state: Any) -> Any:
         try:
@@ -251,12 +302,34 @@ class Session:
         except Exception as error:  # an inspection must not change the run
             return error
 
+    @property
+    def compares_nothing(self) -> bool:
+        """Whether there is state, but neither `observe` nor a body returned a value, so that every run looks alike."""
+        results = [result for reference in self.judge.references for result in reference]
+        return self.options.setup is not None and bool(results) and all(result is None for result in results)
+
     def notes(self) -> Iterator[str]:
         """Yield the remarks about all the runs together."""
         stalled = f"Stalled for {STALL_S} s, by something that is no lock of Python's"
         yield from (f"{stalled}: {stall}" for stall in self._stalls)
-        yield from (f"Also traces this process, and does not see the bodies: {other}" for other in other_tracers())
+        yield from (f"Body {name} ran no watched line, so it was not stopped anywhere." for name in self._idle)
+        unseen = "" if MONITORING else ", and does not see the bodies"
+        yield from (f"Also traces this process{unseen}: {other}" for other in other_tracers())
         yield from (f"Could not be ended, and is still running: {name}" for name in self.scheduler.watchdog.leaked)
+
+
+def _call(body: Body, *arguments: Any) -> Callable[[], Any]:
+    """Return a function that calls a body; a coroutine that it returns is run in an event loop of its own."""
+
+    def call() -> Any:
+        result = body(*arguments)
+        if not isinstance(result, CoroutineType):
+            return result
+        import asyncio
+
+        return asyncio.run(result)
+
+    return call
 
 
 def _waits(run: Execution) -> list[tuple[str, ...]]:
@@ -283,8 +356,20 @@ def _reason_for_missing(stop: Stop, run: Execution) -> str:
     )
 
 
+def _function_of(body: Body) -> Body:
+    """Return the function inside a `functools.partial`."""
+    return _function_of(body.func) if isinstance(body, partial) else body
+
+
+def _name_of(body: Body) -> tuple[str, str]:
+    """Return a name of a body that stays the same as long as its source does."""
+    body = _function_of(body)
+    code = getattr(body, "__code__", None)
+    return getattr(code, "co_filename", ""), getattr(body, "__qualname__", type(body).__qualname__)
+
+
 def _module_of(body: Any) -> str:
-    name = getattr(body, "__module__", None)
+    name = getattr(_function_of(body), "__module__", None)
     if name is None or name not in sys.modules:
         raise ExploreError(f"watch= is empty, and the module of {body!r} is unknown; name the code to watch.")
     return name

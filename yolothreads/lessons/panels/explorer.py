@@ -22,8 +22,8 @@ from yolothreads.tables import Table
 MOST_LISTED, MOST_WHILE_RUNNING = 500, 60
 """Limits of the list of schedules, at the end and while they run; the rest are only counted."""
 
-_CHOICES: dict[str, list[Any]] = {"preemptions": [0, 1, 2, 3], "granularity": ["line", "instruction"]}
-_DEFAULTS: dict[str, Any] = {"preemptions": 1, "granularity": "line", "budget_s": 60.0}
+_CHOICES: dict[str, list[Any]] = {"preemptions": [0, 1, 2, 3], "granularity": ["auto", "line", "instruction"]}
+_DEFAULTS: dict[str, Any] = {"preemptions": 1, "granularity": "auto", "budget_s": 60.0}
 _OF_REPLAY = ("setup", "watch", "observe", "same", "restore", "describe", "max_steps")  # options of explore and replay
 _SIGNS = {RIGHT: "✓", WRONG: "✗", EXCEPTION: "!", DEADLOCK: "="}
 _COLOURS = {RIGHT: GOOD, WRONG: BAD, EXCEPTION: ODD, DEADLOCK: GREY}

@@ -5,12 +5,10 @@ A replay records everything in memory once; going through its steps runs nothing
 
 from __future__ import annotations
 
-import ast
 import linecache
 import reprlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from html import escape
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +19,7 @@ from yolothreads.lessons.panels.base import make_widget
 from yolothreads.lessons.texts import section
 from yolothreads.palette import THREADS
 from yolothreads.races import Trial, Where, holder, label
+from yolothreads.races.results import Function, function_of
 from yolothreads.tables import Table
 
 Inspect = Mapping[str, Callable[..., Any]]
@@ -182,14 +181,6 @@ class Place(NamedTuple):
     where: Where | None
 
 
-class Function(NamedTuple):
-    """A function, and its lines with those of its decorators."""
-
-    file: str
-    name: str
-    lines: range
-
-
 class Steps:
     """A replayed schedule. Its positions are the moments before each watched line, and the end.
 
@@ -276,29 +267,6 @@ class Steps:
         if coming is None:
             return Place(thread, ENDED, "last_line", None)
         return Place(thread, STOPPED, "stopped", coming)
-
-
-def function_of(where: Where) -> Function:
-    """Return the innermost function that a line belongs to; the line alone where that cannot be known."""
-    around = [f for f in _functions(where.file, "".join(linecache.getlines(where.file))) if where.line in f.lines]
-    alone = Function(where.file, where.function, range(where.line, where.line + 1))
-    return min(around, key=lambda function: len(function.lines), default=alone)
-
-
-@lru_cache(maxsize=100)
-def _functions(file: str, source: str) -> list[Function]:
-    """Return the functions of a file."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return []
-    found = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            first = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
-            lines = range(first, (node.end_lineno or node.lineno) + 1)
-            found.append(Function(file, getattr(node, "name", "lambda"), lines))
-    return found
 
 
 # --- the widgets ---

@@ -1,0 +1,460 @@
+"""The pytest plugin: what a test may ask for, what a failure shows, and that its command replays the same failure."""
+
+import re
+import shlex
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from deadlines import scaled
+
+import yolothreads.races
+from yolothreads.races.tracing import MONITORING
+
+pytest_plugins = "pytester"
+assert yolothreads.races  # imported before pytester runs a test in this process, and so not removed afterwards
+
+PLUGINS = ("-p", "yolothreads.testing", "-p", "no:cacheprovider")
+
+CART = """
+    import threading
+
+    class Cart:
+        def __init__(self):
+            self.total, self.lock = 0, threading.Lock()
+
+        def add(self):
+            before = self.total
+            self.total = before + 3
+
+        def add_locked(self):
+            with self.lock:
+                self.add()
+    """
+RACY = """
+    from cart import Cart
+
+    def test_racy(every_schedule):
+        every_schedule(Cart.add, Cart.add, setup=Cart, observe=lambda cart: cart.total, preemptions=2)
+    """
+SAFE = """
+    from cart import Cart
+
+    def test_safe(every_schedule):
+        found = every_schedule(Cart.add_locked, Cart.add_locked, setup=Cart, observe=lambda cart: cart.total)
+        assert found.safe and found.schedules > 2
+    """
+LONG = """
+    import pytest
+    from cart import Cart
+
+    {marker}
+    def test_long(every_schedule):
+        def adds(cart):
+            for _ in range(20):
+                cart.add_locked()
+        every_schedule(adds, adds, adds, setup=Cart, preemptions=9, budget_s={budget_s})
+    """
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """Project with a module `cart`, which has a race and its repair."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(yolothreads.__file__).parents[1]))
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makepyfile(cart=CART)
+    pytester.syspathinsert()
+    return pytester
+
+
+def run(project: pytest.Pytester, *words: str) -> pytest.RunResult:
+    return project.runpytest_inprocess(*PLUGINS, *words)
+
+
+def command_of(result: pytest.RunResult) -> list[str]:
+    """Return the words of the command that a failure prints, without `pytest`."""
+    line = next(line for line in result.outlines if line.startswith("  pytest "))
+    return shlex.split(line)[1:]
+
+
+def test_safe_functions_pass_and_the_exploration_is_returned(project: pytest.Pytester) -> None:
+    project.makepyfile(SAFE)
+    run(project).assert_outcomes(passed=1)
+
+
+def test_a_race_fails_with_the_table_the_line_and_a_command(project: pytest.Pytester) -> None:
+    project.makepyfile(test_it=RACY)
+    result = run(project)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([
+        "NOT SAFE: * schedules gave a result that no sequential order gives.",
+        "outcome * count *", "wrong result *",
+        "Lines to blame*", "  cart.py:9 in add: self.total = before + 3", "wrong result: gave (None, None, 3)*",
+        "Replay it:", '  pytest "test_it.py::test_racy" --schedule "A@add:9#1>B | py3.*"',
+    ])  # fmt: skip
+    assert "Traceback" not in result.stdout.str() and "testing.py" not in result.stdout.str()
+
+
+def test_the_command_replays_the_failure_with_its_steps(project: pytest.Pytester) -> None:
+    project.makepyfile(test_it=RACY)
+    result = run(project, *command_of(run(project)))
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([
+        "A  cart.py:8 in add: before = self.total", "B  cart.py:8 in add: before = self.total",
+        "B  cart.py:9 in add: self.total = before + 3", "A  cart.py:9 in add: self.total = before + 3",
+        "wrong result: gave (None, None, 3)*",
+    ])  # fmt: skip
+    assert "Replay it" not in result.stdout.str()
+
+
+def test_the_command_names_the_test_from_the_folder_in_which_pytest_was_started(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = project.mkdir("tests")
+    project.makepyfile(**{"tests/test_it": RACY})
+    project.makeini("[pytest]")
+    monkeypatch.chdir(folder)
+    assert command_of(run(project))[0] == "test_it.py::test_racy"
+
+
+def test_a_schedule_that_ends_well_is_shown_and_passes(project: pytest.Pytester) -> None:
+    project.makepyfile(test_it=RACY)
+    digest = command_of(run(project))[-1].partition("|")[2]
+    result = run(project, "--schedule", f"A |{digest}")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*every_schedule*", "test_it.py::test_racy", "A  cart.py:8*", "as sequential: *"])
+
+
+def test_a_schedule_of_other_source_is_refused_in_one_sentence(project: pytest.Pytester) -> None:
+    project.makepyfile(test_it=RACY)
+    result = run(project, "--schedule", "A@add:9#1>B | py3.11 00000000")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E *ExploreError: The schedule was made for 'py3.11 00000000'*"])
+    assert "session.py" not in result.stdout.str()
+
+
+def test_the_command_is_quoted_for_a_shell(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        test_it="""
+        import pytest
+        from cart import Cart
+
+        @pytest.mark.parametrize("price", [3], ids=['a "b" $c'])
+        def test_racy(every_schedule, price):
+            every_schedule(Cart.add, Cart.add, setup=Cart, observe=lambda cart: cart.total)
+        """
+    )
+    words = command_of(run(project))
+    assert words[0] == 'test_it.py::test_racy[a "b" $c]'
+    run(project, *words).assert_outcomes(failed=1)
+
+
+def test_a_later_call_of_one_test_is_replayed_by_its_number(project: pytest.Pytester) -> None:
+    project.makepyfile(test_it=f"{SAFE.rstrip()}{RACY.split('(every_schedule):')[1]}")
+    words = command_of(run(project))
+    assert words[-2:] == ["--schedule-call", "2"]
+    result = run(project, *words)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["B  cart.py:8 in add: before = self.total", "wrong result: *"])
+    result = run(project, *words[:-1], "3")
+    result.stdout.fnmatch_lines(["NOT SAFE*"])  # the second call explores as usual
+
+
+def test_a_call_that_the_test_does_not_make_is_an_error(project: pytest.Pytester) -> None:
+    project.makepyfile(SAFE)
+    result = run(project, "--schedule", "A | py3.11 0", "--schedule-call", "2")
+    result.stdout.fnmatch_lines(["The schedule was not replayed: the test has no call 2 of every_schedule."])
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.mark.parametrize(("files", "found"), [((RACY, SAFE), "2 of the selected tests use"), ((), "none of the")])
+def test_a_schedule_needs_one_test(project: pytest.Pytester, files: tuple[str, ...], found: str) -> None:
+    project.makepyfile(test_other="def test_other(): pass", **{f"test_{i}": text for i, text in enumerate(files)})
+    result = run(project, "--schedule", "A | py3.11 0")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: --schedule replays one test, but {found}*name one: pytest *"])
+
+
+def test_an_ended_budget_fails_unless_it_is_allowed(project: pytest.Pytester) -> None:
+    project.makepyfile(LONG.format(marker="", budget_s=0.01))
+    result = run(project)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([
+        "Nothing bad was found, and nothing was proved:", "  unfinished: not every schedule was run; *",
+        "*@pytest.mark.every_schedule(allow=?'unfinished'?)", "NOTHING FOUND so far*",
+    ])  # fmt: skip
+    run(project, "--explore-allow", "unfinished").assert_outcomes(passed=1)
+    run(project, "--explore-allow", "uncontrolled").assert_outcomes(failed=1)
+    marker = "@pytest.mark.every_schedule(allow=['unfinished'])"
+    project.makepyfile(LONG.format(marker=marker, budget_s=0.01))
+    run(project, "--strict-markers").assert_outcomes(passed=1)
+
+
+def test_what_is_allowed_never_covers_a_bad_schedule(project: pytest.Pytester) -> None:
+    project.makepyfile(f"import pytest\npytestmark = pytest.mark.every_schedule(allow=['unfinished'])\n{dedent(RACY)}")
+    run(project).assert_outcomes(failed=1)
+
+
+def test_the_command_line_sets_the_budget_of_each_test(project: pytest.Pytester) -> None:
+    project.makepyfile(LONG.format(marker="", budget_s=1e6))
+    run(project, "--explore-budget", "0.01").stdout.fnmatch_lines(["NOTHING FOUND so far*"])
+
+
+@pytest.mark.parametrize("word", ["0", "-1", "nan", "inf", "soon"])
+def test_a_budget_that_makes_no_sense_is_refused(project: pytest.Pytester, word: str) -> None:
+    result = run(project, f"--explore-budget={word}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*argument --explore-budget: '{word}' makes no sense; give a number of seconds, *"])
+
+
+def test_the_closest_marker_counts_and_the_call_counts_more(project: pytest.Pytester) -> None:
+    project.makepyfile("""
+        import pytest
+        from cart import Cart
+
+        pytestmark = pytest.mark.every_schedule(setup=Cart, observe=lambda cart: cart.total, preemptions=0)
+
+        def test_of_the_module(every_schedule):
+            assert every_schedule(Cart.add, Cart.add).total == 2
+
+        @pytest.mark.every_schedule(preemptions=1)
+        def test_of_its_own(every_schedule):
+            assert every_schedule(Cart.add_locked, Cart.add_locked).total > 2
+
+        @pytest.mark.every_schedule(preemptions=1)
+        def test_of_the_call(every_schedule):
+            assert every_schedule(Cart.add, Cart.add, preemptions=0).total == 2
+        """)
+    run(project).assert_outcomes(passed=3)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("budget=3", "The marker every_schedule does not take budget; it takes allow, *budget_s*, by name."),
+        ("3", "The marker every_schedule does not take 3; it takes *"),
+        ("allow=['all']", "The marker every_schedule has allow=?'all'?; it takes a list of unfinished, *"),
+        ("allow='unfinished'", "The marker every_schedule has allow='unfinished'; it takes a list of unfinished, *"),
+    ],
+)
+def test_a_marker_that_makes_no_sense_is_refused(project: pytest.Pytester, words: str, message: str) -> None:
+    project.makepyfile(LONG.format(marker=f"@pytest.mark.every_schedule({words})", budget_s=0.01))
+    result = run(project)
+    result.stdout.fnmatch_lines([message])
+    result.assert_outcomes(errors=1)
+
+
+def test_markers_and_fixtures_are_documented(project: pytest.Pytester) -> None:
+    run(project, "--markers").stdout.fnmatch_lines(
+        ["@pytest.mark.every_schedule(allow=(), [*][*]options): options of *"]
+    )
+    run(project, "--fixtures").stdout.fnmatch_lines(["every_schedule -- *", "*Run two or more functions under every*"])
+
+
+def test_a_misuse_shows_the_line_of_the_test_and_nothing_of_the_package(project: pytest.Pytester) -> None:
+    project.makepyfile("""
+        from cart import Cart
+
+        def test_one(every_schedule):
+            every_schedule(Cart.add)
+        """)
+    result = run(project)
+    result.stdout.fnmatch_lines([">       every_schedule(Cart.add)", "E  *ExploreError: 1 bodies were given;*"])
+    for hidden in ("session.py", "explorer.py", "testing.py", "<string>"):
+        assert hidden not in result.stdout.str()
+
+
+def test_an_error_in_setup_shows_its_own_line(project: pytest.Pytester) -> None:
+    project.makepyfile("""
+        def test_setup(every_schedule):
+            def setup():
+                return {}["missing"]
+            every_schedule(len, len, setup=setup, watch=["cart"])
+        """)
+    result = run(project)
+    result.stdout.fnmatch_lines([">*return {}[[]?missing?[]]", "E *KeyError: 'missing'"])
+    assert "session.py" not in result.stdout.str()
+
+
+def test_lines_of_a_test_file_are_watched_under_their_own_numbers(project: pytest.Pytester) -> None:
+    file = project.makepyfile("""
+        def test_inside(every_schedule):
+            def bump(state):
+                before = state["n"]
+                assert before >= 0, "pytest rewrites this line"
+                state["n"] = before + 1  # here
+            every_schedule(bump, bump, setup=lambda: {"n": 0}, observe=lambda state: state["n"])
+        """)
+    line = next(i for i, text in enumerate(file.read_text().splitlines(), 1) if "# here" in text)
+    result = run(project)
+    result.stdout.fnmatch_lines([f"  {file.name}:{line} in bump: state[[]*"])
+    words = command_of(result)
+    assert re.match(r"A@bump:\d+#1>B \| py3", words[-1])
+    result = run(project, *words)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["wrong result: gave (None, None, 1)*"])
+
+
+def test_a_deadlock_is_shown_with_its_stacks_and_the_next_test_runs(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        """
+        import threading
+
+        def test_deadlock(every_schedule):
+            def ab(locks):
+                with locks[0]:
+                    with locks[1]:
+                        pass
+            def ba(locks):
+                with locks[1]:
+                    with locks[0]:
+                        pass
+            every_schedule(ab, ba, setup=lambda: (threading.Lock(), threading.Lock()))
+        """,
+        test_later=SAFE,
+    )
+    result = run(project)
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(["deadlock: *"])
+    words = command_of(result)
+    run(project, *words).stdout.fnmatch_lines(["deadlock: *"])
+
+
+def test_a_test_that_compares_nothing_is_named(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        test_it="""
+        from cart import Cart
+
+        def test_blind(every_schedule):
+            every_schedule(Cart.add, Cart.add, setup=Cart)
+        """
+    )
+    result = run(project)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["test_it.py::test_blind: No result was compared, *; pass observe=."])
+
+
+def test_junit_keeps_the_verdict_and_the_schedule(project: pytest.Pytester) -> None:
+    project.makepyfile(test_it=RACY, test_safe=SAFE)
+    schedule = command_of(run(project, "--junit-xml=found.xml"))[-1]
+    root = ElementTree.parse(project.path / "found.xml")
+    kept = {p.get("name"): p.get("value") for p in root.iterfind(".//testcase[@name='test_racy']/properties/property")}
+    assert kept["yolothreads.schedule"] == schedule and "NOT SAFE" in (kept["yolothreads.verdict"] or "")
+    (verdict,) = root.iterfind(".//testcase[@name='test_safe']/properties/property[@name='yolothreads.verdict']")
+    assert (verdict.get("value") or "").startswith("SAFE")
+
+
+def test_the_table_of_a_passed_test_is_shown_on_request(project: pytest.Pytester) -> None:
+    project.makepyfile(SAFE)
+    assert "as sequential" not in run(project).stdout.str()
+    run(project, "-rP").stdout.fnmatch_lines(["*every_schedule*", "SAFE *", "as sequential*"])
+
+
+def test_ctrl_c_ends_all_tests(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        test_a="""
+        from cart import Cart
+
+        def test_interrupted(every_schedule):
+            calls = []
+            def add(cart):
+                cart.add()
+            def setup():
+                calls.append(1)
+                if len(calls) > 4:  # after the sequential runs
+                    raise KeyboardInterrupt
+                return Cart()
+            every_schedule(add, add, setup=setup)
+        """,
+        test_b=SAFE,
+    )
+    result = project.runpytest_inprocess(*PLUGINS, no_reraise_ctrlc=True)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.assert_outcomes()
+    result.stdout.fnmatch_lines(["*KeyboardInterrupt: NOTHING FOUND so far*"])
+
+
+def test_what_was_found_before_a_time_limit_is_shown(project: pytest.Pytester) -> None:
+    project.makepyfile("""
+        import pytest
+        from cart import Cart
+
+        def test_racy(every_schedule):
+            def strike(trial):
+                if trial.kind == "wrong result":
+                    pytest.fail("Timeout")  # as pytest-timeout does
+            every_schedule(Cart.add, Cart.add, setup=Cart, observe=lambda cart: cart.total, on_trial=strike)
+        """)
+    result = run(project)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*Failed: Timeout", "Found before the exploration ended:", "wrong result: gave *"])
+    assert "search.py" not in result.stdout.str()
+
+
+# --- in a process of its own: what pytest loads first, and tools that trace, too
+
+
+def in_a_process(project: pytest.Pytester, *words: str) -> pytest.RunResult:
+    return project.run(sys.executable, *words, timeout=scaled(100))
+
+
+def test_nothing_of_the_package_is_imported_before_a_test_asks_for_it(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        test_a="""
+        import sys
+
+        def test_before():
+            ours = {name for name in sys.modules if name.startswith("yolothreads.")}
+            assert ours == {"yolothreads.testing"}
+            assert not {"numpy", "torch", "yaml", "tqdm"} & {name.split(".")[0] for name in sys.modules}
+        """,
+        test_b=SAFE,
+    )
+    result = in_a_process(project, "-m", "pytest", *PLUGINS)
+    result.assert_outcomes(passed=2)
+
+
+def test_it_works_under_xdist(project: pytest.Pytester) -> None:
+    project.makepyfile(test_it=RACY, test_safe=SAFE)
+    words = ("-m", "pytest", *PLUGINS, "-p", "xdist", "-n", "2", "--junit-xml=found.xml")
+    result = in_a_process(project, *words)
+    result.assert_outcomes(failed=1, passed=1)
+    assert command_of(result)[0] == "test_it.py::test_racy"
+    assert "yolothreads.schedule" in (project.path / "found.xml").read_text()
+    result = in_a_process(project, *words, *command_of(result))
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["wrong result: gave (None, None, 3)*"])
+    result = in_a_process(project, *words, "--schedule", "A | py3.11 0")
+    result.stdout.fnmatch_lines(["--schedule replays one test, but 2 of the selected tests use every_schedule;*"])
+
+
+def test_coverage_counts_the_explored_lines_or_it_is_said_once(project: pytest.Pytester) -> None:
+    project.makepyfile(test_it=RACY, test_safe=SAFE)
+    result = in_a_process(project, "-m", "coverage", "run", "--include=cart.py", "-m", "pytest", *PLUGINS)
+    result.assert_outcomes(failed=1, passed=1)
+    lines = in_a_process(project, "-m", "coverage", "report", "-m").outlines
+    said = [line for line in result.outlines if line.startswith("coverage does not see the lines that run under")]
+    assert "100%" in lines[-1] if MONITORING else len(said) == 1, said
+
+
+def test_a_time_limit_ends_an_exploration_and_the_next_test_runs(project: pytest.Pytester) -> None:
+    text = LONG.format(marker="@pytest.mark.timeout(1, method='signal')", budget_s=1e6)
+    project.makepyfile(test_a=text, test_b=SAFE)
+    result = in_a_process(project, "-m", "pytest", *PLUGINS, "-p", "pytest_timeout")
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(["*Timeout*1*"])
+
+
+def test_a_debugger_is_named(project: pytest.Pytester) -> None:
+    project.makepyfile(test_it=f"import sys\nsys.settrace(lambda *_: None)\n{dedent(RACY)}")
+    result = in_a_process(project, "-m", "pytest", *PLUGINS)
+    result.assert_outcomes(failed=1)
+    assert ("test_it does not see the lines" in result.stdout.str()) is not MONITORING
+
+
+def test_without_the_entry_point_the_plugin_can_be_named(project: pytest.Pytester) -> None:
+    check = "import sys; import yolothreads.testing; print('pytest' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", check], text=True, timeout=scaled(100)).strip() == "True"

@@ -1,0 +1,186 @@
+"""Facts about one code object: which instructions can touch what threads share, and which lines have to be split.
+
+A line is *split* if a switch inside it can matter: if two or more of its instructions can touch something that threads
+share, or one of them again and again. All that is not listed here counts as touching, unknown instructions too.
+"""
+
+from __future__ import annotations
+
+import dis
+from collections.abc import Callable, Iterator, Set
+from functools import lru_cache
+from types import CodeType
+
+# A switch before one of these has the same effect as a switch after it, provided that an object that a name, or the
+# stack, held last vanishes without effect.
+LOCAL_BECAUSE = {
+    "it moves values between the thread's own names and its stack": (
+        "LOAD_CONST", "LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_FAST_AND_CLEAR", "LOAD_FAST_LOAD_FAST", "STORE_FAST",
+        "STORE_FAST_STORE_FAST", "STORE_FAST_LOAD_FAST", "STORE_FAST_MAYBE_NULL", "DELETE_FAST", "LOAD_CLOSURE",
+        "PUSH_NULL", "COPY", "SWAP", "POP_TOP", "END_FOR", "END_SEND", "KW_NAMES", "LOAD_ASSERTION_ERROR",
+    ),
+    "it only chooses the next instruction, or does nothing": (
+        "RESUME", "NOP", "CACHE", "PRECALL", "EXTENDED_ARG", "JUMP_FORWARD", "JUMP_BACKWARD", "IS_OP",
+        "JUMP_BACKWARD_NO_INTERRUPT", "POP_JUMP_IF_NONE", "POP_JUMP_IF_NOT_NONE", "POP_JUMP_FORWARD_IF_NONE",
+        "POP_JUMP_FORWARD_IF_NOT_NONE", "POP_JUMP_BACKWARD_IF_NONE", "POP_JUMP_BACKWARD_IF_NOT_NONE",
+    ),
+    "it makes or fills a new object, which no other thread can know yet": (
+        "BUILD_TUPLE", "BUILD_LIST", "BUILD_MAP", "BUILD_CONST_KEY_MAP", "BUILD_STRING", "BUILD_SLICE", "LIST_APPEND",
+        "LIST_TO_TUPLE", "MAKE_CELL", "COPY_FREE_VARS", "MAKE_FUNCTION", "SET_FUNCTION_ATTRIBUTE", "RETURN_GENERATOR",
+    ),
+    "it ends the function; what its caller does next is an instruction of the caller": (
+        "RETURN_VALUE", "RETURN_CONST", "INTERPRETER_EXIT",
+    ),
+    "it handles an exception, which belongs to the thread": (
+        "PUSH_EXC_INFO", "POP_EXCEPT", "CHECK_EXC_MATCH", "RERAISE",
+    ),
+}  # fmt: skip
+LOCAL = frozenset(name for names in LOCAL_BECAUSE.values() for name in names)
+
+_BOOLS = {"CONTAINS_OP", "IS_OP", "COMPARE_OP", "UNARY_NOT"}  # they leave a new object on the stack, mostly a bool
+_TRUTH = {
+    "POP_JUMP_IF_TRUE", "POP_JUMP_IF_FALSE", "POP_JUMP_FORWARD_IF_TRUE", "POP_JUMP_FORWARD_IF_FALSE",
+    "POP_JUMP_BACKWARD_IF_TRUE", "POP_JUMP_BACKWARD_IF_FALSE", "JUMP_IF_TRUE_OR_POP", "JUMP_IF_FALSE_OR_POP",
+}  # fmt: skip
+_TRUTH_IS_TESTED_BEFORE = "TO_BOOL" in dis.opmap  # from 3.13 on these, and `not`, get nothing but True or False
+_LOOKUPS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_METHOD"}
+_NAME_READERS = {*_LOOKUPS, "LOAD_ATTR", "LOAD_DEREF"}
+_ENTERS = {"BEFORE_WITH", "BEFORE_ASYNC_WITH", "LOAD_SPECIAL"}
+_JUMPS = {*dis.hasjrel, *dis.hasjabs}
+_STORES = {dis.opmap[f"{verb}_{kind}"] for verb in ("STORE", "DELETE") for kind in ("ATTR", "GLOBAL", "NAME")}
+_CELL_STORES = {dis.opmap["STORE_DEREF"], dis.opmap["DELETE_DEREF"]}
+_EXTENDED = dis.opmap["EXTENDED_ARG"]
+
+
+class Code:
+    """Facts about one code object: the line of each instruction, and which of them can be told apart."""
+
+    def __init__(self, code: CodeType):
+        self.code = code
+        self.line_at = {i: line for start, end, line in code.co_lines() if line for i in range(start, end, 2)}
+        lines: dict[int, list[dis.Instruction]] = {}
+        self._loops: set[int] = set()  # lines that jump back to themselves
+        self.entry: int | None = None  # the first instruction that does something, if it is on the function's own line
+        last, begun = None, False
+        # By line, the instructions that touch something: the offset, and the name that somebody has to store for that.
+        self._operations: dict[int, list[tuple[int, str]]] = {}
+        found = [i for i in dis.get_instructions(code) if i.offset in self.line_at]
+        for i, instruction in enumerate(found):
+            offset, line = instruction.offset, self.line_at[instruction.offset]
+            lines.setdefault(line, []).append(instruction)
+            if not begun and last is not None and last.opname == "RESUME":
+                begun, self.entry = True, offset if self.line_at[last.offset] == line else None
+            is_jump_back = instruction.opcode in _JUMPS and instruction.argval < offset
+            if is_jump_back and self.line_at.get(instruction.argval) == line:
+                self._loops.add(line)
+            if instruction.opname not in LOCAL and not _is_harmless(instruction, last):
+                name = _looked_up(instruction, found[i + 1] if i + 1 < len(found) else None)
+                self._operations.setdefault(line, []).append((offset, name))
+            last = instruction
+        self.local_lines = {n for n, found in lines.items() if all(i.opname in LOCAL for i in found)}
+        self.lock_lines = {n: names for n, found in lines.items() if (names := _names_before_with(found)) is not None}
+        self.enters = {i.offset for found in lines.values() for i in found if i.opname in _ENTERS}
+        self.shared = frozenset(i.offset for found in lines.values() for i in found if i.opname not in LOCAL)
+
+    def split_points(
+        self, stored: Set[str] | None, is_forced: Callable[[int], bool] = lambda line: False
+    ) -> frozenset[int]:
+        """Return the offsets of the instructions at which a switch can matter, in all lines that have to be split.
+
+        Args:
+            stored: the names that some code may store meanwhile: the lookup of another name touches nothing. None means
+                all names.
+            is_forced: whether a line is split in any case.
+        """
+        points: list[int] = []
+        for line, operations in self._operations.items():
+            offsets = [offset for offset, name in operations if not name or stored is None or name in stored]
+            if len(offsets) > (line not in self._loops):
+                points += offsets
+            elif is_forced(line):
+                points += [offset for offset, _ in operations]
+        return frozenset(points)
+
+
+def _is_harmless(instruction: dis.Instruction, last: dis.Instruction | None) -> bool:
+    """Return whether an instruction works only on what the one before it has just made."""
+    if instruction.opname in _TRUTH or (instruction.opname == "UNARY_NOT" and _TRUTH_IS_TESTED_BEFORE):
+        return _TRUTH_IS_TESTED_BEFORE or _follows(instruction, last, _BOOLS)
+    return instruction.opname == "LIST_EXTEND" and _follows(instruction, last, {"LOAD_CONST"})  # [1, 2, 3]
+
+
+def _follows(instruction: dis.Instruction, last: dis.Instruction | None, names: Set[str]) -> bool:
+    return last is not None and last.opname in names and not instruction.is_jump_target
+
+
+def _looked_up(instruction: dis.Instruction, following: dis.Instruction | None) -> str:
+    """Return the name that an instruction looks up, if nothing can come of that but what was stored under it; or "".
+
+    Such are variables, and attributes that are called or entered by `with` at once. Of other attributes, an object
+    written in C may change the value by itself, as a file does that of `closed`.
+    """
+    name, opname = instruction.argval, instruction.opname
+    if opname == "LOAD_DEREF":
+        return f"cell {name}"
+    if opname in ("LOAD_ATTR", "LOAD_SUPER_ATTR") and "LOAD_METHOD" not in _names_in_use():
+        is_method = bool((instruction.arg or 0) & 1)
+    else:
+        is_method = opname in _LOOKUPS
+    is_entered = opname == "LOAD_ATTR" and following is not None and following.opname in _ENTERS
+    return str(name) if is_method or is_entered else ""
+
+
+@lru_cache(maxsize=1)
+def _names_in_use() -> frozenset[str]:
+    """Return the names of the instructions that this Python's compiler produces for a call of a method."""
+    code = compile("a.b()", "", "eval")
+    return frozenset(i.opname for i in dis.get_instructions(code))
+
+
+def _names_before_with(found: list[dis.Instruction]) -> set[str] | None:
+    """Return the names that a line looks up before it enters a `with`, as `with self.lock:`; None if it does more."""
+    names: set[str] = set()
+    for instruction in found:
+        if instruction.opname in _ENTERS:
+            return names
+        if instruction.opname in _NAME_READERS:
+            names |= {str(instruction.argval), f"cell {instruction.argval}"}
+        elif instruction.opname not in LOCAL:
+            return None
+    return None
+
+
+_kept: dict[int, tuple[CodeType, frozenset[str]]] = {}
+
+
+def stored_names(code: CodeType) -> frozenset[str]:
+    """Return the names that a code object may store or delete somewhere: also every name in its string constants.
+
+    The variables of enclosing functions (cells) are a kind of their own: `cell x`.
+    """
+    if id(code) not in _kept:
+        _kept[id(code)] = code, frozenset(_stored(code))  # the code object is kept, and so its id
+    return _kept[id(code)][1]
+
+
+def _stored(code: CodeType) -> Iterator[str]:
+    fast = [*code.co_varnames, *(name for name in code.co_cellvars if name not in code.co_varnames), *code.co_freevars]
+    argument = 0
+    for opcode, low in zip(code.co_code[::2], code.co_code[1::2], strict=True):
+        argument = argument << 8 | low
+        if opcode == _EXTENDED:
+            continue
+        if opcode in _STORES:
+            yield code.co_names[argument]
+        elif opcode in _CELL_STORES:
+            yield f"cell {fast[argument]}"
+        argument = 0
+    yield from _strings(code.co_consts)
+
+
+def _strings(constants: object) -> Iterator[str]:
+    if isinstance(constants, str) and constants.isidentifier():
+        yield constants
+    elif isinstance(constants, tuple | frozenset):
+        for constant in constants:
+            yield from _strings(constant)

@@ -1,0 +1,342 @@
+"""Which code is watched: its places are switch points, and its source determines the version of a schedule.
+
+A *place* in a code object is one number: that of a line; or, below zero, `~offset` of an instruction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import linecache
+import site
+import sys
+import sysconfig
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import suppress
+from functools import lru_cache, partial
+from pathlib import Path
+from tokenize import TokenError
+from types import CodeType, FrameType, FunctionType, MethodType, ModuleType
+from typing import Any, Literal
+
+from yolothreads.errors import ExploreError
+from yolothreads.races.bytecode import Code, stored_names
+from yolothreads.races.results import Where
+
+Granularity = Literal["auto", "line", "instruction"]
+
+# Their functions wait, and nothing else; and every wait is a switch point by itself.
+_WAITING_MODULES = (
+    "threading", "queue", "concurrent.futures", "asyncio", "selectors", "importlib._bootstrap",
+    "importlib._bootstrap_external",
+)  # fmt: skip
+# Python calls these in whatever thread collects garbage, not because a body reaches them.
+_FINALIZERS = (
+    ".__del__", "_weakrefset.WeakSet.__init__.<locals>._remove", "weakref.WeakValueDictionary.__init__.<locals>.remove",
+    "weakref.WeakKeyDictionary.__init__.<locals>.remove",
+)  # fmt: skip
+_OWN_FOLDER, _OWN_NAME = f"{Path(__file__).parents[1]}/", __name__.partition(".")[0]
+_EXPLORER = f"{Path(__file__).parent}/"  # it stores nothing in the objects of the watched code
+
+
+class Watch:
+    """The code whose lines are switch points: modules, packages, classes or functions, by name or as objects.
+
+    Args:
+        watch: the code.
+        granularity: "line", "instruction", or "auto" for lines, and instructions inside the lines that need it.
+        all_of_user: whether all code is watched, too, that belongs neither to Python nor to an installed package.
+        by_names: whether a lookup of a name that no code stores is known to touch nothing. The points may then increase
+            from run to run, as further code is met.
+    """
+
+    def __init__(
+        self, watch: Iterable[Any], granularity: Granularity = "auto", all_of_user: bool = False, by_names: bool = True
+    ):
+        self.granularity, self._all_of_user, self._by_names = granularity, all_of_user, by_names
+        self.by_line = granularity != "instruction"
+        self.names: dict[str, None] = {}  # of all that is watched, for people
+        self.unwatched: dict[str, None] = {}  # the functions of other code that controlled threads ran
+        self.files: set[str] = set()
+        self.folders: tuple[str, ...] = ()
+        self.packages: list[str] = []  # the top-level names, whose versions a schedule carries
+        self._all_cells = False  # whether code is watched that has no file, as in a notebook
+        self._codes: list[CodeType] = []  # of watched functions and classes
+        self._ran: list[CodeType] = []  # watched code that controlled threads ran
+        self.known: dict[int, Code | None] = {}  # by the id of the code object: comparing code objects is slow
+        self.noted: set[int] = set()  # the ids of code that a controlled thread ran
+        self.points: dict[int, frozenset[int]] = {}  # the offsets of the instructions that are switch points, by id
+        self.generation = 0  # counts how often points were added for code that had run
+        self._is_forced: Callable[[str, int], bool] = lambda function, line: False
+        self._stored: set[str] = set()  # the names that the code that ran may store
+        self._has_new_names = False
+        self._kept: list[CodeType] = []  # the code objects with these ids, so that no other can get one of them
+        for entry in [watch] if isinstance(watch, str | ModuleType) else watch:
+            self._add(_import(entry) if isinstance(entry, str) else entry)
+        self._ids = {id(code) for code in self._codes}
+
+    def _add(self, entry: Any) -> None:
+        is_module, file = isinstance(entry, ModuleType), getattr(entry, "__file__", None)
+        name = entry.__name__ if is_module else getattr(entry, "__module__", None) or ""
+        if is_module and hasattr(entry, "__path__"):
+            self.folders += tuple(f"{Path(folder)}/" for folder in entry.__path__)
+        elif is_module and file and file.endswith(".py"):
+            self.files.add(file)
+        elif is_module and name == "__main__" and not Path(file or "").is_file():
+            self._all_cells = True
+        elif is_module:
+            raise ExploreError(f"watch names '{name}', which has no Python lines; name a module written in Python.")
+        elif codes := list(_codes(entry)):
+            self._codes += codes
+        else:
+            raise ExploreError(f"watch holds {entry!r}, which has no Python lines; name a module, class or function.")
+        self.packages.append(name.split(".")[0])
+        self.names[name if is_module else getattr(entry, "__qualname__", name)] = None
+
+    def facts(self, code: CodeType) -> Code:
+        """Return the facts about a code object that is watched and has run."""
+        return self.known[id(code)]  # type: ignore[return-value]
+
+    def line_of(self, code: CodeType, at: int) -> int:
+        """Return the line of a place."""
+        return at if at > 0 else self.facts(code).line_at[~at]
+
+    def where(self, code: CodeType, at: int) -> Where:
+        """Return the source of a place."""
+        line = self.line_of(code, at)
+        return Where(code.co_filename, code.co_name, line, linecache.getline(code.co_filename, line).strip())
+
+    def is_unsplit(self, code: CodeType, at: int) -> bool:
+        """Return whether a place is a line that is not split, although a switch inside it can matter."""
+        if self.granularity != "line":
+            return False
+        facts = self.facts(code)
+        return any(facts.line_at[offset] == at for offset in facts.split_points(self._stored))
+
+    def may_store(self, names: set[str]) -> bool:
+        """Return whether some code that ran may store one of these names."""
+        return not names.isdisjoint(self._stored)
+
+    # --- code as it is met
+
+    def get(self, code: CodeType) -> Code | None:
+        """Return the facts about a code object; None if it is not watched."""
+        key = id(code)
+        if key not in self.known:
+            self._kept.append(code)
+            facts = _facts_about(code) if self._is_watched(code) else None
+            if facts is not None:
+                self.points[key] = self._points_of(facts)
+            self.known[key] = facts
+        return self.known[key]
+
+    def note(self, frame: FrameType) -> None:
+        """Note that a controlled thread runs a function."""
+        code, module = frame.f_code, _module_of(frame)
+        if _is_generated(code, module):
+            self._kept.append(code)
+            self.known.setdefault(id(code))
+        facts = self.get(code)
+        self.noted.add(id(code))
+        names = stored_names(code) - self._stored
+        if names and not code.co_filename.startswith(_EXPLORER):
+            self._stored |= names
+            self._has_new_names = True
+        if facts is not None:
+            self._ran.append(code)
+            if self._all_of_user:
+                self.names.setdefault(module)
+        elif not _is_in(module, (*_WAITING_MODULES, _OWN_NAME)) and not _is_generated(code, module):
+            name = f"{module}.{code.co_qualname}"
+            if _serves_waiting(frame):
+                self.noted.remove(id(code))  # somebody else may call it, too
+            elif not name.endswith(_FINALIZERS):
+                self.unwatched[name] = None
+
+    def force(self, is_forced: Callable[[str, int], bool]) -> None:
+        """Split some lines in any case, for a replay: those of which `is_forced(function, line)` is True."""
+        self._is_forced, self._has_new_names = is_forced, True
+
+    def refresh(self) -> bool:
+        """Add the points that code which was met lately has made necessary; return whether there are any."""
+        if not self._has_new_names:
+            return False
+        self._has_new_names = False
+        # A thread that was given up may still be running, and meet further code meanwhile.
+        known = {key: facts for key, facts in list(self.known.items()) if facts is not None}
+        points = {key: self._points_of(facts) for key, facts in known.items()}
+        changed = any(self.points[key] != found for key, found in points.items())
+        self.points.update(points)
+        self.generation += changed
+        return changed
+
+    def _points_of(self, facts: Code) -> frozenset[int]:
+        if self.granularity == "line":
+            return frozenset()
+        if self.granularity == "instruction":
+            return facts.shared
+        stored = self._stored if self._by_names else None
+        return facts.split_points(stored, lambda line: self._is_forced(facts.code.co_name, line))
+
+    def _is_watched(self, code: CodeType) -> bool:
+        file = code.co_filename
+        if file in self.files or file.startswith(self.folders or ("\0",)) or id(code) in self._ids:
+            return True
+        if self._all_cells and not _is_library(file) and not Path(file).is_file():
+            return True
+        return self._all_of_user and not _is_library(file)
+
+    # --- the version
+
+    def version(self, key: Hashable = None) -> str:
+        """Return what schedules depend on: Python, the versions of the watched packages, a digest of the source.
+
+        Args:
+            key: names the bodies; code that they reached earlier in this process counts, too, because something that
+                is cached since then may have kept them from reaching it again.
+        """
+        words = [f"py{sys.version_info.major}.{sys.version_info.minor}"]
+        for package in dict.fromkeys(self.packages):
+            number = getattr(sys.modules.get(package), "__version__", None)
+            if isinstance(number, str):
+                words.append(f"{package}-{number}"[:30])
+        return " ".join([*words[:3], *([self.granularity] if self.granularity != "auto" else []), self._digest(key)])
+
+    def _digest(self, key: Hashable) -> str:
+        """Return eight letters that change with the watched source."""
+        files, loose = set(self.files), list(self._codes)
+        if self._all_of_user or self._all_cells:
+            reached = _reached.setdefault(key, {})
+            reached.update({_file_or_name(code): code for code in self._ran})
+            files |= {name for name in reached if Path(name).is_file()}
+            loose += [code for name, code in reached.items() if name not in files]
+        paths = [Path(file) for file in sorted(files) if Path(file).is_file()]
+        paths += [path for folder in self.folders for path in sorted(Path(folder).rglob("*.py"))]
+        texts = [_text(path, path.stat().st_mtime_ns) for path in dict.fromkeys(paths)]
+        texts += sorted({_source(code) for code in loose if code.co_filename not in files})
+        return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:8]
+
+
+_reached: dict[Hashable, dict[str, CodeType]] = {}
+
+
+def _file_or_name(code: CodeType) -> str:
+    """Return the file of a code object, or the name of a function that has none: of two versions, the newer counts."""
+    return code.co_filename if Path(code.co_filename).is_file() else code.co_qualname
+
+
+def granularity_of(schedule: str) -> Granularity:
+    """Return the granularity that a schedule was made for."""
+    words = schedule.partition("|")[2].split()
+    return "line" if "line" in words else "instruction" if "instruction" in words else "auto"
+
+
+_all_facts: dict[int, Code] = {}
+
+
+def _facts_about(code: CodeType) -> Code:
+    """Return the facts about a code object, which are kept from one exploration to the next."""
+    if id(code) not in _all_facts:
+        _all_facts[id(code)] = Code(code)  # which keeps the code object, and so its id
+    return _all_facts[id(code)]
+
+
+@lru_cache(maxsize=1000)
+def _text(file: Path, modified_ns: int) -> str:
+    return f"{file.name}\n{file.read_text(encoding='utf-8', errors='replace')}"
+
+
+def _source(code: CodeType) -> str:
+    """Return the source of a function that has no file; or its instructions, where Python does not know it."""
+    first = ""
+    if not code.co_name.startswith("<"):  # a lambda may be repeated on another line, in another cell
+        first, lines = f"{code.co_firstlineno} ", linecache.getlines(code.co_filename)
+        with suppress(SyntaxError, TokenError, IndexError):
+            if block := "".join(inspect.getblock(lines[code.co_firstlineno - 1 :])):
+                return f"{first}{block}"
+    constants = " ".join(map(_constant, code.co_consts))
+    return f"{first}{code.co_qualname} {code.co_code.hex()} {code.co_names} {constants}"
+
+
+def _constant(value: Any) -> str:
+    if isinstance(value, CodeType):
+        return _source(value)
+    return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ExploreError(f"watch names '{name}', but there is no module '{error.name}'; check the name.") from error
+
+
+def _module_of(frame: FrameType | None) -> str:
+    return "" if frame is None else str(frame.f_globals.get("__name__"))
+
+
+def _is_generated(code: CodeType, module: str) -> bool:
+    """Return whether the standard library has made a function, and knows what it does: that of a named tuple, say."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    is_of_library = module.startswith("namedtuple_") or (isinstance(file, str) and _is_library(file))
+    return code.co_filename.startswith("<") and is_of_library
+
+
+def _serves_waiting(frame: FrameType) -> bool:
+    """Return whether a module that waits called a function of the standard library, directly or by way of others."""
+    called: FrameType | None = frame
+    while called is not None and _is_of_python(called.f_code.co_filename):
+        if _is_in(_module_of(called), _WAITING_MODULES):
+            return True
+        called = called.f_back
+    return False
+
+
+@lru_cache(maxsize=10_000)
+def _is_of_python(file: str) -> bool:
+    return file.startswith(("<frozen ", _OWN_FOLDER, f"{Path(inspect.__file__).parent}/")) and "-packages/" not in file
+
+
+def _is_in(module: str, packages: tuple[str, ...]) -> bool:
+    return module.startswith(tuple(f"{package}." for package in packages)) or module in packages
+
+
+@lru_cache(maxsize=1)
+def _library_folders() -> tuple[str, ...]:
+    """Return the folders of Python, of installed packages, and of this package."""
+    paths = sysconfig.get_paths()
+    folders = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    folders += [str(Path(inspect.__file__).parent), *site.getsitepackages(), site.getusersitepackages()]
+    return ("<frozen ", _OWN_FOLDER, *{f"{folder}/" for path in folders for folder in (path, Path(path).resolve())})
+
+
+@lru_cache(maxsize=10_000)
+def _is_library(file: str) -> bool:
+    """Return whether code with this file name belongs to Python or to an installed package."""
+    if file.startswith(_library_folders()):
+        return True
+    return not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts)
+
+
+def _codes(thing: Any) -> Iterator[CodeType]:
+    """Yield the code objects of a function, a method, a class or a wrapper of one, with those nested inside."""
+    parts: Iterable[Any] = ()
+    if isinstance(thing, CodeType):
+        yield thing
+        parts = thing.co_consts
+    elif isinstance(thing, type):
+        inside = f"{thing.__qualname__}."
+        parts = [m for m in vars(thing).values() if not isinstance(m, type) or m.__qualname__.startswith(inside)]
+    elif isinstance(thing, property):
+        parts = (thing.fget, thing.fset, thing.fdel)
+    elif isinstance(thing, staticmethod | classmethod | MethodType):
+        parts = (thing.__func__,)
+    elif isinstance(thing, partial):
+        parts = (thing.func,)
+    elif isinstance(thing, FunctionType):
+        parts = (thing.__code__, getattr(thing, "__wrapped__", None))
+    elif hasattr(thing, "__wrapped__"):  # functools.lru_cache, and what wraps a function in the same way
+        parts = (thing.__wrapped__,)
+    for part in parts:
+        yield from _codes(part)
