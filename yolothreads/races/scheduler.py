@@ -29,11 +29,13 @@ from yolothreads.races.threads import (
     Abandoned,
     LogEntry,
     Mutex,
+    Place,
     State,
     Task,
     TaskSet,
     UnreadableError,
     acquire,
+    line_of,
     locked,
     place_of_caller,
 )  # fmt: skip
@@ -112,7 +114,7 @@ class Scheduler:
         self.stop_early = False  # trace only as far as the schedule needs it
         self.mutex = Mutex()
         self.uncontrolled: dict[str, None] = {}  # names of threads
-        self.timeouts: dict[str, Timeout] = {}  # by place
+        self._timeouts: dict[Place, tuple[float, bool]] = {}
         self.time_flies = False  # between two runs: sleeps and time-outs are over at once
         self.watchdog = Watchdog(self, min(FIRST_LIMIT_S, max(budget_s, 1.0)), stop)
         self.guard = Guard(self.owner, budget_s)
@@ -462,8 +464,7 @@ class Scheduler:
         me.is_short = timeout is not None and timeout <= self.timeouts_s
         if timeout is not None:
             me.due, me.since = self.passed_s + timeout, monotonic()
-            place = place_of_caller()
-            self.timeouts.setdefault(place, Timeout(place, timeout, me.is_short))
+            self._timeouts.setdefault(place_of_caller(), (timeout, me.is_short))
         if self.abandoning:
             if me.body is not None or not queue_id:
                 raise Abandoned
@@ -647,6 +648,11 @@ class Scheduler:
     def prepare_to_end(self) -> None:
         """Note that the run is being given up, or is over: from now on all threads take the long way."""
         self._undisturbed = None
+
+    @property
+    def timeouts(self) -> tuple[Timeout, ...]:
+        """The waits with a time-out."""
+        return tuple(Timeout(line_of(*place), *found) for place, found in self._timeouts.items())
 
     def end_control(self) -> None:
         """End the control after a run: workers wait by themselves."""

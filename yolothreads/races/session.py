@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import permutations
 from time import perf_counter
-from types import CodeType
+from types import CodeType, CoroutineType
 from typing import Any, Literal, get_args
 
 from yolothreads.errors import ExploreError
@@ -323,7 +323,7 @@ def _call(body: Body, *arguments: Any) -> Callable[[], Any]:
 
     def call() -> Any:
         result = body(*arguments)
-        if not isinstance(result, Coroutine):
+        if not isinstance(result, CoroutineType):
             return result
         import asyncio
 

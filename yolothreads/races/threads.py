@@ -206,7 +206,7 @@ class Task:
     def place(self) -> str:
         """Return the innermost line outside this package, in words."""
         frames = self._frames()
-        return "at " + _line(*frames[-1]) if frames else "is outside Python code"
+        return "at " + line_of(*frames[-1]) if frames else "is outside Python code"
 
     def stack(self) -> str:
         """Return the lines of the stack, the innermost last, without those of this package."""
@@ -218,7 +218,7 @@ class Task:
 
 def stack_of(thread: int) -> str:
     """Return the lines of the stack of a thread, the innermost last, without those of this package."""
-    return "\n".join(f"  {_line(*frame)}" for frame in _frames_of(thread))
+    return "\n".join(f"  {line_of(*frame)}" for frame in _frames_of(thread))
 
 
 def _frames_of(thread: int) -> list[tuple[str, int, str]]:
@@ -233,15 +233,23 @@ def _frames_of(thread: int) -> list[tuple[str, int, str]]:
     return frames[::-1]
 
 
-def place_of_caller() -> str:
-    """Return the innermost line of the calling thread that waits, outside this package and the standard library's."""
+Place = tuple[str, int, str]
+"""A file, a line, and the name of a function."""
+
+
+def place_of_caller() -> Place:
+    """Return the innermost line of the calling thread outside this package and the library's modules that wait.
+
+    It calls no function of another module, because that would be traced.
+    """
     frame: Any = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_WAITERS):
         frame = frame.f_back
-    return _line(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+    return frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name
 
 
-def _line(file: str, line: int, function: str) -> str:
+def line_of(file: str, line: int, function: str) -> str:
+    """Return a place in words."""
     return f"{Path(file).name}:{line} in {function}: {linecache.getline(file, line or 0).strip()}"
 
 
