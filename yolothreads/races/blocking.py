@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from yolothreads.errors import ExploreError
+from yolothreads.races import process_locks
 
 
 class Hooks(Protocol):
@@ -274,7 +275,7 @@ _REPLACEMENTS: list[tuple[Any, str, Any]] = [
         for owner, name in _CLOCKS
     ),
 ]
-_ORIGINALS = [vars(owner).get(name) for owner, name, _ in _REPLACEMENTS]
+_originals: list[tuple[Any, str, Any]] = []
 
 
 def install(hooks: Hooks) -> None:
@@ -287,22 +288,23 @@ def install(hooks: Hooks) -> None:
     if _hooks is not None:
         raise ExploreError("An exploration is running in this process already; wait for it, or use another process.")
     _hooks = hooks
-    for replacement in _REPLACEMENTS:
-        _set(*replacement)
+    for owner, name, value in [*_REPLACEMENTS, *process_locks.replacements(lambda: _hooks)]:
+        _originals.append((owner, name, vars(owner).get(name)))
+        _set(owner, name, value)
 
 
 def uninstall() -> None:
     """Restore the original methods."""
     global _hooks
     _hooks = None
-    for (owner, name, _), original in zip(_REPLACEMENTS, _ORIGINALS, strict=True):
-        _set(owner, name, original)
+    while _originals:
+        _set(*_originals.pop())
     _holders.clear()
 
 
 def _set(owner: Any, name: str, value: Any) -> None:
     """Set an attribute of a class, a C type or a module; None deletes it."""
-    if owner in (_LOCK, _RLOCK, _QUEUE):
+    if owner in (_LOCK, _RLOCK, _QUEUE, *process_locks.KINDS):
         gc.get_referents(owner.__dict__)[0][name] = value
         ctypes.pythonapi.PyType_Modified(ctypes.py_object(owner))
     elif value is None:

@@ -38,6 +38,10 @@ TIMEOUT = "(timeout)"
 """Follows the label of a thread that goes on because its time-out passes."""
 
 
+OF_PROCESSES = "a lock of multiprocessing"
+"""What a thread waits for that another process can give it."""
+
+
 class Abandoned(BaseException):
     """Raised inside a body to end it, once its schedule has been given up."""
 
