@@ -17,11 +17,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from math import inf
 from operator import attrgetter
+from sys import getrecursionlimit, setrecursionlimit
 from time import monotonic, perf_counter, sleep
 from types import CodeType
 from typing import Any
 
 from yolothreads.races import blocking
+from yolothreads.races.headroom import HEADROOM, Headroom
 from yolothreads.races.results import Timeout
 from yolothreads.races.schedule import END, EVERY_POINT, LOCKED, SLEEP, WAIT, Follow, Priorities, Schedule
 from yolothreads.races.threads import (
@@ -121,6 +123,7 @@ class Scheduler:
         self.inspect: Callable[[], Any] | None = None
         self.stop_early = False  # trace only as far as the schedule needs it
         self.mutex = Mutex()
+        self.headroom = Headroom()
         self.uncontrolled: dict[str, None] = {}  # names of threads
         self._timeouts: dict[Place, tuple[float, bool]] = {}
         self.time_flies = False  # between two runs: sleeps and time-outs are over at once
@@ -197,6 +200,7 @@ class Scheduler:
             self.watchdog.watch_over()
         finally:
             self.watchdog.end()
+            self.headroom.give_back()
             self.guard.resume()
         run.results = tuple([task.result if task.error is None else task.error for task in tasks])
         run.thread_errors = tuple([worker.error for worker in self.tasks.workers if worker.error is not None])
@@ -212,12 +216,15 @@ class Scheduler:
         try:
             if not self.stopped_tracing:
                 self.tracer.begin_thread()
+            self.headroom.give_back()  # the thread that gave the turn to this one had taken it
             task.result = task.body()
         except Abandoned:
             pass
         except BaseException as error:
             task.error = error.with_traceback(None)  # a traceback would keep frames, and their variables, alive
         finally:
+            if not self.stopped_tracing and not self.abandoning and self.tracer.has_lost_thread():
+                self.uncontrolled[f"{task.label} after a RecursionError"] = None  # Python stops tracing then
             self.tracer.end_thread()
             self._inspect_end(task)
             self.finish(task)
@@ -243,6 +250,17 @@ class Scheduler:
             return
         if me.inspecting:
             return
+        if not self.headroom.is_taken:  # in this frame, so that no deeper one is needed than above
+            self.headroom.limit = getrecursionlimit()
+            setrecursionlimit(self.headroom.limit + HEADROOM)
+            self.headroom.is_taken = True
+        try:
+            self._stop_at_point(me, code, at)
+        finally:
+            self.headroom.give_back()
+
+    def _stop_at_point(self, me: Task, code: CodeType, at: int) -> None:
+        """Let the strategy choose who goes on at a switch point."""
         if self.current is not me:
             self._rejoin(me)
         if self.abandoning:
@@ -338,6 +356,7 @@ class Scheduler:
     def park(self, me: Task) -> None:
         """Wait for the turn."""
         acquire(me.baton)
+        self.headroom.take()
         if self.abandoning and self.on:
             raise Abandoned
 
@@ -458,14 +477,21 @@ class Scheduler:
             if ready() or timeout is not None:
                 return ready()
             raise UnreadableError(f"it needs {what}")
+        if not self.headroom.is_taken:
+            self.headroom.limit = getrecursionlimit()
+            setrecursionlimit(self.headroom.limit + HEADROOM)
+            self.headroom.is_taken = True
         answer: bool | str | None
-        while True:
-            if self.on:
-                answer = self._wait_in_run(me, ready, timeout, what, on_lock, queue_id)
-            else:
-                answer = self._wait_between_runs(me, ready, timeout)
-            if answer != _GO_ON:
-                return answer  # type: ignore[return-value]
+        try:
+            while True:
+                if self.on:
+                    answer = self._wait_in_run(me, ready, timeout, what, on_lock, queue_id)
+                else:
+                    answer = self._wait_between_runs(me, ready, timeout)
+                if answer != _GO_ON:
+                    return answer  # type: ignore[return-value]
+        finally:
+            self.headroom.give_back()
 
     def _wait_in_run(
         self, me: Task, ready: Callable[[], bool], timeout: float | None, what: str, on_lock: bool, queue_id: int
@@ -533,6 +559,17 @@ class Scheduler:
             return self.wait(_never, max(seconds, NAP_S), "the end of its sleep") is not None
         if not self.on:
             return False
+        if not self.headroom.is_taken:
+            self.headroom.limit = getrecursionlimit()
+            setrecursionlimit(self.headroom.limit + HEADROOM)
+            self.headroom.is_taken = True
+        try:
+            self._sleep_in_run(me, seconds)
+        finally:
+            self.headroom.give_back()
+        return True
+
+    def _sleep_in_run(self, me: Task, seconds: float) -> None:
         if self.current is not me:
             self._rejoin(me)
         if self.abandoning:
@@ -553,7 +590,6 @@ class Scheduler:
                 target = self._choose(me, WAIT, others)
         if target is not me:
             self._switch(me, target)
-        return True
 
     def join(self, thread: threading.Thread, timeout: float | None) -> None:
         """Wait for the end of a thread; a controlled one has ended as soon as it does nothing any more."""
@@ -626,6 +662,7 @@ class Scheduler:
                 arrived.release()
                 if task.state == State.READY:
                     self.park(task)
+                    self.headroom.give_back()
                 run()
             except (Abandoned, SystemExit):
                 pass

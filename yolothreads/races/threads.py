@@ -114,7 +114,7 @@ class ReusableThread:
             acquire(self._begin)
             if self._work is None:
                 return
-            Context().run(self._work)
+            Context().run(*[self._work])  # a call without `*` would get quicker later on, and need less of the stack
             if not CAN_CLEAR_LOCALS:
                 return
             ctypes.cast(_thread_dict(), ctypes.py_object).value.clear()
