@@ -30,6 +30,10 @@ Granularity = Literal["auto", "line", "instruction"]
 _WAITING_MODULES = (
     "threading", "queue", "concurrent.futures", "importlib._bootstrap", "importlib._bootstrap_external",
 )  # fmt: skip
+# Code with one of these can store under names that stand nowhere in it.
+_STORES_ANY_NAME = frozenset({
+    "setattr", "delattr", "__setattr__", "__delattr__", "__dict__", "vars", "globals", "exec", "eval",
+})  # fmt: skip
 # Python calls these in whatever thread collects garbage, not because a body reaches them.
 _FINALIZERS = (
     ".__del__", "_weakrefset.WeakSet.__init__.<locals>._remove", "weakref.WeakValueDictionary.__init__.<locals>.remove",
@@ -110,12 +114,12 @@ class Watch:
         """Return whether a place is a line that is not split, although a switch inside it can matter."""
         if self.granularity != "line":
             return False
-        facts = self.facts(code)
-        return any(facts.line_at[offset] == at for offset in facts.split_points(self._stored))
+        facts, stored = self.facts(code), self._stored if self._by_names else None
+        return any(facts.line_at[offset] == at for offset in facts.split_points(stored))
 
     def may_store(self, names: set[str]) -> bool:
         """Return whether some code that ran may store one of these names."""
-        return not names.isdisjoint(self._stored)
+        return not self._by_names or not names.isdisjoint(self._stored)
 
     # --- code as it is met
 
@@ -141,6 +145,8 @@ class Watch:
             self._has_new_names = True
         if facts is not None:
             self._ran.append(code)
+            if self._by_names and not _STORES_ANY_NAME.isdisjoint(code.co_names):
+                self._by_names, self._has_new_names = False, True
             if self._all_of_user:
                 self.names.setdefault(module)
         elif not _is_in(module, (*_WAITING_MODULES, _OWN_NAME)):
