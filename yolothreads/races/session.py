@@ -204,7 +204,7 @@ class Session:
             self.sequential.clear()  # some of these runs passed fewer switch points than they would now
         if not ran:
             raise ExploreError(
-                f"No body ({', '.join(self.labels)}) ran a line of the watched code, so nothing could be learned; "
+                f"Bodies {', '.join(self.labels)} ran no line of the watched code, so nothing could be learned; "
                 f"name the modules that hold their lines in watch=."
             )
         if not any(name.startswith("W") for name in ran):
