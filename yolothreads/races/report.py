@@ -69,7 +69,8 @@ class SourceMap(_Shown):
     bad: Counter[Where]
 
     LEGEND = (
-        "!! every switch just before this line went wrong;  ! some did;  . none did;  blank: none was tried  "
+        "!! every switch just before this line or inside it went wrong;  ! some did;  . none did;  "
+        "blank: none was tried  "
         "(numbers: bad/all schedules that switched there)"
     )
 
@@ -267,7 +268,7 @@ class Exploration(_Shown):
         return f"{html_table(rows, self.verdict)}{remarks}"
 
     def source_map(self, function: str | None = None) -> SourceMap:
-        """Return the watched lines that ran, each with the effect of a switch just before it.
+        """Return the watched lines that ran, each with the effect of a switch just before or inside it.
 
         Args:
             function: the name of the only function to show.
@@ -286,7 +287,11 @@ class Exploration(_Shown):
             return []
         lines = [f"  {_from_here(p.file)}:{p.line} in {p.function}: {p.text}" for p in self.source_map().worst(count)]
         first = self.forbidden[0]
-        return ["Lines to blame (a switch just before them went wrong):", *lines, f"{first.kind}: {first.detail}"]
+        return [
+            "Lines to blame (a switch just before or inside them went wrong):",
+            *lines,
+            f"{first.kind}: {first.detail}",
+        ]
 
     def replay(self, schedule: str) -> Trial:
         """Run one schedule again, and return the trial with its steps."""

@@ -254,8 +254,9 @@ class Session:
 
     def replay(self, schedule: Schedule) -> Trial:
         """Run one schedule, and return the trial with its steps."""
-        stops = [stop for stop in schedule.stops if stop.offset is not None]
-        self.watch.force(lambda function, line: any(s.line == line and s.is_in(function) for s in stops))
+        for stop in schedule.stops:
+            if stop.offset is not None:
+                self.watch.want_point(stop.is_in, stop.offset)
         if self.watch.refresh():
             self.scheduler.tracer.refresh()
         run = self.run(schedule, inspect=lambda state: (perf_counter(), self._awaited(), self._inspect(state)))
