@@ -1,5 +1,6 @@
 """The explorer finds the known bugs of small programs, and claims no more than it has run."""
 
+import _thread
 import threading
 import time
 
@@ -257,10 +258,22 @@ def test_a_polling_loop_also_ends_with_the_default_step_limit() -> None:
     assert found.safe and found.seconds < scaled(60)
 
 
-def test_a_thread_that_a_body_starts_is_named_and_prevents_a_safe_verdict() -> None:
+def test_a_thread_that_a_body_starts_is_controlled() -> None:
     found = PROGRAMS["a body starts a thread"].explore()
-    assert found.uncontrolled == ("helper of a body",) and not found.safe and found.exhausted
-    assert found.verdict.startswith("UNCONTROLLED") and "helper of a body" in str(found)
+    assert found.uncontrolled == () and found.safe
+
+
+def start_raw_thread(s: object) -> None:
+    done = threading.Lock()
+    done.acquire()
+    _thread.start_new_thread(done.release, ())
+    done.acquire()
+
+
+def test_a_thread_that_cannot_be_controlled_is_named_and_prevents_a_safe_verdict() -> None:
+    found = explore(start_raw_thread, start_raw_thread, setup=object)
+    assert len(found.uncontrolled) == 1 and "release" in found.uncontrolled[0] and not found.safe and found.exhausted
+    assert found.verdict.startswith("UNCONTROLLED") and "start_new_thread" in str(found)
 
 
 def test_a_livelock_counts_as_a_deadlock_and_its_detail_names_it() -> None:

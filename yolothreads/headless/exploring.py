@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import traceback
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from yolothreads.detections import explore, replayed
-from yolothreads.errors import ArgumentError
+from yolothreads.errors import ArgumentError, ExploreError, YoloThreadsError
 from yolothreads.races import Drawing, Exploration
 
 SAFE, BAD, UNPROVED = 0, 1, 3
@@ -38,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "a module, package, class or function whose lines are switch points; may be repeated"
     add("--watch", action="append", metavar="MODULE[:NAME]", help=text)
     add("--preemptions", help="how often a thread may be stopped that could have gone on (1)", **number)
-    add("--granularity", metavar="WHERE", help="where it may be stopped: line or instruction")
+    add("--granularity", metavar="WHERE", help="where it may be stopped: auto, line or instruction (auto)")
+    text = "waits with a time-out of at most so many seconds may end at any time (1); inf for all"
+    add("--timeouts", dest="timeouts_s", type=float, metavar="S", help=text)
     add("--budget", dest="budget_s", type=float, metavar="S", help="seconds after which no schedule begins (60)")
     add("--strategy", metavar="NAME", help="exhaustive, or random for runs with random priorities (exhaustive)")
     add("--seed", help="of the order of the schedules, and of random priorities (0)", **number)
@@ -72,7 +76,8 @@ class Explored:
         found, trials = self.found, self.found.forbidden or self.found.trials
         first = {"schedule": trials[0].schedule, "kind": trials[0].kind, "detail": trials[0].detail} if trials else {}
         if self.is_replay:
-            return {**first, "steps": [{"thread": s.thread, **s.where._asdict()} for s in trials[0].steps]}
+            lines = [line for line, _ in groupby((step.thread, step.where) for step in trials[0].steps)]
+            return {**first, "steps": [{"thread": thread, **where._asdict()} for thread, where in lines]}
         return {
             "verdict": found.verdict, "safe": found.safe, "exhausted": found.exhausted, "schedules": found.schedules,
             "total": found.total, "run": found.run, "seconds": round(found.seconds, 3), "outcomes": found.to_dicts(),
@@ -89,10 +94,17 @@ def run(args: argparse.Namespace) -> Explored:
         ExploreError: as for `explore` and `replay`.
     """
     bodies, options = _given(args)
-    if args.schedule is not None:
-        return Explored(replayed(args.schedule, *bodies, **options), is_replay=True)
-    options |= {name: value for name in _OPTIONS if (value := getattr(args, name)) is not None}
-    return Explored(explore(*bodies, **options), is_replay=False)
+    try:
+        if args.schedule is not None:
+            return Explored(replayed(args.schedule, *bodies, **options), is_replay=True)
+        options |= {name: value for name in _OPTIONS if (value := getattr(args, name)) is not None}
+        return Explored(explore(*bodies, **options), is_replay=False)
+    except YoloThreadsError:
+        raise
+    except Exception as error:  # of --setup, for example
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__}: {error}, raised at {at.filename}:{at.lineno} in {at.name}"
+        raise ExploreError(f"Nothing could be explored ({what}); correct that first.") from error
 
 
 def _given(args: argparse.Namespace) -> tuple[list[Any], dict[str, Any]]:
@@ -100,6 +112,8 @@ def _given(args: argparse.Namespace) -> tuple[list[Any], dict[str, Any]]:
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)  # as `python -m` does
     options = {name: _function(text) for name in _FUNCTIONS if (text := getattr(args, name)) is not None}
+    if args.timeouts_s is not None:
+        options["timeouts_s"] = args.timeouts_s
     if args.watch:
         options["watch"] = [_thing(name) if ":" in name else name for name in args.watch]
     return [_function(name) for name in args.bodies], options

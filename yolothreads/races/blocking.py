@@ -2,8 +2,11 @@
 
 Python's locks are C types, whose methods cannot be replaced in the ordinary way; and to replace `threading.Lock` would
 miss every lock that exists already and every `from threading import Lock`. So during an exploration the methods are
-replaced in the dictionaries of the types themselves. Conditions, events, semaphores, barriers, `queue.Queue`, futures
-and `Thread.join` wait by means of these. A thread that is not controlled calls the original method at once.
+replaced in the dictionaries of the types themselves. Conditions, events, semaphores, barriers, `queue.Queue` and
+futures wait by means of these. A thread that is not controlled calls the original method at once.
+
+The clocks are replaced, too. When the scheduler lets a time-out pass, nobody waits; but a controlled thread that looks
+at a clock sees that the seconds are over. Most waits with a time-out look, and go on waiting if they are not.
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ import _queue
 import _thread
 import ctypes
 import gc
-import sys
+import queue
+import selectors
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +26,7 @@ from yolothreads.errors import ExploreError
 
 
 class Hooks(Protocol):
-    """The calls that this module makes whenever a thread waits, sleeps or starts another one."""
+    """The calls that this module makes whenever a thread waits, sleeps, starts another one, or looks at a clock."""
 
     def caller(self) -> str:
         """Return the label of the calling thread if it is controlled; "" if its waits are real ones."""
@@ -40,11 +44,31 @@ class Hooks(Protocol):
             queue_id: the id of the queue, where the thread waits for an item without a time-out.
         """
 
-    def sleep(self) -> bool:
+    def wait_for_real(self, attempt: Callable[[float], Any], timeout: float) -> Any:
+        """Wait in a thread that is not controlled: return what `attempt` returns for this time-out.
+
+        Args:
+            attempt: seconds -> a true value, or a false one if the time was over first; -1 seconds mean without end.
+            timeout: seconds, or -1.
+        """
+
+    def sleep(self, seconds: float) -> bool:
         """Let others run instead of sleeping; False if the caller has to sleep for real."""
+
+    def skipped_s(self) -> float:
+        """Return by how many seconds the clocks of the calling thread are ahead."""
 
     def start_thread(self, thread: threading.Thread) -> None:
         """Start a thread, with `start_for_real`."""
+
+    def start_raw_thread(self, function: Callable[..., Any]) -> None:
+        """Take note that a thread is started which cannot be controlled."""
+
+    def join(self, thread: threading.Thread, timeout: float | None) -> None:
+        """Wait for the end of a thread, with `join_for_real`."""
+
+    def is_alive(self, thread: threading.Thread) -> bool:
+        """Return whether a thread has begun and not ended."""
 
 
 _LOCK: Any
@@ -57,10 +81,12 @@ _holders: dict[int, tuple[Any, str]] = {}
 
 _acquire: dict[Any, Any] = {_LOCK: _LOCK.acquire, _RLOCK: _RLOCK.acquire}
 _get = _QUEUE.get
-_join = threading.Thread.join
 _wait = threading.Condition.wait
 _sleep = time.sleep
+_start_raw = _thread.start_new_thread
 start_for_real = threading.Thread.start
+join_for_real = threading.Thread.join
+is_alive_for_real = threading.Thread.is_alive
 
 
 def is_exploring() -> bool:
@@ -107,7 +133,10 @@ def _lock_acquire(original: Any) -> Callable[..., bool]:
     def acquire(self: Any, blocking: bool = True, timeout: float = -1) -> bool:
         hooks = _hooks
         if hooks is None or not (label := hooks.caller()):
-            acquired = original(self, blocking, timeout)
+            if hooks is None or not blocking:
+                acquired = original(self, blocking, timeout)
+            else:
+                acquired = hooks.wait_for_real(lambda seconds: original(self, True, seconds), timeout)
             if acquired:
                 _holders.pop(id(self), None)
             return acquired
@@ -126,11 +155,21 @@ def _lock_acquire(original: Any) -> Callable[..., bool]:
 
 def _queue_get(self: Any, block: bool = True, timeout: float | None = None) -> Any:
     hooks = _hooks
-    if hooks is None or not block or not hooks.caller():
+    if hooks is None or not block or (timeout is not None and timeout < 0):
         return _get(self, block, timeout)
+    if not hooks.caller():
+        found = hooks.wait_for_real(lambda seconds: _get_within(self, seconds), -1 if timeout is None else timeout)
+        return found[0] if found else _get(self, False)
     queue_id = id(self) if timeout is None else 0
     answer = hooks.wait(lambda: not self.empty(), timeout, "an item of a queue", queue_id=queue_id)
     return _get(self, block, timeout) if answer is None else _get(self, False)
+
+
+def _get_within(items: Any, seconds: float) -> tuple[Any, ...]:
+    try:
+        return (_get(items, True, None if seconds < 0 else seconds),)
+    except queue.Empty:
+        return ()
 
 
 def _condition_wait(self: Any, timeout: float | None = None) -> bool:
@@ -162,32 +201,79 @@ def _thread_start(self: threading.Thread) -> None:
 
 
 def _thread_join(self: threading.Thread, timeout: float | None = None) -> None:
-    hooks = _hooks
-    if hooks is not None and hooks.caller():
-        hooks.wait(lambda: not self.is_alive(), timeout, f"thread {self.name} to end")
-        if self.is_alive():
-            return
-    _join(self, timeout)
+    if _hooks is None:
+        join_for_real(self, timeout)
+    else:
+        _hooks.join(self, timeout)
+
+
+def _thread_is_alive(self: threading.Thread) -> bool:
+    return is_alive_for_real(self) if _hooks is None else _hooks.is_alive(self)
+
+
+def _start_new_thread(function: Callable[..., Any], *args: Any) -> int:
+    if _hooks is not None:
+        _hooks.start_raw_thread(function)
+    return _start_raw(function, *args)
 
 
 def _time_sleep(seconds: float) -> None:
     hooks = _hooks
-    if hooks is None or not hooks.caller() or not hooks.sleep():
+    if hooks is None or not hooks.caller() or not hooks.sleep(seconds):
         _sleep(seconds)
+
+
+def _clock(original: Callable[[], Any], units: float) -> Callable[[], Any]:
+    """Make the replacement of a clock; `units` per second are what it counts."""
+
+    def now() -> Any:
+        skipped = 0.0 if _hooks is None else _hooks.skipped_s()
+        return original() + type(units)(units * skipped) if skipped else original()
+
+    return now
+
+
+def _selector_select(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Make the replacement of `select`, where the event loops of asyncio wait."""
+
+    def select(self: Any, timeout: float | None = None) -> Any:
+        hooks = _hooks
+        if hooks is None or not hooks.caller() or (timeout is not None and timeout <= 0):
+            return original(self, timeout)
+        answer = hooks.wait(lambda: bool(original(self, 0)), timeout, "something to happen in its event loop")
+        return original(self, timeout if answer is None else 0)
+
+    return select
 
 
 # A condition keeps the C method of its lock from when it was made; this property looks it up each time.
 _condition_acquire = property(lambda self: self._lock.acquire, lambda self, value: self.__dict__.update(acquire=value))
+_SELECTORS = [
+    kind
+    for name in ("SelectSelector", "PollSelector", "EpollSelector", "DevpollSelector", "KqueueSelector")
+    if (kind := getattr(selectors, name, None)) is not None
+]
+_CLOCKS: list[tuple[Any, str]] = [
+    *((time, name) for name in ("monotonic", "perf_counter", "time", "monotonic_ns", "perf_counter_ns", "time_ns")),
+    (threading, "_time"),
+    (queue, "time"),
+]
 _REPLACEMENTS: list[tuple[Any, str, Any]] = [
     *((kind, name, _lock_acquire(_acquire[kind])) for kind in (_LOCK, _RLOCK) for name in ("acquire", "__enter__")),
     (_QUEUE, "get", _queue_get),
     (threading.Condition, "wait", _condition_wait),
     (threading.Condition, "acquire", _condition_acquire),
     (threading.Thread, "start", _thread_start),
+    (threading.Thread, "join", _thread_join),
+    (threading.Thread, "is_alive", _thread_is_alive),
+    (_thread, "start_new_thread", _start_new_thread),
     (time, "sleep", _time_sleep),
+    *((kind, "select", _selector_select(kind.select)) for kind in _SELECTORS),
+    *(
+        (owner, name, _clock(getattr(owner, name), 1_000_000_000 if name.endswith("_ns") else 1.0))
+        for owner, name in _CLOCKS
+    ),
 ]
-if sys.version_info >= (3, 13):  # before 3.13 a join waits by means of a lock
-    _REPLACEMENTS.append((threading.Thread, "join", _thread_join))
 _ORIGINALS = [vars(owner).get(name) for owner, name, _ in _REPLACEMENTS]
 
 

@@ -30,6 +30,7 @@ def explore(
     same: Same | None = None,
     preemptions: int = 1,
     granularity: Granularity = "auto",
+    timeouts_s: float = 1.0,
     budget_s: float = 60.0,
     seed: int = 0,
     restore: Callable[[Any], Any] | None = None,
@@ -61,6 +62,8 @@ def explore(
         preemptions: how often a thread may be stopped that could have gone on, 0 or more.
         granularity: "auto" for switches between lines, and inside a line where it touches what threads share more than
             once; "line" for switches between lines only; "instruction" for switches before every such instruction.
+        timeouts_s: a wait with a time-out of at most so many seconds may end at any time, which counts as a
+            preemption. A longer one only keeps a program from hanging: it ends when nobody else can go on.
         budget_s: seconds after which no further schedule begins, counted from the end of the sequential runs.
         seed: determines the order in which schedules are tried, and the draws of the random strategy.
         restore: state -> anything; brings the state back to what `setup` made, which is then called only once.
@@ -89,9 +92,10 @@ def explore(
     found = Exploration(
         tuple(search.trials), search.run_count, search.total, search.bound, search.exhausted,
         time.perf_counter() - began, session.executed, session.unsplit,
-        tuple(session.scheduler.uncontrolled), notes,
+        tuple(session.scheduler.uncontrolled), session.scheduler.timeouts, notes,
         _replayer(replace(options, budget_s=60.0, stop=None)),
         tuple(session.watch.unwatched), tuple(session.watch.names), session.compares_nothing,
+        interrupted=search.ended_by == "interrupted",
     )  # fmt: skip
     keep_page(found)
     return found
@@ -105,6 +109,7 @@ def replay(
     observe: Callable[[Any], Any] | None = None,
     same: Same | None = None,
     restore: Callable[[Any], Any] | None = None,
+    timeouts_s: float = 1.0,
     describe: Describe | None = None,
     max_steps: int = 100_000,
     inspect: Callable[[Any], Any] | None = None,
@@ -120,6 +125,7 @@ def replay(
         observe: as for `explore`.
         same: as for `explore`.
         restore: as for `explore`.
+        timeouts_s: as for `explore`.
         describe: as for `explore`.
         max_steps: as for `explore`.
         inspect: state -> value, called before each watched line; the value is kept in `steps`.
@@ -133,18 +139,19 @@ def replay(
     return _replay(options.pop("schedule"), Options(**options))
 
 
-def replayed(schedule: str, *bodies: Body, **options: Any) -> Exploration:
+def replayed(schedule: str, *bodies: Body, any_digest: bool = False, **options: Any) -> Exploration:
     """Replay one schedule, and return an exploration that holds it alone and is shown, drawn and saved like others.
 
     Args:
         schedule: as for `replay`, and so are the others.
         *bodies: the functions.
+        any_digest: replay a schedule of other source, too. A bad outcome is one all the same; a right one says nothing.
         **options: the options.
 
     Raises:
         KeyboardInterrupt, ExploreError: as for `replay`.
     """
-    began, replayer = time.perf_counter(), _replayer(Options(bodies=bodies, **options))
+    began, replayer = time.perf_counter(), _replayer(Options(bodies=bodies, **options), any_digest)
     trial = replayer(schedule)
     return Exploration(
         trials=(trial,), run=1, total=1, bound="One schedule was replayed:", exhausted=False,
@@ -153,15 +160,15 @@ def replayed(schedule: str, *bodies: Body, **options: Any) -> Exploration:
     )  # fmt: skip
 
 
-def _replayer(options: Options) -> Callable[..., Trial]:
+def _replayer(options: Options, any_digest: bool = False) -> Callable[..., Trial]:
     """Return (schedule, inspect=None) -> trial; `inspect` is called with the options and the state."""
     return lambda schedule, inspect=None: _replay(
-        schedule, replace(options, inspect=inspect and partial(inspect, options))
+        schedule, replace(options, inspect=inspect and partial(inspect, options)), any_digest
     )
 
 
-def _replay(schedule: str, options: Options) -> Trial:
+def _replay(schedule: str, options: Options, any_digest: bool = False) -> Trial:
     strategy: Strategy = "random" if schedule.lstrip().startswith("random") else "exhaustive"
     with Session(replace(options, granularity=granularity_of(schedule), strategy=strategy)) as session:
         session.learn_references()
-        return session.replay(parse(schedule, session.version))
+        return session.replay(parse(schedule, session.version, any_digest))

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from yolothreads.errors import ExploreError, YoloThreadsError
 from yolothreads.palette import DARK_TEXT, INK, LIGHT_BLUE, LIGHT_ORANGE, LIGHT_RED, MIDDLE_GREY, THREADS
 from yolothreads.races import page
-from yolothreads.races.results import KINDS, RIGHT, Outcome, Trial, Where
+from yolothreads.races.results import KINDS, RIGHT, Outcome, Timeout, Trial, Where
 
 _LISTED = 20  # functions that a remark lists at most
 _VERDICT_END = re.compile(r"[:;]| so ")
@@ -181,11 +181,13 @@ class Exploration(_Shown):
     executed: tuple[Where, ...]  # the watched lines that ran
     unsplit: tuple[Where, ...] = ()  # lines that were not split, although a switch inside them can matter
     uncontrolled: tuple[str, ...] = ()  # names of threads that ran freely
+    timeouts: tuple[Timeout, ...] = ()  # the waits with a time-out
     notes: tuple[str, ...] = ()  # whatever else limits the verdict
     replayer: Callable[..., Trial] | None = None  # schedule, and a function to inspect (options, state) -> trial
     unwatched: tuple[str, ...] = ()  # functions outside `watch` that controlled threads ran
     watched: tuple[str, ...] = ()  # names of what was watched
     compares_nothing: bool = False  # there was state, but no value was returned or observed
+    interrupted: bool = False  # the search was ended by Ctrl-C or `stop`
 
     @property
     def schedules(self) -> int:
@@ -252,6 +254,7 @@ class Exploration(_Shown):
             *(f"This line was not split: {place}  (granularity='auto' splits it)" for place in self.unsplit),
             *([f"Not looked into: {_listed(self.unwatched, _LISTED)}; watch= can name them."] * bool(self.unwatched)),
             *(f"This thread was not controlled: {name}" for name in self.uncontrolled),
+            *(f"Wait with a time-out of {timeout}" for timeout in self.timeouts),
             *self.notes,
             *([NOTHING_COMPARED] if self.compares_nothing else []),
         ]

@@ -31,6 +31,21 @@ class Where(NamedTuple):
         return f"{Path(self.file).name}:{self.line} in {self.function}: {self.text}"
 
 
+class Timeout(NamedTuple):
+    """A wait with a time-out: the place in words, its seconds, and whether it may pass at any time.
+
+    A longer one only keeps a program from hanging: it passes where nobody else can go on.
+    """
+
+    place: str
+    seconds: float
+    is_choice: bool
+
+    def __str__(self) -> str:
+        how = "at any time" if self.is_choice else "only where nobody else can go on"
+        return f"{self.seconds:.3g} s, passes {how}: {self.place}"
+
+
 @dataclass(frozen=True)
 class Outcome:
     """One row of the table: how many schedules had this kind of outcome, their share, and one of them to replay."""

@@ -7,21 +7,23 @@ runs until it ends or waits; then the first thread that can run goes on. After t
 of the watched source, without which the line numbers mean nothing.
 
 Other places: `A@wait#2>C` (A waits for the second time: C goes on, of those that can run), `A@end#1>C`,
-`A@sleep#1>B`; `A@bump:12+8#1>B` is the instruction 8 bytes into the code of `bump`, on its line 12. `random 3/450/17`
-is run 17 of the random strategy with depth 3 and 450 steps. A granularity that is not "auto" stands before the digest.
+`A@sleep#1>B`; `A@bump:12+8#1>B` is the instruction 8 bytes into the code of `bump`, on its line 12. With
+`A@bump:12#1>W1(timeout)` the worker W1 goes on, because the time-out of its wait passes there. `random 3/450/17` is
+run 17 of the random strategy with depth 3 and 450 steps. A granularity that is not "auto" stands
+before the digest.
 """
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import CodeType
 from zlib import crc32
 
 from yolothreads.errors import ExploreError
-from yolothreads.races.threads import LogEntry, Task
+from yolothreads.races.threads import TIMEOUT, LogEntry, Task
 
 WAIT, LOCKED, END, SLEEP = "wait", "lock", "end", "sleep"
 """Events in the log of a run that have no line: a thread waits, waits for a lock, ends or sleeps."""
@@ -32,7 +34,7 @@ NO_POINT, EVERY_POINT = 0, 1 << 60
 
 _STOP = re.compile(
     r"(?P<thread>[A-Z]\d*)@(?:(?P<special>wait|end|sleep)#(?P<times>\d+)|"
-    r"(?P<function>[^:@>\s]*):(?P<line>\d+)(?:\+(?P<offset>\d+))?#(?P<visit>\d+))>(?P<next>[A-Z]\d*)"
+    r"(?P<function>[^:@>\s]*):(?P<line>\d+)(?:\+(?P<offset>\d+))?#(?P<visit>\d+))>(?P<next>[A-Z]\d*(?:\(timeout\))?)"
 )
 _RANDOM = re.compile(r"random (\d+)/(\d+)/(\d+)")
 
@@ -60,7 +62,7 @@ class Stop:
     line: int
     offset: int | None
     visit: int
-    next: str
+    next: str  # its label; followed by TIMEOUT if it goes on because its time-out passes
 
     @property
     def at(self) -> int:
@@ -69,8 +71,9 @@ class Stop:
 
     @property
     def is_preemption(self) -> bool:
-        """Whether the thread could have gone on."""
-        return bool(self.line) or self.function not in (WAIT, END)  # a function may have such a name, too
+        """Whether the thread could have gone on, or another one's time-out passes early."""
+        at_event = not self.line and self.function in (WAIT, END)  # a function may have such a name, too
+        return not at_event or self.next.endswith(TIMEOUT)
 
     def place(self, letters: int = 99) -> str:
         """Return the place as text, with at most `letters` letters of the function's name."""
@@ -131,12 +134,12 @@ class Schedule:
         for stop in self.stops:
             thread = "" if stop.thread == running else f" {stop.thread}"
             text += f"{thread}@{stop.place(letters)}>{stop.next}"
-            running = stop.next
+            running = stop.next.removesuffix(TIMEOUT)
         return text
 
 
-def parse(text: str, version: str) -> Schedule:
-    """Return the schedule that a string describes.
+def parse(text: str, version: str, any_digest: bool = False) -> Schedule:
+    """Return the schedule that a string describes; with `any_digest` it may have been made for other source.
 
     Raises:
         ExploreError: the string is not a schedule, or was made for another version than `version`.
@@ -146,7 +149,7 @@ def parse(text: str, version: str) -> Schedule:
         raise ExploreError(
             f"The schedule '{text}' does not say what it was made for; copy the whole string, with the part after '|'."
         )
-    if made_for != version:
+    if made_for != version and not (any_digest and made_for.split()[:-1] == version.split()[:-1]):
         raise ExploreError(
             f"The schedule was made for '{made_for}', but the watched code here is '{version}'. Its lines may have "
             f"moved, so a replay would be misleading: explore again."
@@ -166,7 +169,7 @@ def _parse_stops(word: str) -> list[Stop]:
     *places, last = word.split(">")
     stops = []
     for place, following in zip(places, [*places[1:], last], strict=True):
-        match = _STOP.fullmatch(f"{place}>{following.partition('@')[0]}")
+        match = _STOP.fullmatch(f"{place.replace(TIMEOUT, '')}>{following.partition('@')[0]}")
         if match is None:
             raise ExploreError(f"'{place}>{following}' in the schedule is no stop; write it as A@predict:557#1>B.")
         get = match.groupdict()
@@ -204,23 +207,23 @@ class Follow:
         """Return the thread that runs first."""
         return next((t for t in bodies if t.label == self._first), bodies[0])
 
-    def at_point(self, me: Task, code: CodeType, at: int, runnable: Callable[[Task], list[Task]]) -> Task:
-        """Return the thread that goes on at a switch point; `runnable` returns the others that could."""
+    def at_point(self, me: Task, code: CodeType, at: int, choices: Callable[[Task], dict[str, Task]]) -> Task:
+        """Return the thread that goes on at a switch point; `choices` returns the others that could, by label."""
         if self.stop is None or not self.stop.is_at(me.label, code.co_name, at):
             return me
         self._visits_left -= 1
-        return me if self._visits_left else self._next_thread(me, runnable(me))
+        return me if self._visits_left else self._next_thread(me, choices(me))
 
-    def at_event(self, me: Task, name: str, number: int, runnable: Sequence[Task], default: Task) -> Task:
+    def at_event(self, me: Task, name: str, number: int, choices: Mapping[str, Task], default: Task) -> Task:
         """Return the thread that goes on where a thread waits, ends or sleeps for the `number`-th time."""
         stop = self.stop
-        if stop is None or (stop.function, stop.thread, stop.visit) != (name, me.label, number):
+        if stop is None or stop.line or (stop.function, stop.thread, stop.visit) != (name, me.label, number):
             return default
-        return self._next_thread(default, runnable)
+        return self._next_thread(default, choices)
 
-    def _next_thread(self, default: Task, runnable: Sequence[Task]) -> Task:
+    def _next_thread(self, default: Task, choices: Mapping[str, Task]) -> Task:
         assert self.stop is not None
-        target = next((t for t in runnable if t.label == self.stop.next), None)
+        target = choices.get(self.stop.next)
         if target is None:
             self.diverged = f"{self.stop.next} cannot go on at {self.stop.place()}"
         self._await_next()
@@ -244,16 +247,26 @@ class Priorities(Follow):
     def _priority(self, task: Task) -> float:
         return self._priorities.setdefault(task.label, self._random.random())
 
+    def _highest(self, tasks: Iterable[Task]) -> Task:
+        """Return the task with the highest priority; one whose time-out passes so has the lowest from now on.
+
+        Otherwise a thread that wakes up by time would go on again and again, and no other one.
+        """
+        highest = max(tasks, key=self._priority)
+        if not highest.can_run() and highest.can_expire():
+            self._priorities[highest.label] = min(self._priorities.values()) - 1
+        return highest
+
     def first(self, bodies: Sequence[Task]) -> Task:
         """Return the thread that runs first."""
         return max(bodies, key=self._priority)
 
-    def at_point(self, me: Task, code: CodeType, at: int, runnable: Callable[[Task], list[Task]]) -> Task:
+    def at_point(self, me: Task, code: CodeType, at: int, choices: Callable[[Task], dict[str, Task]]) -> Task:
         """Return the thread with the highest priority at a switch point."""
         if len(self._log) in self._drops:
             self._priorities[me.label] = self._drops[len(self._log)]
-        return max((me, *runnable(me)), key=self._priority)
+        return self._highest((me, *choices(me).values()))
 
-    def at_event(self, me: Task, name: str, number: int, runnable: Sequence[Task], default: Task) -> Task:
+    def at_event(self, me: Task, name: str, number: int, choices: Mapping[str, Task], default: Task) -> Task:
         """Return the thread with the highest priority where a thread waits, ends or sleeps."""
-        return max(runnable, key=self._priority)
+        return self._highest(choices.values())

@@ -9,32 +9,62 @@ from __future__ import annotations
 
 import concurrent.futures.thread
 import threading
-import time
 from _thread import get_ident
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
+from operator import attrgetter
+from time import monotonic, perf_counter, sleep
 from types import CodeType
 from typing import Any
-from weakref import WeakSet
 
 from yolothreads.races import blocking
+from yolothreads.races.results import Timeout
 from yolothreads.races.schedule import END, EVERY_POINT, LOCKED, SLEEP, WAIT, Follow, Priorities, Schedule
-from yolothreads.races.threads import Abandoned, LogEntry, Mutex, State, Task, TaskSet, UnreadableError, acquire, locked
+from yolothreads.races.threads import (
+    TIMEOUT,
+    Abandoned,
+    LogEntry,
+    Mutex,
+    Place,
+    State,
+    Task,
+    TaskSet,
+    UnreadableError,
+    acquire,
+    line_of,
+    locked,
+    place_of_caller,
+)  # fmt: skip
 from yolothreads.races.tracing import tracer
+from yolothreads.races.watchdog import Guard, Watchdog
 from yolothreads.races.watching import Watch
 
+FIRST_LIMIT_S = 10.0
 SLEEPS_IN_A_ROW = 10  # then the others have to run, because a loop that polls needs their help (unmeasured)
 LINES_IN_A_ROW = 10_000  # watched lines after which the others have to run: so does a loop that spins (unmeasured)
 POINTS_IN_CLEAN_UP = 1000  # switch points that an abandoned body may still pass, in its `finally` and `except` blocks
-STALL_S = 0.5  # without a switch point and without CPU time: blocked by something unknown (unmeasured)
-HELP_S = 1.0  # the wait for a thread that is not controlled, where no controlled one can go on (unmeasured)
-END_S = 5.0  # the time that a body gets to end when its run is given up
 WORKERS_IDLE_S = 1.0  # the time that a worker gets to become idle before the bodies begin (unmeasured)
+PASSES = 1000  # time-outs that pass one after another; if no body can go on by itself then, none ever will
+PASSES_WITH_CHOICE = 3  # of these, how many leave a choice; the others would multiply the schedules for nothing
+WORKER_ENDS_S = 0.2  # the time that a worker of a state that is gone gets to end
+NAP_S = 0.001  # the least that a sleep lets pass, so that `sleep(0)` in a loop comes to an end
 
-_never_helped: WeakSet[threading.Thread] = WeakSet()
-"""Threads of this process that were waited for once, in vain, such as those of Jupyter: nobody waits for them again."""
+_GO_ON = "go on"  # the answer of a wait that a run has interrupted, by its beginning or its end
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """What workers do around the bodies of a sequential order.
+
+    By default nothing that can wait: a thread that a body has left behind runs last, and no time passes.
+    """
+
+    wakes: tuple[tuple[str, ...], ...] = ()  # before each body, and after the last: workers whose time-outs pass
+    threads_first: bool = False  # the threads of a body run before the next body
 
 
 @dataclass(slots=True)
@@ -53,6 +83,8 @@ class Execution:
     at_end: Any = None  # the inspected value when the last body has ended
     seconds: float = 0.0
     results: tuple[Any, ...] = ()  # a result or an exception for each body, then the observed value
+    thread_errors: tuple[BaseException, ...] = ()  # exceptions that ended workers
+    wakes: tuple[str, ...] = ()  # the labels of the workers whose time-outs passed, sorted
 
     def lines(self, until: int | None = None) -> Iterator[tuple[Task, CodeType, int]]:
         """Yield the entries of the log that are lines (or instructions): thread, code, and place in it."""
@@ -62,13 +94,17 @@ class Execution:
 class Scheduler:
     """A context manager around everything that may start threads: `setup`, the runs, and the end of the state.
 
-    It is the `blocking.Hooks` of its exploration. Workers, the threads that are not bodies, are scheduled like these
-    if `setup` starts them, or an executor at any time: W1, W2, ... A thread that a body starts by itself is not; it is
-    reported by name, because the outcome is then no proof.
+    It is the `blocking.Hooks` of its exploration. Workers, the threads that `setup` or a body starts, are scheduled
+    like bodies: W1, W2, ... A thread that cannot be is reported by name, because the outcome is then no proof.
+
+    Time stands still, except that a time-out passes: at any time if it is short (at most `timeouts_s`), which is a
+    choice of the schedule; otherwise only when nobody else can go on.
     """
 
-    def __init__(self, watch: Watch, max_steps: int, limit_s: float, stop: Callable[[], bool] | None):
-        self.max_steps = max_steps
+    def __init__(
+        self, watch: Watch, max_steps: int, timeouts_s: float, budget_s: float, stop: Callable[[], bool] | None
+    ):
+        self.max_steps, self.timeouts_s = max_steps, timeouts_s
         self.tracer = tracer(watch, self.at_point)
         self.task_of: dict[int, Task] = {}  # by thread identifier
         self.tasks = TaskSet()
@@ -77,15 +113,18 @@ class Scheduler:
         self.inspect: Callable[[], Any] | None = None
         self.stop_early = False  # trace only as far as the schedule needs it
         self.mutex = Mutex()
-        self.threads_of_bodies: list[threading.Thread] = []  # started by a body itself
         self.uncontrolled: dict[str, None] = {}  # names of threads
-        self.watchdog = Watchdog(self, limit_s, stop)
+        self._timeouts: dict[Place, tuple[float, bool]] = {}
+        self.time_flies = False  # between two runs: sleeps and time-outs are over at once
+        self.watchdog = Watchdog(self, min(FIRST_LIMIT_S, max(budget_s, 1.0)), stop)
+        self.guard = Guard(self.owner, budget_s)
         self._clear(Schedule(""), False)
 
     def __enter__(self) -> Scheduler:
         blocking.install(self)
         try:
             self.tracer.open()
+            self.guard.open()
         except BaseException:
             blocking.uninstall()
             raise
@@ -93,9 +132,12 @@ class Scheduler:
 
     def __exit__(self, *exc_info: object) -> None:
         self.closed = True
-        blocking.uninstall()
-        self.tracer.close()
-        self.tasks.close()
+        try:
+            self.guard.close()
+        finally:
+            blocking.uninstall()
+            self.tracer.close()
+            self.tasks.close()
 
     def _clear(self, schedule: Schedule, keep_alternatives: bool) -> None:
         self._keep_alternatives = keep_alternatives
@@ -103,6 +145,9 @@ class Scheduler:
         self._alternatives: tuple[str, ...] = ()
         self._check_at = min(LINES_IN_A_ROW, self.max_steps + 1)
         self.current: Task | None = None
+        self.passed_s = 0.0  # the time of the run: what has passed of sleeps and time-outs
+        self._passes = 0  # time-outs that passed since a body could go on by itself
+        self._wakes: list[str] = []
         self.log: list[LogEntry] = []
         self.abandoning = self.stopped_tracing = False
         random = schedule.random
@@ -110,7 +155,12 @@ class Scheduler:
         self.execution = Execution(self.strategy, self.log)
 
     def run(
-        self, bodies: Mapping[str, Callable[[], Any]], schedule: Schedule, order: Sequence[int], keep_alternatives: bool
+        self,
+        bodies: Mapping[str, Callable[[], Any]],
+        schedule: Schedule,
+        order: Sequence[int],
+        keep_alternatives: bool,
+        between: Between = Between(),
     ) -> Execution:
         """Run the bodies under a schedule; or with `order`, one after the other, each to its end.
 
@@ -119,11 +169,13 @@ class Scheduler:
             schedule: the schedule.
             order: the order of the bodies, as indices.
             keep_alternatives: whether the log says which threads could have gone on instead at each switch point.
+            between: what workers do before, between and after the bodies of an order.
 
         Raises:
             KeyboardInterrupt: after every body has been ended.
         """
-        began = time.perf_counter()
+        began = perf_counter()
+        self.guard.pause()
         self._clear(schedule, keep_alternatives)
         self.watchdog.begin()
         self.tasks.begin(bodies, order)
@@ -131,12 +183,17 @@ class Scheduler:
         try:
             self.current, self.on = Task("", threading.current_thread()), True
             self._wait_until_workers_are_idle()
-            self.resume(tasks[order[0]] if order else self.strategy.first(tasks))
+            self._between = between
+            first = self._worker_between_bodies() if order else None
+            self.resume(first or (tasks[order[0]] if order else self.strategy.first(tasks)))
             self.watchdog.watch_over()
         finally:
             self.watchdog.end()
+            self.guard.resume()
         run.results = tuple([task.result if task.error is None else task.error for task in tasks])
-        run.seconds = time.perf_counter() - began
+        run.thread_errors = tuple([worker.error for worker in self.tasks.workers if worker.error is not None])
+        run.wakes = tuple(sorted(self._wakes))
+        run.seconds = perf_counter() - began
         return run
 
     def _run_body(self, task: Task) -> None:
@@ -182,11 +239,11 @@ class Scheduler:
             if me.points_in_clean_up > POINTS_IN_CLEAN_UP:
                 raise Abandoned
             return
-        alternatives = self.tasks.alternatives(me) if self._keep_alternatives else ()
+        alternatives = tuple(self.tasks.choices(me)) if self._keep_alternatives else ()
         entry: LogEntry = (me, code, at, alternatives)
         self.log.append(entry)
         self._inspect(entry)
-        target = self.strategy.at_point(me, code, at, self.tasks.runnable)
+        target = self.strategy.at_point(me, code, at, self.tasks.choices)
         if target is me and len(self.log) >= self._check_at:
             target = self._after_many_lines(me)
         switched = self.execution.switched
@@ -226,10 +283,19 @@ class Scheduler:
 
     def _after_many_lines(self, me: Task) -> Task:
         """Choose the next thread after many lines in a row: another one if one can run; end a run that is too long."""
+        if self.tasks.all_ended:
+            self._leave_service(me)
         if len(self.log) > self.max_steps:
             self._give_up(me, f"after {self.max_steps} watched lines {me.label} had still not ended (livelock)")
         self._check_at = min(len(self.log) + LINES_IN_A_ROW, self.max_steps + 1)
-        return self._choose(me, WAIT, self.tasks.runnable(me) or [me])
+        others = self.tasks.runnable(me) or [t for t in [self._first_due(me)] if t is not None]
+        return self._choose(me, WAIT, others or [me])
+
+    def _leave_service(self, me: Task) -> None:
+        """End the run, in a worker that never waits: the bodies have ended, and it would go on for ever."""
+        me.state, self.current = State.READY, None
+        self.watchdog.wake()
+        self.park(me)
 
     def _switch(self, me: Task, target: Task) -> None:
         self.execution.switched.append(self.log[-1])
@@ -240,6 +306,7 @@ class Scheduler:
     def resume(self, target: Task) -> None:
         """Give the turn to a thread."""
         is_new = target.state == State.NEW
+        self._expire(target)
         self._undisturbed = None
         target.state, target.sleeps_in_a_row = State.RUNNING, 0
         self.current = target
@@ -247,6 +314,14 @@ class Scheduler:
             self.tasks.threads[target.label].begin(partial(self._run_body, target), self._start_for_real)
         else:
             target.baton.release()
+
+    def _expire(self, target: Task) -> None:
+        """Let the time-out of a thread pass that is chosen to go on, if it still waits."""
+        if target.state is State.BLOCKED and not target.can_run():
+            target.timed_out = True
+            self.passed_s = max(self.passed_s, target.due)
+            if target.body is None:
+                self._wakes.append(target.label)
 
     def park(self, me: Task) -> None:
         """Wait for the turn."""
@@ -256,7 +331,13 @@ class Scheduler:
 
     def _pass_turn(self, me: Task, event: str) -> bool:
         """Pass the turn on because its owner ends or blocks; return False if it comes back to the owner at once."""
-        runnable = self.tasks.runnable() or self.tasks.expire_first_timeout()
+        runnable = self.tasks.runnable()
+        if any(task.body is not None for task in runnable):
+            self._passes = 0
+        if self.tasks.order and (worker := self._worker_between_bodies()) is not None:
+            runnable = [worker]
+        if not runnable and not self.gets_help() and (first := self._let_time_pass()) is not None:
+            runnable = [first]
         if not runnable:
             self.current = None
             if self.tasks.all_ended:
@@ -266,18 +347,66 @@ class Scheduler:
             return True
         target = self._choose(me, event, runnable)
         if target is me:
+            self._expire(me)
             me.state = State.RUNNING
             return False
         self.resume(target)
         return True
 
+    def _worker_between_bodies(self) -> Task | None:
+        """Return the worker that goes on before the next body of a sequential order begins, if it is to."""
+        bodies = [self.tasks.bodies[i] for i in self.tasks.order]
+        done = sum(body.state == State.DONE for body in bodies)
+        if any(body.is_active for body in bodies):
+            return None
+        workers = [worker for worker in self.tasks.workers if worker.state != State.DONE]
+        if self._between.threads_first and (able := [w for w in workers if w.of_body and w.can_run()]):
+            return able[0]
+        wakes = self._between.wakes[done] if done < len(self._between.wakes) else ()
+        woken = Counter(self._wakes)
+        before = Counter(label for gap in self._between.wakes[:done] for label in gap)
+        for worker in workers:
+            left = before[worker.label] + wakes.count(worker.label) - woken[worker.label]
+            if left > 0 and worker.state is State.BLOCKED and worker.timeout is not None and not worker.can_run():
+                return worker
+        return None
+
+    def gets_help(self) -> bool:
+        """Return whether time passes for real, because of threads that are not controlled or cannot be now."""
+        return bool(self.uncontrolled) or any(task.state == State.STALLED for task in self.tasks.all)
+
+    def _first_due(self, but: Task | None = None) -> Task | None:
+        """Return the thread whose time-out passes first."""
+        waiting = [task for task in self.tasks.waiting_with_timeout() if task is not but]
+        return min(waiting, key=attrgetter("due"), default=None)
+
+    def _let_time_pass(self) -> Task | None:
+        """Return the thread whose time-out passes, because nobody else can go on; None if that would not help.
+
+        A service that wakes up again and again must not hide that no body can go on any more. The long time-outs of
+        bodies are the last resort.
+        """
+        if self._passes < PASSES:
+            self._passes += 1
+            return self._first_due()
+        waiting = [t for t in self.tasks.waiting_with_timeout() if t.body is not None and not t.is_short]
+        self._passes = 0 if waiting else PASSES
+        return min(waiting, key=attrgetter("due"), default=None)
+
     def _choose(self, me: Task, event: str, runnable: list[Task]) -> Task:
-        """Let the strategy choose the next thread; it is not asked where there is only one."""
-        if len(runnable) == 1:
+        """Let the strategy choose the next thread, which may be one whose time-out passes.
+
+        It is not asked where there is no choice.
+        """
+        choices = {task.label: task for task in runnable}
+        if self._passes <= PASSES_WITH_CHOICE:
+            early = self.tasks.choices().items()
+            choices |= {label: task for label, task in early if label.endswith(TIMEOUT) and task is not runnable[0]}
+        if len(choices) == 1:
             return runnable[0]
         me.choices += 1
-        self.log.append((me, event, me.choices, tuple([t.label for t in runnable[1:]])))
-        return self.strategy.at_event(me, event, me.choices, runnable, runnable[0])
+        self.log.append((me, event, me.choices, tuple(choices)[1:]))
+        return self.strategy.at_event(me, event, me.choices, choices, runnable[0])
 
     def _rejoin(self, me: Task) -> None:
         """Let a thread that ran without having the turn, because it had stalled, wait until it is given the turn."""
@@ -300,7 +429,11 @@ class Scheduler:
     def caller(self) -> str:
         """Return the label of the calling thread if it is controlled; "" if its waits are real ones."""
         me = self.task_of.get(get_ident())
-        return "" if me is None or me.starting_thread else me.label
+        return "" if me is None or me.waits_for_real else me.label
+
+    def skipped_s(self) -> float:
+        """Return by how many seconds the clocks of the calling thread are ahead."""
+        return self.passed_s if get_ident() in self.task_of else 0.0
 
     def wait(
         self, ready: Callable[[], bool], timeout: float | None, what: str, on_lock: bool = False, queue_id: int = 0
@@ -313,45 +446,81 @@ class Scheduler:
             if ready() or timeout is not None:
                 return ready()
             raise UnreadableError(f"it needs {what}")
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not self.on:  # between two runs no thread is controlled, and none passes a turn on
-            if self.closed:
-                return None
-            if ready():
-                return True
-            if deadline is not None and time.monotonic() > deadline:
-                return False
-            acquire(me.baton, timeout=0.001)
+        answer: bool | str | None
+        while True:
+            if self.on:
+                answer = self._wait_in_run(me, ready, timeout, what, on_lock, queue_id)
+            else:
+                answer = self._wait_between_runs(me, ready, timeout)
+            if answer != _GO_ON:
+                return answer  # type: ignore[return-value]
+
+    def _wait_in_run(
+        self, me: Task, ready: Callable[[], bool], timeout: float | None, what: str, on_lock: bool, queue_id: int
+    ) -> bool | str:
         if ready():
             return True
         me.ready, me.timeout, me.what, me.queue_id, me.timed_out = ready, timeout, what, queue_id, False
+        me.is_short = timeout is not None and timeout <= self.timeouts_s
+        if timeout is not None:
+            me.due, me.since = self.passed_s + timeout, monotonic()
+            self._timeouts.setdefault(place_of_caller(), (timeout, me.is_short))
         if self.abandoning:
             if me.body is not None or not queue_id:
                 raise Abandoned
             me.state = State.BLOCKED
             acquire(me.baton)  # until no thread is controlled
-            return self.wait(ready, timeout, what, on_lock, queue_id)
+            return _GO_ON
         self._undisturbed = None
         with self.mutex:
             if self.current is None and not self.abandoning:  # it had stalled, and no other could go on
                 self.current = me
             me.state = State.BLOCKED
-        self.log.append((me, LOCKED if on_lock else WAIT, 0, ()))
+        self.log.append((me, LOCKED if on_lock and not me.is_short else WAIT, 0, ()))
         if self.current is not me or self._pass_turn(me, WAIT):
             self.park(me)
         me.ready = None
         # Between two runs a worker is woken without being given the turn: it goes on waiting.
-        if me.state != State.RUNNING:
-            return self.wait(ready, timeout, what, on_lock, queue_id)
-        return not me.timed_out
+        return not me.timed_out if me.state == State.RUNNING else _GO_ON
 
-    def sleep(self) -> bool:
-        """Let no time pass, but another thread may be switched to; False if the caller has to sleep for real."""
-        if not self.on:
-            return False
+    def _wait_between_runs(self, me: Task, ready: Callable[[], bool], timeout: float | None) -> bool | str | None:
+        """Wait while no thread is controlled, and none passes a turn on."""
+        until = inf if timeout is None else monotonic() + timeout
+        while not self.on:
+            if me.doomed:
+                raise Abandoned
+            if self.closed:
+                return None
+            if ready():
+                return True
+            acquire(me.baton, timeout=0.001)
+            if monotonic() > until or (self.time_flies and timeout is not None):
+                return False
+        return _GO_ON
+
+    def wait_for_real(self, attempt: Callable[[float], Any], timeout: float) -> Any:
+        """Wait in a thread that is not controlled; the guard can end a wait of the explorer's own thread."""
+        if get_ident() != self.owner or not self.guard.is_on or not isinstance(timeout, int | float) or timeout < -1:
+            return attempt(timeout)
+        until = monotonic() + timeout if timeout >= 0 else inf
+        while True:
+            self.guard.check()
+            left = until - monotonic()
+            if (answer := attempt(max(0, min(left, 0.1)))) or left <= 0.1:
+                return answer
+
+    def sleep(self, seconds: float) -> bool:
+        """Let no time pass, but another thread may be switched to; False if the caller has to sleep for real.
+
+        A worker waits, as with a time-out. A body goes on by default, because it is short.
+        """
         me = self.task_of[get_ident()]
         if me.inspecting:
             return True
+        if me.body is None:
+            return self.wait(_never, max(seconds, NAP_S), "the end of its sleep") is not None
+        if not self.on:
+            return False
         if self.current is not me:
             self._rejoin(me)
         if self.abandoning:
@@ -359,44 +528,82 @@ class Scheduler:
         self._undisturbed = None
         me.sleeps += 1
         me.sleeps_in_a_row += 1
-        self.log.append((me, SLEEP, me.sleeps, self.tasks.alternatives(me)))
+        self.passed_s += max(seconds, NAP_S)
+        choices = self.tasks.choices(me)
+        self.log.append((me, SLEEP, me.sleeps, tuple(choices)))
         if len(self.log) > self.max_steps:
             self._give_up(me, f"{me.label} slept {me.sleeps} times and had still not ended (livelock)")
-        others = self.tasks.runnable(me)
-        target = self.strategy.at_event(me, SLEEP, me.sleeps, [me, *others], me)
-        if target is me and others and me.sleeps_in_a_row >= SLEEPS_IN_A_ROW:
-            target = self._choose(me, WAIT, others)
+        target = self.strategy.at_event(me, SLEEP, me.sleeps, {me.label: me, **choices}, me)
+        if target is me and me.sleeps_in_a_row >= SLEEPS_IN_A_ROW:
+            first = self._first_due(me)
+            due = [first] if first is not None and first.due <= self.passed_s else []
+            if others := self.tasks.runnable(me) or due:
+                target = self._choose(me, WAIT, others)
         if target is not me:
             self._switch(me, target)
         return True
 
+    def join(self, thread: threading.Thread, timeout: float | None) -> None:
+        """Wait for the end of a thread; a controlled one has ended as soon as it does nothing any more."""
+        me = self.task_of.get(get_ident())
+        if me is None:
+            self.wait_for_real(
+                lambda seconds: _join(thread, None if seconds < 0 else seconds), -1 if timeout is None else timeout
+            )
+            return
+        wait = not me.waits_for_real and thread is not me.thread and thread.ident is not None
+        worker = self.tasks.worker(thread)
+        what = f"the end of {worker.label if worker is not None else f'thread {thread.name}'}"
+        if wait and self.wait(lambda: self._has_ended(thread), timeout, what) is False:
+            return
+        me.waits_for_real, before = True, me.waits_for_real
+        try:
+            blocking.join_for_real(thread, timeout)
+        finally:
+            me.waits_for_real = before
+
+    def is_alive(self, thread: threading.Thread) -> bool:
+        """Return whether a thread has begun and not ended."""
+        if not self.caller() or thread.ident is None:
+            return blocking.is_alive_for_real(thread)
+        return not self._has_ended(thread)
+
+    def _has_ended(self, thread: threading.Thread) -> bool:
+        worker = self.tasks.worker(thread)
+        return not blocking.is_alive_for_real(thread) if worker is None else worker.state == State.DONE
+
     # --- workers
 
     def start_thread(self, thread: threading.Thread) -> None:
-        """Start a thread, controlled or not."""
+        """Start a thread: controlled, if a controlled one or the explorer's own thread starts it."""
         starter = self.task_of.get(get_ident())
-        is_of_executor = getattr(thread, "_target", None) is concurrent.futures.thread._worker
-        if get_ident() != self.owner and (starter is None or starter.starting_thread):
-            blocking.start_for_real(thread)
-        elif starter is None or is_of_executor:
-            self._start_controlled(thread)
+        if get_ident() == self.owner or (starter is not None and not starter.waits_for_real):
+            self._start_controlled(thread, starter is not None)
         else:
-            self.uncontrolled[thread.name] = None
-            self.threads_of_bodies.append(thread)
-            self._start_for_real(thread)
+            blocking.start_for_real(thread)
+
+    def start_raw_thread(self, function: Callable[..., Any]) -> None:
+        """Take note that a thread is started which cannot be controlled."""
+        if self.caller():
+            self.uncontrolled[f"a thread of _thread.start_new_thread that runs {_name(function)}"] = None
 
     def _start_for_real(self, thread: threading.Thread) -> None:
         """Start a thread, and wait until it has begun without passing the turn on."""
         starter = self.task_of.get(get_ident())
         if starter is not None:
-            starter.starting_thread = True
+            starter.waits_for_real = True
         blocking.start_for_real(thread)
         if starter is not None:
-            starter.starting_thread = False
+            starter.waits_for_real = False
 
-    def _start_controlled(self, thread: threading.Thread) -> None:
-        run, arrived = thread.run, locked()
-        task = Task(f"W{len(self.tasks.workers) + 1}", thread, state=State.STALLED)
+    def _start_controlled(self, thread: threading.Thread, of_body: bool) -> None:
+        if not self.on:
+            self.tasks.forget_ended()
+        run, arrived, task = thread.run, locked(), self.tasks.new_worker(thread, of_body)
+        if _is_of_executor(thread):
+            _order_threads_of_executor(thread)
+        elif of_body:
+            thread.daemon = True  # if it never ends, the interpreter must not wait for it
 
         def run_controlled() -> None:
             self.task_of[get_ident()] = task
@@ -408,151 +615,98 @@ class Scheduler:
                 if task.state == State.READY:
                     self.park(task)
                 run()
-            except Abandoned:
+            except (Abandoned, SystemExit):
                 pass
+            except BaseException as error:
+                task.error = error.with_traceback(None)
             finally:
                 self.tracer.end_thread()
                 self.finish(task)
 
         thread.run = run_controlled  # type: ignore[method-assign]
-        self.tasks.workers.append(task)
         self._start_for_real(thread)
         acquire(arrived, timeout=10)
 
     def _wait_until_workers_are_idle(self) -> None:
         """Wait until every worker is parked, before the first body begins; one that takes too long is named."""
-        workers = self.tasks.workers = [worker for worker in self.tasks.workers if worker.state != State.DONE]
+        self.tasks.forget_ended()
         parked = (State.BLOCKED, State.READY, State.DONE)
-        until = time.monotonic() + WORKERS_IDLE_S
-        while any(worker.state not in parked for worker in workers) and time.monotonic() < until:
-            time.sleep(0.0002)
-        for worker in workers:
+        until = monotonic() + WORKERS_IDLE_S
+        waited_for = [worker for worker in self.tasks.workers if worker.thread.name not in self.uncontrolled]
+        while any(worker.state not in parked for worker in waited_for) and monotonic() < until:
+            sleep(0.0002)
+        for worker in self.tasks.workers:
             worker.choices = worker.sleeps = worker.sleeps_in_a_row = 0
             if worker.state not in parked:
                 self.uncontrolled[worker.thread.name] = None
 
+    @property
+    def record(self) -> Execution:
+        """The record of the run."""
+        return self.execution
+
+    def prepare_to_end(self) -> None:
+        """Note that the run is being given up, or is over: from now on all threads take the long way."""
+        self._undisturbed = None
+
+    @property
+    def timeouts(self) -> tuple[Timeout, ...]:
+        """The waits with a time-out."""
+        return tuple(Timeout(line_of(*place), *found) for place, found in self._timeouts.items())
+
     def end_control(self) -> None:
-        """End the control after a run: workers wait by themselves, and the threads of bodies get time to end."""
+        """End the control after a run: workers wait by themselves."""
         self.on = False
         for worker in self.tasks.workers:
             if worker.state in (State.BLOCKED, State.READY):
                 worker.state = State.STALLED
                 worker.baton.release()
-        for thread in self.threads_of_bodies:
-            thread.join(1)
-        self.threads_of_bodies = [thread for thread in self.threads_of_bodies if thread.is_alive()]
+
+    def end_workers(self, of_bodies: bool = False) -> None:
+        """End the workers that a state leaves behind, where they wait; or only those that bodies started.
+
+        The idle worker of an executor is left alone: it ends with its executor.
+        """
+        left = [
+            worker
+            for worker in self.tasks.workers
+            if worker.state != State.DONE and (worker.of_body or not of_bodies) and not _is_of_executor(worker.thread)
+        ]
+        for worker in left:
+            worker.doomed = True
+        for worker in left:
+            if not acquire(worker.ended, timeout=WORKER_ENDS_S) and not worker.end(WORKER_ENDS_S):
+                self.watchdog.leaked.append(f"{worker.thread.name} {worker.place()}")
+                self.tasks.workers.remove(worker)
+        self.tasks.forget_ended()
 
 
-class Watchdog:
-    """Makes a run end, from the caller's thread: skips a thread that stalls, and ends a run that hangs."""
+def _is_of_executor(thread: threading.Thread) -> bool:
+    return getattr(thread, "_target", None) is concurrent.futures.thread._worker
 
-    def __init__(self, scheduler: Scheduler, limit_s: float, stop: Callable[[], bool] | None):
-        self._scheduler, self._stop, self.limit_s = scheduler, stop, limit_s
-        self.expects_help = True  # from threads that are not controlled; if none came in the first runs, none will
-        self.leaked: list[str] = []
-        self.begin()
 
-    def begin(self) -> None:
-        """Forget the last run."""
-        self._over, self._needs_help = locked(), False
+class _Threads(set[threading.Thread]):
+    """A set of threads with a fixed order: that of an ordinary set differs from run to run."""
 
-    def wake(self, needs_help: bool = False) -> None:
-        """Wake the watchdog, from the thread that had the turn: the run is over, or no thread can go on."""
-        self._needs_help = needs_help
-        self._over.release()
+    def __iter__(self) -> Iterator[threading.Thread]:
+        return iter(sorted(super().__iter__(), key=attrgetter("name")))
 
-    def check_stop(self) -> None:
-        """End the exploration if `stop` says so, as Ctrl-C would."""
-        if self._stop is not None and self._stop():
-            raise KeyboardInterrupt
 
-    def fail(self, failure: str, endless: bool = False) -> None:
-        """Give the run up."""
-        run = self._scheduler.execution
-        run.failure, run.endless = failure, endless
-        run.stacks = "\n".join(f"{t.label} {t.place()}\n{t.stack()}" for t in self._active_bodies())
+def _order_threads_of_executor(thread: threading.Thread) -> None:
+    """Let an executor join its threads in the same order in every run."""
+    executor = thread._args[0]()  # type: ignore[attr-defined]
+    if type(getattr(executor, "_threads", None)) is set:
+        executor._threads = _Threads(executor._threads)
 
-    def _active_bodies(self) -> list[Task]:
-        return [t for t in self._scheduler.tasks.bodies if t.is_active]
 
-    def watch_over(self) -> None:
-        """Wait until the run is over, and make it end where it does not end by itself."""
-        scheduler = self._scheduler
-        began = since = time.monotonic()
-        last, used = -1, 0.0
-        while True:
-            if acquire(self._over, timeout=0.05):
-                if not self._needs_help or not self._wait_for_help():
-                    return
-                continue
-            self.check_stop()
-            now, running = time.monotonic(), scheduler.current
-            if now - began > self.limit_s:
-                late = ", ".join(t.label for t in self._active_bodies())
-                self.fail(f"{late} had still not ended after {self.limit_s:.3g} s", endless=True)
-                return
-            if running is None or len(scheduler.log) != last:
-                last, since = len(scheduler.log), now
-                used = running.cpu_s() if running is not None else 0.0
-            elif now - since > STALL_S and running.cpu_s() - used < 0.1 * (now - since) and not running.waits_for_cpu():
-                self._skip_stalled(running)
-                last = -1
+def _never() -> bool:
+    return False
 
-    def _skip_stalled(self, running: Task) -> None:
-        """Let another thread go on: the one that has the turn is blocked by something unknown."""
-        scheduler = self._scheduler
-        with scheduler.mutex:
-            if scheduler.current is not running or running.state != State.RUNNING:
-                return
-            scheduler.execution.stalls.append(f"{running.label} {running.place()}")
-            running.state = State.STALLED
-            others = scheduler.tasks.runnable()
-            scheduler.current = others[0] if others else None
-        if others:
-            scheduler.resume(others[0])
 
-    def _wait_for_help(self) -> bool:
-        """Wait for a thread that is not controlled to wake one that is; if none does, give the run up."""
-        scheduler = self._scheduler
-        self._needs_help = False
-        helpers = [t for t in scheduler.threads_of_bodies if t.is_alive()]
-        limit_s = self.limit_s if helpers or scheduler.uncontrolled else 0.0
-        if not helpers:  # any other thread that is alive
-            known = {task.thread for task in scheduler.tasks.all} | set(_never_helped)
-            helpers = [t for t in threading.enumerate() if t not in known and t.ident != scheduler.owner]
-        if not limit_s and helpers and self.expects_help:
-            limit_s = HELP_S
-        until = time.monotonic() + limit_s
-        while not (runnable := scheduler.tasks.runnable()):
-            if time.monotonic() >= until:
-                blocked = [t for t in scheduler.tasks.bodies if t.state == State.BLOCKED]
-                waits = "; ".join(f"{t.label} waits for {t.what}" for t in blocked)
-                self.fail(f"{waits}; no thread can continue")
-                _never_helped.update(helpers)
-                return False
-            self.check_stop()
-            time.sleep(0.0005)
-        scheduler.uncontrolled.update(dict.fromkeys(t.name for t in helpers))
-        scheduler.resume(runnable[0])
-        return True
+def _join(thread: threading.Thread, timeout: float | None) -> bool:
+    blocking.join_for_real(thread, timeout)
+    return not blocking.is_alive_for_real(thread)
 
-    def end(self) -> None:
-        """Leave no body behind: end those that still run by an exception; then end the control."""
-        scheduler = self._scheduler
-        scheduler._undisturbed = None
-        scheduler.abandoning = bool(self._active_bodies())
-        if scheduler.abandoning:
-            may_be_stuck = (State.BLOCKED, State.READY, State.RUNNING)
-            stuck = [w for w in scheduler.tasks.workers if w.state in may_be_stuck and not w.queue_id]
-            for task in [*scheduler.tasks.bodies, *stuck]:
-                if task.is_active:
-                    self._end_task(task)
-        scheduler.end_control()
 
-    def _end_task(self, task: Task) -> None:
-        self._scheduler.current = task
-        if task.state in (State.READY, State.BLOCKED) or self._scheduler.execution.failure:
-            task.baton.release()
-            task.wait_finished(0.5)
-        if not task.end(END_S):
-            self.leaked.append(f"{task.label} {task.place()}")
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", repr(function))

@@ -13,6 +13,7 @@ from yolothreads.races.results import Trial, Where
 from yolothreads.races.schedule import END, LOCKED, WAIT, Random, Schedule, Stop, plain
 from yolothreads.races.scheduler import Execution
 from yolothreads.races.session import Session
+from yolothreads.races.threads import TIMEOUT
 
 
 class Search(ABC):
@@ -202,7 +203,9 @@ class LevelSearch(Search):
         for i, (task, code, at, others) in enumerate(run.log):
             if not isinstance(code, str):
                 visits[task.label, code.co_name, at] += 1
-            if i < run.strategy.followed or not others or not (preempt or code in (WAIT, END)):
+            if not preempt:
+                others = tuple(o for o in others if not o.endswith(TIMEOUT)) if code in (WAIT, END) else ()
+            if i < run.strategy.followed or not others:
                 continue
             if isinstance(code, str):
                 yield i, Stop(task.label, code, 0, None, at, ""), None, others

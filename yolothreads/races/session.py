@@ -9,22 +9,22 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import permutations
 from time import perf_counter
-from types import CodeType
+from types import CodeType, CoroutineType
 from typing import Any, Literal, get_args
 
 from yolothreads.errors import ExploreError
 from yolothreads.races.judge import Describe, Judge, Same, same, short
 from yolothreads.races.results import DEADLOCK, RIGHT, Step, Trial, Where
 from yolothreads.races.schedule import LOCKED, WAIT, Schedule, Stop, label
-from yolothreads.races.scheduler import STALL_S, Execution, Scheduler
+from yolothreads.races.scheduler import FIRST_LIMIT_S, Execution, Scheduler
 from yolothreads.races.tracing import MONITORING, other_tracers
+from yolothreads.races.watchdog import STALL_S
 from yolothreads.races.watching import Granularity, Watch
 
 Body = Callable[..., Any]
 Strategy = Literal["exhaustive", "random"]
 Progress = Callable[[int, int], object]
 
-FIRST_LIMIT_S = 10.0
 SLOW_S = 0.02
 _NO_LINE = Where("", "", 0, "(no watched line)")
 _LISTED = 20  # function names that a message lists at most
@@ -45,6 +45,7 @@ class Options:
     same: Same | None = None
     preemptions: int = 1
     granularity: Granularity = "auto"
+    timeouts_s: float = 1.0
     budget_s: float = 60.0
     seed: int = 0
     restore: Callable[[Any], Any] | None = None
@@ -75,6 +76,8 @@ class Options:
             raise ExploreError(f"strategy='{self.strategy}' is unknown; pass 'exhaustive' or 'random'.")
         if self.depth < 1 or self.runs < 1:
             raise ExploreError(f"depth={self.depth} and runs={self.runs} make no sense; pass 1 or more for each.")
+        if not self.timeouts_s >= 0:
+            raise ExploreError(f"timeouts_s={self.timeouts_s!r} makes no sense; pass seconds, 0 or more (inf: all).")
 
 
 class Session:
@@ -89,8 +92,7 @@ class Session:
         self.watch = Watch(
             watch, options.granularity, all_of_user=not options.watch, by_names=options.strategy != "random"
         )
-        limit_s = min(FIRST_LIMIT_S, max(options.budget_s, 1.0))
-        self.scheduler = Scheduler(self.watch, options.max_steps, limit_s, options.stop)
+        self.scheduler = Scheduler(self.watch, options.max_steps, options.timeouts_s, options.budget_s, options.stop)
         self.sequential: dict[str, Execution] = {}  # the schedules without a stop, by first thread, if already run
         self.steps = 0  # switch points of the longest run so far
         self._executed: dict[tuple[int, int], tuple[CodeType, int]] = {}  # watched places, by the id of the code
@@ -107,7 +109,10 @@ class Session:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._stack.close()
+        try:
+            self._stack.close()
+        finally:
+            self.scheduler.guard.check()
 
     @cached_property
     def version(self) -> str:
@@ -144,7 +149,12 @@ class Session:
 
     def _drop_state(self) -> None:
         self._has_state, self._state = False, None
-        self._state_stack.close()
+        self.scheduler.time_flies = True
+        try:
+            self._state_stack.close()
+            self.scheduler.end_workers()
+        finally:
+            self.scheduler.time_flies = False
 
     # --- runs
 
@@ -163,8 +173,10 @@ class Session:
         arguments = () if self.options.setup is None else (state,)
         scheduler.inspect = None if inspect is None else lambda: inspect(state)
         scheduler.stop_early = stop_early and self._slow
-        bodies = {name: partial(body, *arguments) for name, body in zip(self.labels, self.options.bodies, strict=True)}
+        bodies = {name: _call(body, *arguments) for name, body in zip(self.labels, self.options.bodies, strict=True)}
         run = scheduler.run(bodies, schedule, order, keep_alternatives)
+        if self.options.restore is not None:
+            scheduler.end_workers(of_bodies=True)
         if self.watch.refresh():
             scheduler.tracer.refresh()
         if self.watch.granularity == "line":
@@ -305,6 +317,20 @@ class Session:
         unseen = "" if MONITORING else ", and does not see the bodies"
         yield from (f"Also traces this process{unseen}: {other}" for other in other_tracers())
         yield from (f"Could not be ended, and is still running: {name}" for name in self.scheduler.watchdog.leaked)
+
+
+def _call(body: Body, *arguments: Any) -> Callable[[], Any]:
+    """Return a function that calls a body; a coroutine that it returns is run in an event loop of its own."""
+
+    def call() -> Any:
+        result = body(*arguments)
+        if not isinstance(result, CoroutineType):
+            return result
+        import asyncio
+
+        return asyncio.run(result)
+
+    return call
 
 
 def _waits(run: Execution) -> list[tuple[str, ...]]:

@@ -18,6 +18,11 @@ from typing import Any
 CAN_CLEAR_LOCALS = sys.version_info < (3, 13)  # later versions keep them where they cannot be reached
 acquire = LockType.acquire  # the C method itself, which stays when `blocking` replaces it
 _HERE = str(Path(__file__).parent)
+_LIBRARY = Path(threading.__file__).parent
+_WAITERS = (
+    _HERE,
+    *(str(_LIBRARY / name) for name in ("threading.py", "queue.py", "selectors.py", "concurrent", "asyncio")),
+)
 _thread_dict = ctypes.pythonapi.PyThreadState_GetDict
 _thread_dict.restype = ctypes.c_void_p  # a borrowed reference, which `py_object` would take for its own
 
@@ -29,6 +34,8 @@ class State:
 
 
 _RUNNABLE = (State.READY, State.NEW)
+TIMEOUT = "(timeout)"
+"""Follows the label of a thread that goes on because its time-out passes."""
 
 
 class Abandoned(BaseException):
@@ -78,6 +85,7 @@ class ReusableThread:
         acquire(self._idle, timeout=1)
         if self.thread.ident is None:
             start(self.thread)
+            self.thread._daemonic = False  # type: ignore[attr-defined]  # the threads that a body starts inherit this
         self._begin.release()
 
     def is_free(self) -> bool:
@@ -111,7 +119,7 @@ class ReusableThread:
 
 @dataclass(eq=False, slots=True)
 class Task:
-    """A controlled thread: a body, or a worker of a pool (then `body` is None)."""
+    """A controlled thread: a body, or a worker (then `body` is None), which somebody else started."""
 
     label: str
     thread: threading.Thread
@@ -122,8 +130,14 @@ class Task:
     ready: Callable[[], bool] | None = None  # the condition that it waits for, while it is blocked
     what: str = ""  # the same in words
     timeout: float | None = None
+    due: float = 0.0  # when the time-out passes, on the clock of the run
+    since: float = 0.0  # when the wait with a time-out began, on the real clock
+    is_short: bool = False  # the time-out may pass at any time; a longer one only when nobody else can go on
     timed_out: bool = False
-    starting_thread: bool = False  # meanwhile its waits are real ones
+    waits_for_real: bool = False  # its waits are real ones
+    of_body: bool = False  # a body, or a thread of one, started it
+    is_daemon: bool = False
+    doomed: bool = False  # it has to end where it waits
     queue_id: int = 0  # the id of the queue where it waits for work, as a pool's worker does
     result: Any = None
     error: BaseException | None = None
@@ -147,6 +161,10 @@ class Task:
         """Return whether it would go on if it had the turn."""
         state = self.state
         return state in _RUNNABLE or (state is State.BLOCKED and self.ready is not None and self.ready())
+
+    def can_expire(self) -> bool:
+        """Return whether its time-out may pass at any time; ask only a task that cannot run."""
+        return self.is_short and self.state is State.BLOCKED
 
     def cpu_s(self) -> float:
         """Return the CPU seconds that the thread has used; 0 where the system does not say."""
@@ -188,25 +206,51 @@ class Task:
     def place(self) -> str:
         """Return the innermost line outside this package, in words."""
         frames = self._frames()
-        return "at " + _line(*frames[-1]) if frames else "is outside Python code"
+        return "at " + line_of(*frames[-1]) if frames else "is outside Python code"
 
     def stack(self) -> str:
         """Return the lines of the stack, the innermost last, without those of this package."""
-        return "\n".join(f"  {_line(*frame)}" for frame in self._frames())
+        return stack_of(self.thread.ident or 0)
 
     def _frames(self) -> list[tuple[str, int, str]]:
-        frame = sys._current_frames().get(self.thread.ident or 0)
-        frames = []
-        while frame is not None:
-            file = frame.f_code.co_filename
-            if not file.startswith((_HERE, threading.__file__)):
-                frames.append((file, frame.f_lineno, frame.f_code.co_name))
-            frame = frame.f_back
-        return frames[::-1]
+        return _frames_of(self.thread.ident or 0)
 
 
-def _line(file: str, line: int, function: str) -> str:
-    return f"{Path(file).name}:{line} in {function}: {linecache.getline(file, line).strip()}"
+def stack_of(thread: int) -> str:
+    """Return the lines of the stack of a thread, the innermost last, without those of this package."""
+    return "\n".join(f"  {line_of(*frame)}" for frame in _frames_of(thread))
+
+
+def _frames_of(thread: int) -> list[tuple[str, int, str]]:
+    """Return the user's frames of a thread: the innermost ones, up to the explorer, which called them."""
+    frame = sys._current_frames().get(thread)
+    frames: list[tuple[str, int, str]] = []
+    while frame is not None and not (frames and frame.f_code.co_filename.startswith(_HERE)):
+        file = frame.f_code.co_filename
+        if not file.startswith((_HERE, threading.__file__)):
+            frames.append((file, frame.f_lineno, frame.f_code.co_name))
+        frame = frame.f_back
+    return frames[::-1]
+
+
+Place = tuple[str, int, str]
+"""A file, a line, and the name of a function."""
+
+
+def place_of_caller() -> Place:
+    """Return the innermost line of the calling thread outside this package and the library's modules that wait.
+
+    It calls no function of another module, because that would be traced.
+    """
+    frame: Any = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_WAITERS):
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name
+
+
+def line_of(file: str, line: int, function: str) -> str:
+    """Return a place in words."""
+    return f"{Path(file).name}:{line} in {function}: {linecache.getline(file, line or 0).strip()}"
 
 
 LogEntry = tuple[Task, CodeType | str, int, tuple[str, ...]]
@@ -235,9 +279,25 @@ class TaskSet:
         """End the threads of the bodies, and join the workers that have ended."""
         for thread in self.threads.values():
             thread.close()
+        self.forget_ended()
+
+    def forget_ended(self) -> None:
+        """Join the workers that have ended, and forget them."""
         for worker in self.workers:
-            if worker.state == State.DONE:
+            if worker.state == State.DONE and worker.thread.is_alive():
                 worker.thread.join(1)
+        self.workers = [worker for worker in self.workers if worker.state != State.DONE]
+
+    def new_worker(self, thread: threading.Thread, of_body: bool) -> Task:
+        """Make the task of a further worker, whose label no other has in this run."""
+        numbers = [int(worker.label[1:]) for worker in self.workers]
+        label = f"W{max(numbers, default=0) + 1}"
+        self.workers.append(Task(label, thread, state=State.STALLED, of_body=of_body, is_daemon=thread.daemon))
+        return self.workers[-1]
+
+    def worker(self, thread: threading.Thread) -> Task | None:
+        """Return the task of a thread that is a worker."""
+        return next((worker for worker in self.workers if worker.thread is thread), None)
 
     @property
     def all(self) -> list[Task]:
@@ -253,9 +313,16 @@ class TaskSet:
         """Return the tasks that may be given the turn now, without `but`."""
         return [t for t in self._without_interchangeable() if t is not but and t.can_run() and self._is_its_turn(t)]
 
-    def alternatives(self, me: Task) -> tuple[str, ...]:
-        """Return the labels of the tasks that could go on instead of this one."""
-        return tuple([t.label for t in self._without_interchangeable() if t is not me and t.can_run()])
+    def choices(self, but: Task | None = None) -> dict[str, Task]:
+        """Return the tasks that could go on instead of `but`, those by a time-out too, by label (and TIMEOUT)."""
+        found = {}
+        for task in self._without_interchangeable():
+            if task is not but:
+                if task.can_run():
+                    found[task.label] = task
+                elif task.can_expire():
+                    found[task.label + TIMEOUT] = task
+        return found
 
     def are_steady(self, but: Task) -> bool:
         """Return whether all tasks stay as they are while `but` has the turn, because none of them waits."""
@@ -263,14 +330,20 @@ class TaskSet:
             t.state not in (State.BLOCKED, State.STALLED) for t in self.bodies if t is not but
         )
 
-    def expire_first_timeout(self) -> list[Task]:
-        """Let time pass when no task can run: return the task whose time-out ends first, if one waits with one."""
-        waiting = [t for t in self.all if t.state == State.BLOCKED and t.timeout is not None and self._is_its_turn(t)]
-        if not waiting:
-            return []
-        first = min(waiting, key=lambda t: t.timeout or 0.0)
-        first.timed_out = True
-        return [first]
+    def waiting_with_timeout(self) -> list[Task]:
+        """Return the tasks whose time-out would let them go on; once all bodies have ended, only what is left of them.
+
+        A service that wakes up by time does not keep a run from ending; but a timer that a body has set belongs to it.
+        """
+        over = self.all_ended
+        return [
+            t
+            for t in self.all
+            if t.state == State.BLOCKED
+            and t.timeout is not None
+            and self._is_its_turn(t)
+            and (not over or (t.of_body and not t.is_daemon))
+        ]
 
     def _is_its_turn(self, task: Task) -> bool:
         """Return whether a sequential order, if there is one, has come to this task."""

@@ -28,8 +28,10 @@ Granularity = Literal["auto", "line", "instruction"]
 
 # Their functions wait, and nothing else; and every wait is a switch point by itself.
 _WAITING_MODULES = (
-    "threading", "queue", "concurrent.futures", "importlib._bootstrap", "importlib._bootstrap_external",
+    "threading", "queue", "concurrent.futures", "asyncio", "selectors", "importlib._bootstrap",
+    "importlib._bootstrap_external",
 )  # fmt: skip
+_CALLS_OTHERS = ("run", "_run", "_invoke_callbacks")  # their functions that call what they were given
 # Code with one of these can store under names that stand nowhere in it.
 _STORES_ANY_NAME = frozenset({
     "setattr", "delattr", "__setattr__", "__delattr__", "__dict__", "vars", "globals", "exec", "eval",
@@ -137,6 +139,9 @@ class Watch:
     def note(self, frame: FrameType) -> None:
         """Note that a controlled thread runs a function."""
         code, module = frame.f_code, _module_of(frame)
+        if _is_generated(code, module):
+            self._kept.append(code)
+            self.known.setdefault(id(code))
         facts = self.get(code)
         self.noted.add(id(code))
         names = stored_names(code) - self._stored
@@ -149,10 +154,10 @@ class Watch:
                 self._by_names, self._has_new_names = False, True
             if self._all_of_user:
                 self.names.setdefault(module)
-        elif not _is_in(module, (*_WAITING_MODULES, _OWN_NAME)):
+        elif not _is_in(module, (*_WAITING_MODULES, _OWN_NAME)) and not _is_generated(code, module):
             name = f"{module}.{code.co_qualname}"
-            if module in ("weakref", "_weakrefset") and _is_in(_module_of(frame.f_back), _WAITING_MODULES):
-                self.noted.remove(id(code))  # these modules keep their threads there; others may use it for theirs
+            if _serves_waiting(frame):
+                self.noted.remove(id(code))  # somebody else may call it, too
             elif not name.endswith(_FINALIZERS):
                 self.unwatched[name] = None
 
@@ -290,6 +295,28 @@ def _import(name: str) -> ModuleType:
 
 def _module_of(frame: FrameType | None) -> str:
     return "" if frame is None else str(frame.f_globals.get("__name__"))
+
+
+def _is_generated(code: CodeType, module: str) -> bool:
+    """Return whether the standard library has made a function, and knows what it does: that of a named tuple, say."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    is_of_library = module.startswith("namedtuple_") or (isinstance(file, str) and _is_library(file))
+    return code.co_filename.startswith("<") and is_of_library
+
+
+def _serves_waiting(frame: FrameType) -> bool:
+    """Return whether a module that waits called a function of the standard library, directly or by way of others."""
+    called: FrameType | None = frame
+    while called is not None and _is_of_python(called.f_code.co_filename):
+        if _is_in(_module_of(called), _WAITING_MODULES):
+            return called.f_code.co_name not in _CALLS_OTHERS
+        called = called.f_back
+    return False
+
+
+@lru_cache(maxsize=10_000)
+def _is_of_python(file: str) -> bool:
+    return file.startswith(("<frozen ", _OWN_FOLDER, f"{Path(inspect.__file__).parent}/")) and "-packages/" not in file
 
 
 def _is_in(module: str, packages: tuple[str, ...]) -> bool:
