@@ -67,6 +67,9 @@ class Between:
     threads_first: bool = False  # the threads of a body run before the next body
 
 
+QUIET = Between()
+
+
 @dataclass(slots=True)
 class Execution:
     """One run of the bodies under one schedule."""
@@ -83,8 +86,13 @@ class Execution:
     at_end: Any = None  # the inspected value when the last body has ended
     seconds: float = 0.0
     results: tuple[Any, ...] = ()  # a result or an exception for each body, then the observed value
+    outside: dict[str, BaseException] = field(default_factory=dict)  # exceptions outside the bodies, by what raised
+    setup_failed: bool = False  # the bodies were not run
+    began: list[str] = field(default_factory=list)  # the labels of the bodies, in the order in which they began
+    ended: list[str] = field(default_factory=list)  # the labels of all threads that ended
     thread_errors: tuple[BaseException, ...] = ()  # exceptions that ended workers
     wakes: tuple[str, ...] = ()  # the labels of the workers whose time-outs passed, sorted
+    beats: tuple[str, ...] = ()  # those among them that no body started
 
     def lines(self, until: int | None = None) -> Iterator[tuple[Task, CodeType, int]]:
         """Yield the entries of the log that are lines (or instructions): thread, code, and place in it."""
@@ -160,7 +168,7 @@ class Scheduler:
         schedule: Schedule,
         order: Sequence[int],
         keep_alternatives: bool,
-        between: Between = Between(),
+        between: Between = QUIET,
     ) -> Execution:
         """Run the bodies under a schedule; or with `order`, one after the other, each to its end.
 
@@ -193,6 +201,8 @@ class Scheduler:
         run.results = tuple([task.result if task.error is None else task.error for task in tasks])
         run.thread_errors = tuple([worker.error for worker in self.tasks.workers if worker.error is not None])
         run.wakes = tuple(sorted(self._wakes))
+        of_bodies = {worker.label for worker in self.tasks.workers if worker.of_body}
+        run.beats = tuple([name for name in run.wakes if name not in of_bodies])
         run.seconds = perf_counter() - began
         return run
 
@@ -218,6 +228,7 @@ class Scheduler:
         with self.mutex:
             had_turn = self.current in (task, None)
             task.state = State.DONE
+            self.execution.ended.append(task.label)
             task.ended.release()
         if had_turn and self.on and not self.abandoning:
             self._pass_turn(task, END)
@@ -311,6 +322,7 @@ class Scheduler:
         target.state, target.sleeps_in_a_row = State.RUNNING, 0
         self.current = target
         if is_new:
+            self.execution.began.append(target.label)
             self.tasks.threads[target.label].begin(partial(self._run_body, target), self._start_for_real)
         else:
             target.baton.release()
