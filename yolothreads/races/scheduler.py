@@ -51,6 +51,7 @@ WORKERS_IDLE_S = 1.0  # the time that a worker gets to become idle before the bo
 PASSES = 1000  # time-outs that pass one after another; if no body can go on by itself then, none ever will
 PASSES_WITH_CHOICE = 3  # of these, how many leave a choice; the others would multiply the schedules for nothing
 WORKER_ENDS_S = 0.2  # the time that a worker of a state that is gone gets to end
+LONG_S = 86_400.0  # what passes in a sleep at most
 NAP_S = 0.001  # the least that a sleep lets pass, so that `sleep(0)` in a loop comes to an end
 
 _GO_ON = "go on"  # the answer of a wait that a run has interrupted, by its beginning or its end
@@ -433,7 +434,11 @@ class Scheduler:
 
     def skipped_s(self) -> float:
         """Return by how many seconds the clocks of the calling thread are ahead."""
-        return self.passed_s if get_ident() in self.task_of else 0.0
+        me = self.task_of.get(get_ident())
+        if me is None:
+            return 0.0
+        me.reads_clock = True
+        return self.passed_s
 
     def wait(
         self, ready: Callable[[], bool], timeout: float | None, what: str, on_lock: bool = False, queue_id: int = 0
@@ -510,9 +515,10 @@ class Scheduler:
                 return answer
 
     def sleep(self, seconds: float) -> bool:
-        """Let no time pass, but another thread may be switched to; False if the caller has to sleep for real.
+        """Sleep for no real time; False if the caller has to sleep for real.
 
-        A worker waits, as with a time-out. A body goes on by default, because it is short.
+        A worker waits, as with a time-out. A body goes on by default, but another thread may be switched to; or so much
+        time passes that a loop which looks at a clock gives up.
         """
         me = self.task_of[get_ident()]
         if me.inspecting:
@@ -530,10 +536,15 @@ class Scheduler:
         me.sleeps_in_a_row += 1
         self.passed_s += max(seconds, NAP_S)
         choices = self.tasks.choices(me)
+        if me.reads_clock and self.timeouts_s > 0:
+            choices[me.label + TIMEOUT] = me
         self.log.append((me, SLEEP, me.sleeps, tuple(choices)))
         if len(self.log) > self.max_steps:
             self._give_up(me, f"{me.label} slept {me.sleeps} times and had still not ended (livelock)")
+        stop = self.strategy.stop
         target = self.strategy.at_event(me, SLEEP, me.sleeps, {me.label: me, **choices}, me)
+        if target is me and stop is not self.strategy.stop:
+            self.passed_s += min(self.timeouts_s, LONG_S)
         if target is me and me.sleeps_in_a_row >= SLEEPS_IN_A_ROW:
             first = self._first_due(me)
             due = [first] if first is not None and first.due <= self.passed_s else []
