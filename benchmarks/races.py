@@ -25,6 +25,7 @@ from time import perf_counter
 from typing import Any
 
 from benchmarks import bodies, programs
+from benchmarks.one_core import on_one_core
 from benchmarks.programs import PROGRAMS, Program
 from yolothreads import detections, races, weights
 from yolothreads.devices import torch_threads_kept
@@ -109,20 +110,6 @@ def search(program: Program, explorer: str, seed: int = 0) -> Search:
     until = next(n for n in count(1) if explored(program, granularity, seed, n).forbidden)  # is not timed
     first, first_ms = _timed(lambda: explored(program, granularity, seed, until))
     return Search(True, first.run, first_ms, done.run, end_ms)
-
-
-@contextmanager
-def on_one_core() -> Iterator[None]:
-    """Keep this thread, and those that it starts, on one core: explorers hand turns over faster there."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(before)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def searches(rounds: int) -> dict[str, dict[str, list[Search]]]:

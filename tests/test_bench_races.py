@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import races
+from benchmarks.one_core import on_one_core
 from benchmarks.programs import PROGRAMS
-from benchmarks.races import FRONTRUN, INSTRUCTIONS, LINES, RacesBenchmark, Search, Speed, on_one_core
+from benchmarks.races import FRONTRUN, INSTRUCTIONS, LINES, RacesBenchmark, Search, Speed
 from yolothreads.errors import ArgumentError
 from yolothreads.measure import Spread
 

@@ -26,6 +26,11 @@ class Cart:
         with self.lock:
             self.add()
 
+    def add_if_free(self):
+        if self.lock.acquire(timeout=0.5):
+            self.add()
+            self.lock.release()
+
 def total(cart):
     return cart.total
 
@@ -71,6 +76,14 @@ def test_nothing_found_and_not_proved_is_3(capsys: pytest.CaptureFixture[str]) -
     words = ["explore", *["shop.cart:add_three"] * 2, *GIVEN, "--preemptions", "5", "--budget", "0.01"]
     assert cli.main(words) == 3
     assert capsys.readouterr().out.startswith("NOTHING FOUND")
+
+
+def test_a_wait_with_a_timeout_may_end_at_any_time_if_it_is_short_enough(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["explore", *["shop.cart:Cart.add_if_free"] * 2, *GIVEN, "--preemptions", "2"]
+    assert cli.main(words) == 1
+    assert cli.main([*words, "--timeouts", "0.1"]) == 0
+    assert cli.main([*words, "--timeouts", "inf", "--json"]) == 1
+    assert '"safe": false' in capsys.readouterr().out
 
 
 def test_json_holds_what_a_program_needs_to_replay(capsys: pytest.CaptureFixture[str], shop: Path) -> None:

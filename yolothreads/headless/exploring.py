@@ -41,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--watch", action="append", metavar="MODULE[:NAME]", help=text)
     add("--preemptions", help="how often a thread may be stopped that could have gone on (1)", **number)
     add("--granularity", metavar="WHERE", help="where it may be stopped: auto, line or instruction (auto)")
+    text = "waits with a time-out of at most so many seconds may end at any time (1); inf for all"
+    add("--timeouts", dest="timeouts_s", type=float, metavar="S", help=text)
     add("--budget", dest="budget_s", type=float, metavar="S", help="seconds after which no schedule begins (60)")
     add("--strategy", metavar="NAME", help="exhaustive, or random for runs with random priorities (exhaustive)")
     add("--seed", help="of the order of the schedules, and of random priorities (0)", **number)
@@ -110,6 +112,8 @@ def _given(args: argparse.Namespace) -> tuple[list[Any], dict[str, Any]]:
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)  # as `python -m` does
     options = {name: _function(text) for name in _FUNCTIONS if (text := getattr(args, name)) is not None}
+    if args.timeouts_s is not None:
+        options["timeouts_s"] = args.timeouts_s
     if args.watch:
         options["watch"] = [_thing(name) if ":" in name else name for name in args.watch]
     return [_function(name) for name in args.bodies], options
