@@ -14,7 +14,7 @@ RIGHT, WRONG, EXCEPTION, DEADLOCK = "as sequential", "wrong result", "exception"
 KINDS = {
     RIGHT: "some sequential order of the bodies gives the same",
     WRONG: "no sequential order of the bodies gives this, and nothing was raised",
-    EXCEPTION: "a body raised an exception that it raises in no sequential order",
+    EXCEPTION: "a body, or the code around it, raised an exception that no sequential order raises",
     DEADLOCK: "no thread could continue, or the bodies did not end",
 }
 

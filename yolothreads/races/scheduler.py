@@ -84,6 +84,10 @@ class Execution:
     at_end: Any = None  # the inspected value when the last body has ended
     seconds: float = 0.0
     results: tuple[Any, ...] = ()  # a result or an exception for each body, then the observed value
+    outside: dict[str, BaseException] = field(default_factory=dict)  # exceptions outside the bodies, by what raised
+    setup_failed: bool = False  # the bodies were not run
+    began: list[str] = field(default_factory=list)  # the labels of the bodies, in the order in which they began
+    ended: list[str] = field(default_factory=list)  # the labels of all threads that ended
     thread_errors: tuple[BaseException, ...] = ()  # exceptions that ended workers
     wakes: tuple[str, ...] = ()  # the labels of the workers whose time-outs passed, sorted
 
@@ -219,6 +223,7 @@ class Scheduler:
         with self.mutex:
             had_turn = self.current in (task, None)
             task.state = State.DONE
+            self.execution.ended.append(task.label)
             task.ended.release()
         if had_turn and self.on and not self.abandoning:
             self._pass_turn(task, END)
@@ -312,6 +317,7 @@ class Scheduler:
         target.state, target.sleeps_in_a_row = State.RUNNING, 0
         self.current = target
         if is_new:
+            self.execution.began.append(target.label)
             self.tasks.threads[target.label].begin(partial(self._run_body, target), self._start_for_real)
         else:
             target.baton.release()
