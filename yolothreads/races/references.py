@@ -14,7 +14,7 @@ from typing import Protocol
 
 from yolothreads.errors import ExploreError
 from yolothreads.races.judge import Judge, Results, named, short, without_addresses
-from yolothreads.races.orders import distinct_orders
+from yolothreads.races.orders import AT_REST, Between, distinct_orders, ways_between
 from yolothreads.races.results import DEADLOCK, EXCEPTION, RIGHT, Trial
 from yolothreads.races.schedule import Schedule, label
 from yolothreads.races.scheduler import Execution, Scheduler
@@ -46,7 +46,14 @@ class Runs(Protocol):
     watch: Watch
     until: float
 
-    def run(self, schedule: Schedule, order: Sequence[int] = (), keep_alternatives: bool = False) -> Execution:
+    def run(
+        self,
+        schedule: Schedule,
+        order: Sequence[int] = (),
+        keep_alternatives: bool = False,
+        *,
+        between: Between = AT_REST,
+    ) -> Execution:
         """Run the bodies once, under a schedule, or one after the other in an order."""
 
 
@@ -61,6 +68,8 @@ class References:
     def __init__(self, session: Runs, groups: Sequence[int]):
         self._session, self._judge, self._groups = session, session.judge, groups
         self._results: dict[Order, Results] = {}  # of the orders in which every body ended
+        self._known: list[tuple[tuple[str, ...], Results]] = []  # the same, and which workers woke up meanwhile
+        self._ways: set[tuple[Order, Between]] = set()  # orders with workers that do something between the bodies
         self._tried: set[Order] = set()
         self._patterns: set[Order] = set()  # the same, but each body stands for all that are equal to it
         self._route: list[tuple[str, CodeType, int]] = []  # the switch points of the first order
@@ -115,7 +124,7 @@ class References:
         self._patterns.add(tuple(self._groups[i] for i in order))
         if not run.failure and not run.setup_failed:
             self._results[order] = _results_of(run)
-            self._judge.references = list(self._results.values())
+            self._known.append((run.wakes, _results_of(run)))
             if len(order) == 2 and not any(isinstance(code, str) for _, code, *_ in run.log):
                 self.sequential[label(order[0])] = run
         return run
@@ -148,22 +157,47 @@ class References:
         if run.setup_failed:
             what, error = next(iter(run.outside.items()))
             return EXCEPTION, f"{what} raised {named(error)}"
-        found = self._judge.kind(results)
-        for order in self._orders_for(run):
+        found = self._kind(run, results)
+        for order, between in self._ways_for(run):
             if found[0] == RIGHT:
                 break
             if self._is_late():
                 self.remarks[
-                    f"A schedule gave {short(results.all)}, as none of {len(self._tried)} sequential orders did; there "
+                    f"A schedule gave {short(results.all)}, as none of {len(self._known)} sequential orders did; there "
                     f"was no time for the others, so it is not counted."
                 ] = None
                 raise BudgetEndedError
-            self._run(order)
-            found = self._judge.kind(results)
-        if not self._judge.references:  # no order ends by itself: the bodies need one another
-            self._judge.references.append(results)
-            return self._judge.kind(results)
+            if between == AT_REST:
+                self._run(order)
+            else:
+                self._run_between(order, between)
+            found = self._kind(run, results)
+        if not self._known:  # no order ends by itself: the bodies need one another
+            self._known.append((run.wakes, results))
+            return self._kind(run, results)
         return found
+
+    def _kind(self, run: Execution, results: Results) -> tuple[str, str]:
+        """Compare a run with those orders in which the same workers woke up as often; with all if there is none."""
+        alike = [known for wakes, known in self._known if wakes == run.wakes]
+        self._judge.references = alike or [known for _, known in self._known]
+        return self._judge.kind(results)
+
+    def _run_between(self, order: Order, between: Between) -> None:
+        self._ways.add((order, between))
+        run = self._session.run(Schedule(""), order, between=between)
+        if not run.failure and not run.setup_failed:
+            self._known.append((run.wakes, _results_of(run)))
+
+    def _ways_for(self, run: Execution) -> Iterator[tuple[Order, Between]]:
+        """Yield the orders that were not run yet; then all orders again with what workers may have done between."""
+        for order in self._orders_for(run):
+            yield order, AT_REST
+        if run.wakes or run.has_threads:
+            for order in distinct_orders(self._groups):
+                for between in ways_between(run.wakes, run.has_threads, len(order)):
+                    if (order, between) not in self._ways:
+                        yield order, between
 
     def _orders_for(self, run: Execution) -> Iterator[Order]:
         """Yield the orders that were not run yet, those that are most like a run first.

@@ -22,6 +22,7 @@ from types import CodeType
 from typing import Any
 
 from yolothreads.races import blocking
+from yolothreads.races.orders import AT_REST, Between
 from yolothreads.races.results import Timeout
 from yolothreads.races.schedule import END, EVERY_POINT, LOCKED, SLEEP, WAIT, Follow, Priorities, Schedule
 from yolothreads.races.threads import (
@@ -57,17 +58,6 @@ NAP_S = 0.001  # the least that a sleep lets pass, so that `sleep(0)` in a loop 
 _GO_ON = "go on"  # the answer of a wait that a run has interrupted, by its beginning or its end
 
 
-@dataclass(frozen=True, slots=True)
-class Between:
-    """What workers do around the bodies of a sequential order.
-
-    By default nothing that can wait: a thread that a body has left behind runs last, and no time passes.
-    """
-
-    wakes: tuple[tuple[str, ...], ...] = ()  # before each body, and after the last: workers whose time-outs pass
-    threads_first: bool = False  # the threads of a body run before the next body
-
-
 @dataclass(slots=True)
 class Execution:
     """One run of the bodies under one schedule."""
@@ -89,7 +79,8 @@ class Execution:
     began: list[str] = field(default_factory=list)  # the labels of the bodies, in the order in which they began
     ended: list[str] = field(default_factory=list)  # the labels of all threads that ended
     thread_errors: tuple[BaseException, ...] = ()  # exceptions that ended workers
-    wakes: tuple[str, ...] = ()  # the labels of the workers whose time-outs passed, sorted
+    wakes: tuple[str, ...] = ()  # the workers whose time-outs passed, by their origins, sorted
+    has_threads: bool = False  # a body started one
 
     def lines(self, until: int | None = None) -> Iterator[tuple[Task, CodeType, int]]:
         """Yield the entries of the log that are lines (or instructions): thread, code, and place in it."""
@@ -165,7 +156,7 @@ class Scheduler:
         schedule: Schedule,
         order: Sequence[int],
         keep_alternatives: bool,
-        between: Between = Between(),
+        between: Between = AT_REST,
     ) -> Execution:
         """Run the bodies under a schedule; or with `order`, one after the other, each to its end.
 
@@ -198,6 +189,7 @@ class Scheduler:
         run.results = tuple([task.result if task.error is None else task.error for task in tasks])
         run.thread_errors = tuple([worker.error for worker in self.tasks.workers if worker.error is not None])
         run.wakes = tuple(sorted(self._wakes))
+        run.has_threads = any(worker.of_body for worker in self.tasks.workers)
         run.seconds = perf_counter() - began
         return run
 
@@ -328,7 +320,7 @@ class Scheduler:
             target.timed_out = True
             self.passed_s = max(self.passed_s, target.due)
             if target.body is None:
-                self._wakes.append(target.label)
+                self._wakes.append(target.origin)
 
     def park(self, me: Task) -> None:
         """Wait for the turn."""
@@ -371,9 +363,9 @@ class Scheduler:
             return able[0]
         wakes = self._between.wakes[done] if done < len(self._between.wakes) else ()
         woken = Counter(self._wakes)
-        before = Counter(label for gap in self._between.wakes[:done] for label in gap)
+        before = Counter(origin for gap in self._between.wakes[:done] for origin in gap)
         for worker in workers:
-            left = before[worker.label] + wakes.count(worker.label) - woken[worker.label]
+            left = before[worker.origin] + wakes.count(worker.origin) - woken[worker.origin]
             if left > 0 and worker.state is State.BLOCKED and worker.timeout is not None and not worker.can_run():
                 return worker
         return None
@@ -595,7 +587,7 @@ class Scheduler:
         """Start a thread: controlled, if a controlled one or the explorer's own thread starts it."""
         starter = self.task_of.get(get_ident())
         if get_ident() == self.owner or (starter is not None and not starter.waits_for_real):
-            self._start_controlled(thread, starter is not None)
+            self._start_controlled(thread, starter)
         else:
             blocking.start_for_real(thread)
 
@@ -613,13 +605,13 @@ class Scheduler:
         if starter is not None:
             starter.waits_for_real = False
 
-    def _start_controlled(self, thread: threading.Thread, of_body: bool) -> None:
+    def _start_controlled(self, thread: threading.Thread, starter: Task | None) -> None:
         if not self.on:
             self.tasks.forget_ended()
-        run, arrived, task = thread.run, locked(), self.tasks.new_worker(thread, of_body)
+        run, arrived, task = thread.run, locked(), self.tasks.new_worker(thread, starter)
         if _is_of_executor(thread):
             _order_threads_of_executor(thread)
-        elif of_body:
+        elif starter is not None:
             thread.daemon = True  # if it never ends, the interpreter must not wait for it
 
         def run_controlled() -> None:

@@ -12,8 +12,8 @@ from types import CodeType, CoroutineType
 from typing import Any, Literal, get_args
 
 from yolothreads.errors import ExploreError
-from yolothreads.races.judge import Describe, Judge, Results, Same, same, same_error, short
-from yolothreads.races.orders import equal_bodies
+from yolothreads.races.judge import Describe, Judge, Results, Same, named, same, same_error, short
+from yolothreads.races.orders import AT_REST, Between, equal_bodies
 from yolothreads.races.references import BudgetEndedError, References
 from yolothreads.races.results import RIGHT, Step, Trial, Where
 from yolothreads.races.schedule import LOCKED, WAIT, Follow, Schedule, Stop, label
@@ -193,6 +193,7 @@ class Session:
         keep_alternatives: bool = False,
         inspect: Callable[[Any], Any] | None = None,
         stop_early: bool = False,
+        between: Between = AT_REST,
     ) -> Execution:
         """Run the bodies once, on fresh state, and observe the state afterwards."""
         scheduler, observe, outside = self.scheduler, self.options.observe, dict[str, BaseException]()
@@ -206,7 +207,9 @@ class Session:
         scheduler.inspect = None if inspect is None else lambda: inspect(state)
         scheduler.stop_early = stop_early and self._slow
         bodies = {name: _call(body, *arguments) for name, body in zip(self.labels, self.options.bodies, strict=True)}
-        run = scheduler.run(bodies, schedule, order, keep_alternatives)
+        run = scheduler.run(bodies, schedule, order, keep_alternatives, between)
+        for i, error in enumerate(sorted(run.thread_errors, key=named), 1):
+            run.outside["a thread" if i == 1 else f"a thread ({i})"] = error
         if self.options.restore is not None:
             scheduler.end_workers(of_bodies=True)
         if self.watch.refresh():
