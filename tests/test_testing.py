@@ -33,6 +33,17 @@ CART = """
         def add_locked(self):
             with self.lock:
                 self.add()
+
+        def add_locked_in_one_line(self):
+            with self.lock:
+                self.total += 3
+
+        def price(self):
+            return 3
+
+        def add_price(self):
+            before = self.total
+            self.total = before + self.price()
     """
 RACY = """
     from cart import Cart
@@ -128,12 +139,54 @@ def test_a_schedule_that_ends_well_is_shown_and_passes(project: pytest.Pytester)
     result.stdout.fnmatch_lines(["*every_schedule*", "test_it.py::test_racy", "A  cart.py:8*", "as sequential: *"])
 
 
-def test_a_schedule_of_other_source_is_refused_in_one_sentence(project: pytest.Pytester) -> None:
+def test_a_schedule_of_another_python_is_refused_in_one_sentence(project: pytest.Pytester) -> None:
     project.makepyfile(test_it=RACY)
-    result = run(project, "--schedule", "A@add:9#1>B | py3.11 00000000")
+    result = run(project, "--schedule", "A@add:9#1>B | py2.7 00000000")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["E *ExploreError: The schedule was made for 'py3.11 00000000'*"])
+    result.stdout.fnmatch_lines(["E *ExploreError: The schedule was made for 'py2.7 00000000'*"])
     assert "session.py" not in result.stdout.str()
+
+
+def test_a_bad_outcome_counts_with_other_source_too_and_a_right_one_says_nothing(project: pytest.Pytester) -> None:
+    project.makepyfile(test_it=RACY)
+    *words, schedule = command_of(run(project))
+    other = f"{schedule[:-8]}00000000"
+    result = run(project, *words, other)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["wrong result: *", "*made for other code (00000000 instead of *), so its lines may *"])
+    result = run(project, *words, f"A |{other.partition('|')[2]}")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["as sequential: *", "This says nothing: *Run the test without --schedule."])
+
+
+def test_a_test_that_reached_less_after_another_one_is_replayed(project: pytest.Pytester) -> None:
+    """The digest of a schedule is that of the code that was reached; alone, the second test reaches other code."""
+    project.makepyfile(
+        fancy="""
+        from cart import Cart
+
+        class Fancy(Cart):
+            def price(self):
+                return 4
+        """,
+        test_it="""
+        from cart import Cart
+        from fancy import Fancy
+
+        def test_first(every_schedule):
+            every_schedule(Cart.add_price, Cart.add_price, setup=Fancy, observe=lambda cart: cart.total)
+
+        def test_second(every_schedule):
+            every_schedule(Cart.add_price, Cart.add_price, setup=Cart, observe=lambda cart: cart.total)
+        """,
+    )
+    result = run(project)
+    commands = [shlex.split(line)[1:] for line in result.outlines if line.startswith("  pytest ")]
+    assert [words[0] for words in commands] == ["test_it.py::test_first", "test_it.py::test_second"]
+    for words in commands:
+        result = in_a_process(project, "-m", "pytest", *PLUGINS, *words)
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(["B  cart.py:* in add_price: before = self.total", "wrong result: *"])
 
 
 def test_the_command_is_quoted_for_a_shell(project: pytest.Pytester) -> None:
@@ -191,6 +244,17 @@ def test_an_ended_budget_fails_unless_it_is_allowed(project: pytest.Pytester) ->
     marker = "@pytest.mark.every_schedule(allow=['unfinished'])"
     project.makepyfile(LONG.format(marker=marker, budget_s=0.01))
     run(project, "--strict-markers").assert_outcomes(passed=1)
+
+
+def test_lines_that_were_not_split_fail_unless_it_is_allowed(project: pytest.Pytester) -> None:
+    text = SAFE.replace("setup=Cart", "setup=Cart, granularity='line'").replace("found.safe and ", "")
+    project.makepyfile(text.replace("add_locked", "add_locked_in_one_line"))
+    result = run(project)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["  unsplit: some lines were not split; pass granularity='auto'", "SAFE between lines*"]
+    )
+    run(project, "--explore-allow", "unsplit").assert_outcomes(passed=1)
 
 
 def test_what_is_allowed_never_covers_a_bad_schedule(project: pytest.Pytester) -> None:

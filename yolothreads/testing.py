@@ -36,6 +36,11 @@ _LIMITS = {
 """Why nothing bad was found and nothing proved either, by the words that `allow` takes."""
 _VERDICT, _SCHEDULE, _NOTE, _REPLAY = (f"yolothreads.{name}" for name in ("verdict", "schedule", "note", "replay"))
 _MOST_STEPS = 100
+_OTHER_SOURCE = (
+    "\nThe schedule was made for other code ({} instead of {}), so its lines may have moved. The outcome counts even so.",
+    "\nThis says nothing: the schedule was made for other code ({} instead of {}). Run the test without --schedule.",
+)
+"""What is added to a bad and to a right outcome."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -172,11 +177,17 @@ class EverySchedule:
 
         known = inspect.signature(replay).parameters
         assert self._schedule is not None
-        found = replayed(self._schedule, *bodies, **{name: value for name, value in options.items() if name in known})
+        options = {name: value for name, value in options.items() if name in known}
+        # Its digest is that of the code that was reached. Alone, a test may reach more than after others, which leave
+        # things in caches.
+        found = replayed(self._schedule, *bodies, any_digest=True, **options)
         (trial,) = found.trials
         text = "\n".join([*_steps(trial), f"{trial.kind}: {trial.detail}"])
         self._keep(_VERDICT, f"{trial.kind}, replayed")
         self._keep(_SCHEDULE, self._schedule)
+        if trial.schedule.split()[-1] != self._schedule.split()[-1]:
+            text += _OTHER_SOURCE[trial.kind == RIGHT].format(self._schedule.split()[-1], trial.schedule.split()[-1])
+            self._fail(text)
         if trial.kind != RIGHT:
             self._fail(text)
         self._keep(_REPLAY, text)

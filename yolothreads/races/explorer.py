@@ -143,18 +143,19 @@ def replay(
     return _replay(options.pop("schedule"), Options(**options))
 
 
-def replayed(schedule: str, *bodies: Body, **options: Any) -> Exploration:
+def replayed(schedule: str, *bodies: Body, any_digest: bool = False, **options: Any) -> Exploration:
     """Replay one schedule, and return an exploration that holds it alone and is shown, drawn and saved like others.
 
     Args:
         schedule: as for `replay`, and so are the others.
         *bodies: the functions.
+        any_digest: replay a schedule of other source, too. A bad outcome is one all the same; a right one says nothing.
         **options: the options.
 
     Raises:
         KeyboardInterrupt, ExploreError: as for `replay`.
     """
-    began, replayer = time.perf_counter(), _replayer(Options(bodies=bodies, **options))
+    began, replayer = time.perf_counter(), _replayer(Options(bodies=bodies, **options), any_digest)
     trial = replayer(schedule)
     return Exploration(
         trials=(trial,), run=1, total=1, bound="One schedule was replayed:", exhausted=False,
@@ -163,15 +164,15 @@ def replayed(schedule: str, *bodies: Body, **options: Any) -> Exploration:
     )  # fmt: skip
 
 
-def _replayer(options: Options) -> Callable[..., Trial]:
+def _replayer(options: Options, any_digest: bool = False) -> Callable[..., Trial]:
     """Return (schedule, inspect=None) -> trial; `inspect` is called with the options and the state."""
     return lambda schedule, inspect=None: _replay(
-        schedule, replace(options, inspect=inspect and partial(inspect, options))
+        schedule, replace(options, inspect=inspect and partial(inspect, options)), any_digest
     )
 
 
-def _replay(schedule: str, options: Options) -> Trial:
+def _replay(schedule: str, options: Options, any_digest: bool = False) -> Trial:
     strategy: Strategy = "random" if schedule.lstrip().startswith("random") else "exhaustive"
     with Session(replace(options, granularity=granularity_of(schedule), strategy=strategy)) as session:
         session.learn_references()
-        return session.replay(parse(schedule, session.version))
+        return session.replay(parse(schedule, session.version, any_digest))

@@ -138,8 +138,8 @@ class Schedule:
         return text
 
 
-def parse(text: str, version: str) -> Schedule:
-    """Return the schedule that a string describes.
+def parse(text: str, version: str, any_digest: bool = False) -> Schedule:
+    """Return the schedule that a string describes; with `any_digest` it may have been made for other source.
 
     Raises:
         ExploreError: the string is not a schedule, or was made for another version than `version`.
@@ -149,7 +149,7 @@ def parse(text: str, version: str) -> Schedule:
         raise ExploreError(
             f"The schedule '{text}' does not say what it was made for; copy the whole string, with the part after '|'."
         )
-    if made_for != version:
+    if made_for != version and not (any_digest and made_for.split()[:-1] == version.split()[:-1]):
         raise ExploreError(
             f"The schedule was made for '{made_for}', but the watched code here is '{version}'. Its lines may have "
             f"moved, so a replay would be misleading: explore again."
