@@ -17,7 +17,8 @@ from yolothreads.races.judge import Judge, Results, named, short, without_addres
 from yolothreads.races.orders import AT_REST, Between, distinct_orders, ways_between
 from yolothreads.races.results import DEADLOCK, EXCEPTION, RIGHT, Trial
 from yolothreads.races.schedule import Schedule, label
-from yolothreads.races.scheduler import Execution, Scheduler
+from yolothreads.races.scheduler import Scheduler
+from yolothreads.races.turns import Execution
 from yolothreads.races.watching import Watch
 
 Order = tuple[int, ...]
@@ -159,7 +160,7 @@ class References:
             return EXCEPTION, f"{what} raised {named(error)}"
         found = self._kind(run, results)
         for order, between in self._ways_for(run):
-            if found[0] == RIGHT:
+            if found[0] == RIGHT and self._alike(run):
                 break
             if self._is_late():
                 self.remarks[
@@ -179,9 +180,11 @@ class References:
 
     def _kind(self, run: Execution, results: Results) -> tuple[str, str]:
         """Compare a run with those orders in which the same workers woke up as often; with all if there is none."""
-        alike = [known for wakes, known in self._known if wakes == run.wakes]
-        self._judge.references = alike or [known for _, known in self._known]
+        self._judge.references = self._alike(run) or [known for _, known in self._known]
         return self._judge.kind(results)
+
+    def _alike(self, run: Execution) -> list[Results]:
+        return [known for wakes, known in self._known if wakes == run.wakes]
 
     def _run_between(self, order: Order, between: Between) -> None:
         self._ways.add((order, between))

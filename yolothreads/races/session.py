@@ -17,8 +17,9 @@ from yolothreads.races.orders import AT_REST, Between, equal_bodies
 from yolothreads.races.references import BudgetEndedError, References
 from yolothreads.races.results import RIGHT, Step, Trial, Where
 from yolothreads.races.schedule import LOCKED, WAIT, Follow, Schedule, Stop, label
-from yolothreads.races.scheduler import FIRST_LIMIT_S, Execution, Scheduler
+from yolothreads.races.scheduler import Scheduler
 from yolothreads.races.tracing import MONITORING, other_tracers
+from yolothreads.races.turns import FIRST_LIMIT_S, Execution
 from yolothreads.races.watchdog import STALL_S
 from yolothreads.races.watching import Granularity, Watch
 
