@@ -153,7 +153,7 @@ def test_a_bad_outcome_counts_with_other_source_too_and_a_right_one_says_nothing
     other = f"{schedule[:-8]}00000000"
     result = run(project, *words, other)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["wrong result: *", "*made for other code (00000000 instead of *), so its lines may *"])
+    result.stdout.fnmatch_lines(["wrong result: *", "*made for other code (00000000 instead of *), so lines may *"])
     result = run(project, *words, f"A |{other.partition('|')[2]}")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["as sequential: *", "This says nothing: *Run the test without --schedule."])

@@ -37,7 +37,7 @@ _LIMITS = {
 _VERDICT, _SCHEDULE, _NOTE, _REPLAY = (f"yolothreads.{name}" for name in ("verdict", "schedule", "note", "replay"))
 _MOST_STEPS = 100
 _OTHER_SOURCE = (
-    "\nThe schedule was made for other code ({} instead of {}), so its lines may have moved. The outcome counts even so.",
+    "\nThe schedule was made for other code ({} instead of {}), so lines may have moved. The outcome counts even so.",
     "\nThis says nothing: the schedule was made for other code ({} instead of {}). Run the test without --schedule.",
 )
 """What is added to a bad and to a right outcome."""

@@ -48,11 +48,13 @@ class Results(NamedTuple):
     """All that a run gave.
 
     `values` holds a result or an exception for each body, then the observed value, if any. `outside` holds the
-    exceptions that were raised outside the bodies, by what raised them, such as "leaving the state".
+    exceptions that were raised outside the bodies, by what raised them, such as "leaving the state". `beats` names the
+    services, threads that `setup` started, as often as their time-outs passed: each time they may do something.
     """
 
     values: tuple[Any, ...]
     outside: Mapping[str, BaseException]
+    beats: tuple[str, ...] = ()
 
     @property
     def all(self) -> tuple[Any, ...]:

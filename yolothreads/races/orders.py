@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations, product
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -86,29 +85,13 @@ def distinct_orders(groups: Sequence[int]) -> Iterator[tuple[int, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class Between:
-    """What workers do before, between and after the bodies of a sequential order."""
+    """What workers do before, between and after the bodies of a sequential order.
+
+    By default nothing that can wait: a thread that a body has left behind runs last, and no time passes.
+    """
 
     wakes: tuple[tuple[str, ...], ...] = ()  # in each of these gaps: the workers whose time-outs pass, by their origins
     threads_first: bool = False  # the threads that a body leaves behind run before the next body, and not last
 
 
-AT_REST = Between()
-MOST_WAKES = 3  # of so many time-outs each can pass in any gap; those of a longer series only where nobody can go on
-
-
-def ways_between(wakes: Sequence[str], has_threads: bool, bodies: int) -> Iterator[Between]:
-    """Yield what workers may have done in a sequential order, if the time-outs of these passed in another run.
-
-    Args:
-        wakes: the workers, by their origins, as often as they woke up.
-        has_threads: whether a body started a thread.
-        bodies: the number of bodies.
-    """
-    found: dict[Between, None] = {}
-    for threads_first in (False, True)[: 1 + has_threads]:
-        for count in range(min(len(wakes), MOST_WAKES), -1, -1):
-            for woken, gaps in product(combinations(wakes, count), product(range(bodies + 1), repeat=count)):
-                pairs = list(zip(woken, gaps, strict=True))
-                in_gaps = tuple(tuple(origin for origin, at in pairs if at == gap) for gap in range(bodies + 1))
-                found[Between(in_gaps, threads_first)] = None
-    yield from found
+QUIET = Between()

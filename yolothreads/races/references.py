@@ -6,22 +6,34 @@ are run when an outcome is like none that is known yet.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import combinations_with_replacement, islice, product
 from time import perf_counter
 from types import CodeType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from yolothreads.errors import ExploreError
 from yolothreads.races.judge import Judge, Results, named, short, without_addresses
-from yolothreads.races.orders import AT_REST, Between, distinct_orders, ways_between
+from yolothreads.races.orders import QUIET, Between, distinct_orders
 from yolothreads.races.results import DEADLOCK, EXCEPTION, RIGHT, Trial
 from yolothreads.races.schedule import Schedule, label
 from yolothreads.races.scheduler import Scheduler
 from yolothreads.races.turns import Execution
 from yolothreads.races.watching import Watch
 
-Order = tuple[int, ...]
+
+class Order(NamedTuple):
+    """A sequential order: the bodies, and what workers do before, between and after them."""
+
+    bodies: tuple[int, ...]
+    between: Between = QUIET
+
+
+_NO_ORDER = Order(())
+_MOST_WAKES = 3  # so many time-outs of a worker are spread
+_SERIES = 1000  # so many ways to spread the time-outs that passed in a run over a sequential order are tried
 
 _CONFIRMED = 5  # so many different bad outcomes are run again before they are reported
 _ROUNDS, _MOST_ROUNDS, _ROUNDS_S = 2, 10, 0.1  # of repetitions: at least, at most, and the time for more of them
@@ -53,7 +65,7 @@ class Runs(Protocol):
         order: Sequence[int] = (),
         keep_alternatives: bool = False,
         *,
-        between: Between = AT_REST,
+        between: Between = QUIET,
     ) -> Execution:
         """Run the bodies once, under a schedule, or one after the other in an order."""
 
@@ -69,8 +81,6 @@ class References:
     def __init__(self, session: Runs, groups: Sequence[int]):
         self._session, self._judge, self._groups = session, session.judge, groups
         self._results: dict[Order, Results] = {}  # of the orders in which every body ended
-        self._known: list[tuple[tuple[str, ...], Results]] = []  # the same, and which workers woke up meanwhile
-        self._ways: set[tuple[Order, Between]] = set()  # orders with workers that do something between the bodies
         self._tried: set[Order] = set()
         self._patterns: set[Order] = set()  # the same, but each body stands for all that are equal to it
         self._route: list[tuple[str, CodeType, int]] = []  # the switch points of the first order
@@ -92,14 +102,14 @@ class References:
             ExploreError: the bodies do not end in any of these orders, or the same order gives other results.
         """
         count = len(self._groups)
-        first = tuple(range(count))
+        first = Order(tuple(range(count)))
         early = self._run(first)
         generation = self._session.watch.generation
         runs = [] if early.endless or self._is_late() else [self._run(first)]  # one endless run takes long enough
         again = [*runs, early][0]
-        others = [(1, 0)] if count == 2 else [(i, *first[:i], *first[i + 1 :]) for i in range(1, count)]
-        for order in others:
-            has_come = count > 2 and label(order[0]) in {name for run in (early, *runs) for name in run.began}
+        for i in range(1, count):
+            order = Order((i, *(body for body in first.bodies if body != i)))
+            has_come = count > 2 and label(i) in {name for run in (early, *runs) for name in run.began}
             if not self._is_late() and not has_come:
                 runs.append(self._run(order))
         runs = runs or [early]
@@ -117,24 +127,27 @@ class References:
 
     def _run(self, order: Order) -> Execution:
         """Run the bodies in an order, and keep what it gives as right."""
-        session = self._session
-        run = session.run(Schedule(""), order, keep_alternatives=len(order) == 2)
+        bodies, between = order
+        run = self._session.run(Schedule(""), bodies, len(bodies) == 2, between=between)
         if run.setup_failed and not self._has_learned:  # nothing was found before
             raise next(iter(run.outside.values()))
         self._tried.add(order)
-        self._patterns.add(tuple(self._groups[i] for i in order))
+        self._patterns.add(self._pattern(order))
         if not run.failure and not run.setup_failed:
             self._results[order] = _results_of(run)
-            self._known.append((run.wakes, _results_of(run)))
-            if len(order) == 2 and not any(isinstance(code, str) for _, code, *_ in run.log):
-                self.sequential[label(order[0])] = run
+            is_schedule = not any(isinstance(code, str) for _, code, *_ in run.log)
+            if len(bodies) == 2 and is_schedule and between == QUIET:
+                self.sequential[label(bodies[0])] = run
         return run
+
+    def _pattern(self, order: Order) -> Order:
+        return order._replace(bodies=tuple(self._groups[i] for i in order.bodies))
 
     def _check_first_order(self, order: Order, first: Results, second: Results) -> None:
         """Refuse bodies whose results differ in the same order: then no outcome has a meaning."""
         if self._judge.equal(first, second):
             return
-        third = _results_of(self._session.run(Schedule(""), order))  # the very first run may leave things behind
+        third = _results_of(self._session.run(Schedule(""), order.bodies))  # the very first run may leave things behind
         if not self._judge.equal(second, third):
             raise NotRepeatableError(
                 f"The results are not repeatable: the same order twice gave {short(second.all)} and then "
@@ -158,49 +171,30 @@ class References:
         if run.setup_failed:
             what, error = next(iter(run.outside.items()))
             return EXCEPTION, f"{what} raised {named(error)}"
-        found = self._kind(run, results)
-        for order, between in self._ways_for(run):
-            if found[0] == RIGHT and self._alike(run):
+        found = self._kind(results)
+        for order in self._orders_for(run):
+            if found[0] == RIGHT and self._alike(results):
                 break
             if self._is_late():
                 self.remarks[
-                    f"A schedule gave {short(results.all)}, as none of {len(self._known)} sequential orders did; there "
+                    f"A schedule gave {short(results.all)}, as none of {len(self._tried)} sequential orders did; there "
                     f"was no time for the others, so it is not counted."
                 ] = None
                 raise BudgetEndedError
-            if between == AT_REST:
-                self._run(order)
-            else:
-                self._run_between(order, between)
-            found = self._kind(run, results)
-        if not self._known:  # no order ends by itself: the bodies need one another
-            self._known.append((run.wakes, results))
-            return self._kind(run, results)
+            self._run(order)
+            found = self._kind(results)
+        if not self._results:  # no order ends by itself: the bodies need one another
+            self._results[_NO_ORDER] = results
+            return self._kind(results)
         return found
 
-    def _kind(self, run: Execution, results: Results) -> tuple[str, str]:
-        """Compare a run with those orders in which the same workers woke up as often; with all if there is none."""
-        self._judge.references = self._alike(run) or [known for _, known in self._known]
+    def _kind(self, results: Results) -> tuple[str, str]:
+        """Compare with the orders in which the services woke up as often; with all others, if there is none."""
+        self._judge.references = self._alike(results) or list(self._results.values())
         return self._judge.kind(results)
 
-    def _alike(self, run: Execution) -> list[Results]:
-        return [known for wakes, known in self._known if wakes == run.wakes]
-
-    def _run_between(self, order: Order, between: Between) -> None:
-        self._ways.add((order, between))
-        run = self._session.run(Schedule(""), order, between=between)
-        if not run.failure and not run.setup_failed:
-            self._known.append((run.wakes, _results_of(run)))
-
-    def _ways_for(self, run: Execution) -> Iterator[tuple[Order, Between]]:
-        """Yield the orders that were not run yet; then all orders again with what workers may have done between."""
-        for order in self._orders_for(run):
-            yield order, AT_REST
-        if run.wakes or run.has_threads:
-            for order in distinct_orders(self._groups):
-                for between in ways_between(run.wakes, run.has_threads, len(order)):
-                    if (order, between) not in self._ways:
-                        yield order, between
+    def _alike(self, results: Results) -> list[Results]:
+        return [known for known in self._results.values() if known.beats == results.beats]
 
     def _orders_for(self, run: Execution) -> Iterator[Order]:
         """Yield the orders that were not run yet, those that are most like a run first.
@@ -208,14 +202,22 @@ class References:
         Equal bodies are exchanged only in the order in which they began and ended: usually it does not matter, but the
         name of a thread, for instance, may be part of a result.
         """
-        names = [label(i) for i in range(len(self._groups))]
-        for labels in (run.began, run.ended):
-            order = tuple(names.index(name) for name in labels if name in names)
-            if len(order) == len(names) and order not in self._tried:
-                yield order
-        for order in distinct_orders(self._groups):
-            if tuple(self._groups[i] for i in order) not in self._patterns:
-                yield order
+        likely = [Order(bodies) for names in (run.began, run.ended) if (bodies := self._bodies(names))]
+        others = (Order(bodies) for bodies in distinct_orders(self._groups))
+        yield from (order for order in likely if order not in self._tried)
+        ways = list(islice(_ways_of_workers(run, len(self._groups) + 1), _SERIES))
+        of_ways = (order._replace(between=between) for order in likely[:1] for between in ways)
+        yield from (order for order in of_ways if order not in self._tried)
+        yield from (order for order in others if self._pattern(order) not in self._patterns)
+        for between in ways:
+            for bodies in distinct_orders(self._groups):
+                if self._pattern(order := Order(bodies, between)) not in self._patterns:
+                    yield order
+
+    def _bodies(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Return the bodies with these labels, if these are all; otherwise nothing."""
+        bodies = tuple(i for name in names for i in range(len(self._groups)) if label(i) == name)
+        return bodies if len(bodies) == len(self._groups) else ()
 
     def confirm(self, schedule: Schedule, run: Execution, trial: Trial) -> None:
         """Make sure that a bad outcome can be repeated, before it is reported.
@@ -259,10 +261,10 @@ class References:
                 self._check_again(known, self._run_in_time(Schedule(""), order), "a sequential order")
             yield i
 
-    def _run_in_time(self, schedule: Schedule, order: Sequence[int] = ()) -> Execution:
+    def _run_in_time(self, schedule: Schedule, order: Order = _NO_ORDER) -> Execution:
         if self._is_late():
             raise BudgetEndedError
-        run = self._session.run(schedule, order)
+        run = self._session.run(schedule, order.bodies, between=order.between)
         if run.setup_failed:
             what, error = next(iter(run.outside.items()))
             self.remarks[f"Before a run was repeated, {what} raised {named(error)}"] = None
@@ -296,11 +298,11 @@ class References:
 
     def look_for_changed_state(self) -> None:
         """Run the known orders again, and make a remark if one of them now goes another way."""
-        known = [*self._results] or [tuple(range(len(self._groups)))]
+        known = [*self._results] or [Order(tuple(range(len(self._groups))))]
         for order in (known[0], known[-1], known[0]):
             if self._is_late():
                 break
-            run = self._session.run(Schedule(""), order)
+            run = self._session.run(Schedule(""), order.bodies, between=order.between)
             route, generation = _route_of(run), self._session.watch.generation
             if generation != self._route_generation and order == known[0]:  # switch points were added
                 self._route, self._route_generation = route, generation
@@ -320,6 +322,23 @@ class References:
             return
 
 
+def _ways_of_workers(run: Execution, gaps: int) -> Iterator[Between]:
+    """Yield what workers may do around the bodies of a sequential order, where in a run they did more than usual.
+
+    The threads that bodies start may run before the next body; and where time-outs of workers passed in the run, some
+    of them may pass in each way before, between and after the bodies. The others pass where nobody else can go on.
+    """
+    has_threads = any(name.startswith("W") for name in run.ended) or any(task.of_body for task, *_ in run.log)
+    counts = Counter(run.wakes)
+    for some in product(*(range(min(count, _MOST_WAKES), -1, -1) for count in counts.values())):
+        for cuts in product(*(combinations_with_replacement(range(gaps), count) for count in some)):
+            wakes = tuple(
+                tuple(name for name, chosen in zip(counts, cuts, strict=True) for at in chosen if at == gap)
+                for gap in range(gaps)
+            )
+            yield from (Between(wakes, first) for first in (False, True)[: 1 + has_threads] if first or any(wakes))
+
+
 def _route_of(run: Execution) -> list[tuple[str, CodeType, int]]:
     return [(task.label, code, at) for task, code, at in run.lines()]
 
@@ -327,7 +346,7 @@ def _route_of(run: Execution) -> list[tuple[str, CodeType, int]]:
 def _results_of(run: Execution) -> Results:
     for error in run.outside.values():
         error.__traceback__ = None  # which would keep frames, and their variables, alive
-    return Results(run.results, run.outside)
+    return Results(run.results, run.outside, run.beats)
 
 
 def _in_words(run: Execution | Results) -> str:

@@ -16,7 +16,7 @@ from time import monotonic, perf_counter, sleep
 from typing import Any
 
 from yolothreads.races import blocking
-from yolothreads.races.orders import AT_REST, Between
+from yolothreads.races.orders import QUIET, Between
 from yolothreads.races.schedule import Schedule
 from yolothreads.races.threads import (
     Abandoned,
@@ -63,7 +63,7 @@ class Scheduler(Turns):
         schedule: Schedule,
         order: Sequence[int],
         keep_alternatives: bool,
-        between: Between = AT_REST,
+        between: Between = QUIET,
     ) -> Execution:
         """Run the bodies under a schedule; or with `order`, one after the other, each to its end.
 
@@ -96,7 +96,8 @@ class Scheduler(Turns):
         run.results = tuple([task.result if task.error is None else task.error for task in tasks])
         run.thread_errors = tuple([worker.error for worker in self.tasks.workers if worker.error is not None])
         run.wakes = tuple(sorted(self.wakes))
-        run.has_threads = any(worker.of_body for worker in self.tasks.workers)
+        of_bodies = {worker.origin for worker in self.tasks.workers if worker.of_body}
+        run.beats = tuple([name for name in run.wakes if name not in of_bodies])
         run.seconds = perf_counter() - began
         return run
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from yolothreads.errors import ExploreError
 from yolothreads.races.judge import Describe, Judge, Results, Same, named, same, same_error, short
-from yolothreads.races.orders import AT_REST, Between, equal_bodies
+from yolothreads.races.orders import QUIET, Between, equal_bodies
 from yolothreads.races.references import BudgetEndedError, References
 from yolothreads.races.results import RIGHT, Step, Trial, Where
 from yolothreads.races.schedule import LOCKED, WAIT, Follow, Schedule, Stop, label
@@ -194,7 +194,7 @@ class Session:
         keep_alternatives: bool = False,
         inspect: Callable[[Any], Any] | None = None,
         stop_early: bool = False,
-        between: Between = AT_REST,
+        between: Between = QUIET,
     ) -> Execution:
         """Run the bodies once, on fresh state, and observe the state afterwards."""
         scheduler, observe, outside = self.scheduler, self.options.observe, dict[str, BaseException]()
@@ -209,8 +209,8 @@ class Session:
         scheduler.stop_early = stop_early and self._slow
         bodies = {name: _call(body, *arguments) for name, body in zip(self.labels, self.options.bodies, strict=True)}
         run = scheduler.run(bodies, schedule, order, keep_alternatives, between)
-        for i, error in enumerate(sorted(run.thread_errors, key=named), 1):
-            run.outside["a thread" if i == 1 else f"a thread ({i})"] = error
+        for i, error in enumerate(sorted(run.thread_errors, key=named), start=1):
+            run.outside[f"a thread{f' ({i})' * (i > 1)}"] = error
         if self.options.restore is not None:
             scheduler.end_workers(of_bodies=True)
         if self.watch.refresh():
@@ -223,7 +223,7 @@ class Session:
         if self.options.restore is None or run.failure:
             self._leave_state(run.outside)
         if run.failure and scheduler.stopped_tracing:  # a livelock is recognised by its lines, which were not counted
-            return self.run(schedule, order, keep_alternatives, inspect)
+            return self.run(schedule, order, keep_alternatives, inspect, between=between)
         self._stalls.update(dict.fromkeys(run.stalls))
         return run
 

@@ -18,7 +18,7 @@ from time import monotonic
 from types import CodeType
 from typing import Any
 
-from yolothreads.races.orders import AT_REST
+from yolothreads.races.orders import QUIET
 from yolothreads.races.results import Timeout
 from yolothreads.races.schedule import END, EVERY_POINT, LOCKED, SLEEP, WAIT, Follow, Priorities, Schedule
 from yolothreads.races.threads import (
@@ -73,7 +73,7 @@ class Execution:
     ended: list[str] = field(default_factory=list)  # the labels of all threads that ended
     thread_errors: tuple[BaseException, ...] = ()  # exceptions that ended workers
     wakes: tuple[str, ...] = ()  # the workers whose time-outs passed, by their origins, sorted
-    has_threads: bool = False  # a body started one
+    beats: tuple[str, ...] = ()  # those among them that no body started
 
     def lines(self, until: int | None = None) -> Iterator[tuple[Task, CodeType, int]]:
         """Yield the entries of the log that are lines (or instructions): thread, code, and place in it."""
@@ -116,7 +116,7 @@ class Turns(ABC):
         self.passed_s = 0.0  # the time of the run: what has passed of sleeps and time-outs
         self._passes = 0  # time-outs that passed since a body could go on by itself
         self.wakes: list[str] = []
-        self.between = AT_REST
+        self.between = QUIET
         self.log: list[LogEntry] = []
         self.abandoning = self.stopped_tracing = False
         random = schedule.random
