@@ -314,9 +314,10 @@ class Session:
 
     @property
     def compares_nothing(self) -> bool:
-        """Whether there is state, but neither `observe` nor a body returned a value, so that every run looks alike."""
+        """Whether there is state, but no `observe`, and no body returned a value, so that every run looks alike."""
         results = [result for reference in self.judge.references for result in reference.all]
-        return self.options.setup is not None and bool(results) and all(result is None for result in results)
+        is_seen = self.options.setup is None or self.options.observe is not None
+        return bool(results) and not is_seen and all(result is None for result in results)
 
     def notes(self) -> Iterator[str]:
         """Yield the remarks about all the runs together."""
