@@ -238,6 +238,8 @@ class Exploration(_Shown):
             limits.append(f"not looked into: {_listed(self.unwatched)}")
         if self.unsplit:
             limits.append(f"not split: {len(self.unsplit)} of the lines (granularity='auto' splits them)")
+        if deadlines := [timeout.where for timeout in self.timeouts if not timeout.is_choice]:
+            limits.append(f"long waits not cut short: {_listed(deadlines)}")
         if limits:
             limited = "; ".join([head, *limits])
             return f"{limited}. Each of {self.schedules} schedules gave the result of some sequential order."
