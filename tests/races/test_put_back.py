@@ -3,10 +3,12 @@
 import _queue
 import _thread
 import gc
+import itertools
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from threading import Condition, Event, Lock, Thread
 from types import SimpleNamespace
 from typing import Any
@@ -45,15 +47,17 @@ class SetupError(Exception):
     """Raised by the setup of a test."""
 
 
-def test_everything_is_restored_after_an_exception_in_setup() -> None:
-    def setup(calls: list[int] = []) -> State:  # noqa: B006 - counts across calls
-        calls.append(1)
-        if len(calls) == 6:
+@pytest.mark.parametrize(("call", "raises"), [(1, True), (3, True), (6, False)])
+def test_everything_is_restored_after_an_exception_in_setup(call: int, raises: bool) -> None:
+    calls = itertools.count(1)
+
+    def setup() -> State:
+        if next(calls) == call:
             raise SetupError
         return SimpleNamespace(n=0)
 
     counter = PROGRAMS["counter"]
-    with pytest.raises(SetupError):
+    with pytest.raises(SetupError) if raises else nullcontext():
         counter.explore(setup=setup)
     assert kinds(counter.explore()) == {WRONG}
 

@@ -46,8 +46,10 @@ def explore(
 ) -> Exploration:
     """Run bodies concurrently under every schedule within a bound, and compare each outcome with the sequential ones.
 
-    A result is right if some sequential order of the bodies gives it. Ctrl-C, or `stop`, ends the search; the trials
-    up to then are returned.
+    A result is right if some sequential order of the bodies gives it; which of two equal bodies (same code, arguments
+    and closure) gave which result does not matter. An exception that `setup`, `restore`, `observe`, `same` or leaving
+    the state raises is an outcome of its schedule. Ctrl-C, or `stop`, ends the search; the trials up to then are
+    returned.
 
     Args:
         *bodies: two or more functions. Each is called with the value of `setup()`, or without arguments if there is
@@ -64,7 +66,8 @@ def explore(
             once; "line" for switches between lines only; "instruction" for switches before every such instruction.
         timeouts_s: a wait with a time-out of at most so many seconds may end at any time, which counts as a
             preemption. A longer one only keeps a program from hanging: it ends when nobody else can go on.
-        budget_s: seconds after which no further schedule begins, counted from the end of the sequential runs.
+        budget_s: seconds after which no further run begins. The sequential runs count, too; the first of them always
+            takes place.
         seed: determines the order in which schedules are tried, and the draws of the random strategy.
         restore: state -> anything; brings the state back to what `setup` made, which is then called only once.
         strategy: "exhaustive", or "random" for runs with random priorities (PCT).
@@ -80,7 +83,8 @@ def explore(
     Raises:
         KeyboardInterrupt: the search was stopped before anything was found.
         ExploreError: an argument makes no sense, or nothing could be learned: a body runs no watched line, never ends,
-            returns a value that cannot be compared, or returns another value each time it runs alone.
+            returns a value that cannot be compared, or gives another outcome when the same is run again.
+        Exception: the first call of `setup` raised it.
     """
     # The arguments have the names of the fields. A new option needs a line above, a field, and its use.
     options, began = Options(**locals()), time.perf_counter()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from yolothreads.errors import ExploreError
 from yolothreads.races.results import EXCEPTION, RIGHT, WRONG
 from yolothreads.races.schedule import label
+
+_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+")
 
 
 def same(a: Any, b: Any) -> bool:
@@ -28,7 +31,7 @@ def same(a: Any, b: Any) -> bool:
     if hasattr(a, "shape") and hasattr(b, "shape"):
         return tuple(a.shape) == tuple(b.shape) and bool(((a == b) | ((a != a) & (b != b))).all())
     if isinstance(a, BaseException) and isinstance(b, BaseException):
-        return _same_error(a, b)
+        return same_error(a, b)
     if type(a) is type(b) and getattr(type(a), "__eq__", None) is object.__eq__:
         raise ExploreError(
             f"Two results of type {type(a).__name__} cannot be compared, because each is equal only to itself; "
@@ -41,23 +44,71 @@ Same = Callable[[Any, Any], bool]
 Describe = Callable[[Sequence[Any], Sequence[Sequence[Any]]], str]
 
 
-class Judge:
-    """Knows the results of the sequential orders, and compares each run with them.
+class Results(NamedTuple):
+    """All that a run gave.
 
-    The results of a run are one result or exception for each body, then the observed value.
+    `values` holds a result or an exception for each body, then the observed value, if any. `outside` holds the
+    exceptions that were raised outside the bodies, by what raised them, such as "leaving the state". `beats` names the
+    services, threads that `setup` started, as often as their time-outs passed: each time they may do something.
     """
 
-    def __init__(self, bodies: int, same: Same, describe: Describe | None):
-        self._bodies, self._same, self._describe = bodies, same, describe
-        self.references: list[tuple[Any, ...]] = []
+    values: tuple[Any, ...]
+    outside: Mapping[str, BaseException]
+    beats: tuple[str, ...] = ()
 
-    def equal(self, results: tuple[Any, ...], reference: tuple[Any, ...]) -> bool:
-        """Return whether two runs had the same results; exceptions are compared by type and text."""
-        return all(self._are_equal(a, b) for a, b in zip(results, reference, strict=True))
+    @property
+    def all(self) -> tuple[Any, ...]:
+        """The values, then the exceptions from outside the bodies."""
+        return (*self.values, *self.outside.values())
+
+
+class Judge:
+    """Knows the results of sequential orders, and compares those of other runs with them.
+
+    Args:
+        groups: for each body the index of the first one that is equal to it. Which of two equal bodies gave which
+            result does not matter.
+        same: whether two results are equal.
+        describe: see `explore`.
+    """
+
+    def __init__(self, groups: Sequence[int], same: Same, describe: Describe | None):
+        self._groups, self._same, self._describe = groups, same, describe
+        self.references: list[Results] = []
+
+    def equal(self, a: Results, b: Results, exchange: bool = False) -> bool:
+        """Return whether two runs had the same results; exceptions are compared by type and text.
+
+        Args:
+            a: the results of one run.
+            b: those of the other.
+            exchange: whether equal bodies may have exchanged their results.
+        """
+        if len(a.values) != len(b.values) or a.outside.keys() != b.outside.keys():
+            return False
+        if not all(same_error(error, b.outside[what]) for what, error in a.outside.items()):
+            return False
+        count, given = len(self._groups), dict[int, int]()
+        if not exchange:
+            return all(map(self._are_equal, a.values, b.values))
+        return all(map(self._are_equal, a.values[count:], b.values[count:])) and all(
+            self._assign(i, a.values, b.values, given, set()) for i in range(len(a.values[:count]))
+        )
+
+    def _assign(self, i: int, a: Sequence[Any], b: Sequence[Any], given: dict[int, int], tried: set[int]) -> bool:
+        """Give body `i` of one run the result of an equal body of another run: an augmenting path of a matching."""
+        others = [j for j in range(len(self._groups)) if self._groups[j] == self._groups[i] and j != i]
+        for j in (i, *others):
+            if j not in tried and self._are_equal(a[i], b[j]):
+                tried.add(j)
+                if j not in given or self._assign(given[j], a, b, given, tried):
+                    given[j] = i
+                    return True
+        return False
 
     def _are_equal(self, a: Any, b: Any) -> bool:
         if isinstance(a, BaseException) or isinstance(b, BaseException):
-            return _same_error(a, b)
+            return same_error(a, b)
         try:
             return bool(self._same(a, b))
         except ExploreError:
@@ -66,29 +117,81 @@ class Judge:
             name = type(a).__name__
             raise ExploreError(f"Two results of type {name} cannot be compared ({error!r}); pass same=.") from error
 
-    def kind(self, results: tuple[Any, ...]) -> tuple[str, str]:
-        """Return the kind of a run's outcome, and its description in words."""
-        if not self.references:  # no order ends by itself: the bodies need one another
-            self.references.append(results)
-        if any(self.equal(results, reference) for reference in self.references):
-            return RIGHT, "as in some sequential order"
-        for i, result in enumerate(results):
-            is_error = isinstance(result, BaseException)
-            if is_error and not any(_same_error(reference[i], result) for reference in self.references):
-                name = label(i) if i < self._bodies else "observe"
-                return EXCEPTION, f"{name} raised {type(result).__name__}: {result}"
-        if self._describe is not None and (description := self._describe(results, self.references)):
-            return WRONG, description
-        orders = " or ".join(dict.fromkeys(short(reference) for reference in self.references[:3]))
-        return WRONG, f"gave {short(results)}; one after the other they give {orders}"
+    def kind(self, results: Results) -> tuple[str, str]:
+        """Return the kind of a run's outcome, compared with the references known, and its description in words."""
+        failed: BaseException | None = None
+        for reference in self.references:
+            try:
+                if self.equal(results, reference, exchange=True):
+                    return RIGHT, "as in some sequential order"
+            except ExploreError as error:
+                failed = error.__cause__ or error
+        if raised := self._new_error(results):
+            return EXCEPTION, raised
+        if failed is not None:
+            return EXCEPTION, f"same raised {named(failed)}"
+        return WRONG, self._description(results)
+
+    def _new_error(self, results: Results) -> str:
+        """Return the first exception that occurs in no reference, in words; "" if there is none."""
+        count = len(self._groups)
+        for i, value in enumerate(results.values):
+            equals = [j for j in range(count) if self._groups[j] == self._groups[i]] if i < count else [i]
+            known = [reference.values[j] for reference in self.references for j in equals]
+            if isinstance(value, BaseException) and not any(same_error(value, other) for other in known):
+                return f"{label(i) if i < count else 'observe'} raised {named(value)}"
+        for what, error in results.outside.items():
+            if not any(same_error(error, reference.outside.get(what)) for reference in self.references):
+                return f"{what} raised {named(error)}"
+        return ""
+
+    def _description(self, results: Results) -> str:
+        if self._describe is not None:
+            try:
+                if description := self._describe(results.values, [reference.values for reference in self.references]):
+                    return description
+            except Exception as error:  # the outcome is wrong all the same
+                return f"gave {short(results.all)}; describe raised {named(error)}"
+        orders = " or ".join(dict.fromkeys(short(reference.all) for reference in self.references[:3]))
+        return f"gave {short(results.all)}; one after the other they give {orders}"
 
 
-def _same_error(a: Any, b: Any) -> bool:
-    return type(a) is type(b) and str(a) == str(b)
+def text_of(error: BaseException) -> str:
+    """Return the message of an exception."""
+    try:
+        return str(error)
+    except Exception as failed:
+        return f"(its message cannot be shown: {type(failed).__name__})"
+
+
+def without_addresses(text: str) -> str:
+    """Return a text in which all addresses of objects, which differ from run to run, are alike."""
+    return _ADDRESS.sub("0x...", text)
+
+
+def same_error(a: Any, b: Any) -> bool:
+    """Return whether two exceptions are of one type, or of two classes made by the same lines, and say the same."""
+    names = [(type(error).__module__, type(error).__qualname__) for error in (a, b)]
+    return (
+        isinstance(a, BaseException)
+        and isinstance(b, BaseException)
+        and names[0] == names[1]
+        and without_addresses(text_of(a)) == without_addresses(text_of(b))
+    )
+
+
+def named(error: BaseException) -> str:
+    """Return the type and the message of an exception."""
+    return f"{type(error).__name__}: {text_of(error)}"
 
 
 def short(value: Any) -> str:
     """Return a value in a few words."""
     if isinstance(value, tuple):
         return f"({', '.join(map(short, value))})"
-    return repr(value) if isinstance(value, BaseException) else reprlib.repr(value)
+    if not isinstance(value, BaseException):
+        return reprlib.repr(value)
+    try:
+        return repr(value)
+    except Exception:
+        return f"{type(value).__name__}({text_of(value)})"

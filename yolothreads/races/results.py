@@ -14,7 +14,7 @@ RIGHT, WRONG, EXCEPTION, DEADLOCK = "as sequential", "wrong result", "exception"
 KINDS = {
     RIGHT: "some sequential order of the bodies gives the same",
     WRONG: "no sequential order of the bodies gives this, and nothing was raised",
-    EXCEPTION: "a body raised an exception that it raises in no sequential order",
+    EXCEPTION: "a body, or the code around it, raised an exception that no sequential order raises",
     DEADLOCK: "no thread could continue, or the bodies did not end",
 }
 
@@ -40,6 +40,11 @@ class Timeout(NamedTuple):
     place: str
     seconds: float
     is_choice: bool
+
+    @property
+    def where(self) -> str:
+        """The place without its source, and the seconds."""
+        return f"{self.place.partition(': ')[0]} ({self.seconds:.3g} s)"
 
     def __str__(self) -> str:
         how = "at any time" if self.is_choice else "only where nobody else can go on"

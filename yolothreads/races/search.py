@@ -9,11 +9,15 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from yolothreads.races.results import Trial, Where
+from yolothreads.races.judge import named
+from yolothreads.races.references import BudgetEndedError, NotRepeatableError
+from yolothreads.races.results import EXCEPTION, RIGHT, Trial, Where
 from yolothreads.races.schedule import END, LOCKED, WAIT, Random, Schedule, Stop, plain
-from yolothreads.races.scheduler import Execution
 from yolothreads.races.session import Session
 from yolothreads.races.threads import TIMEOUT
+from yolothreads.races.turns import Execution
+
+_BUDGET = "the budget ended first"
 
 
 class Search(ABC):
@@ -21,7 +25,6 @@ class Search(ABC):
 
     def __init__(self, session: Session):
         self.session, self.options = session, session.options
-        self.until = time.perf_counter() + session.options.budget_s
         self.trials: list[Trial] = []
         self.run_count = 0
         self.total = 0  # schedules that are known to exist
@@ -34,9 +37,27 @@ class Search(ABC):
         """Search until everything is done, the budget is spent, or the search is stopped."""
         try:
             self._search()
+            if all(trial.kind == RIGHT for trial in self.trials):
+                self.session.references.check_again()
         except KeyboardInterrupt:
             self.ended_by = "interrupted"
+        except BudgetEndedError:
+            self.ended_by = _BUDGET
+        except NotRepeatableError as error:
+            if all(trial.kind == RIGHT for trial in self.trials):
+                raise
+            self.ended_by = "the results are not repeatable"
+            self.session.references.remarks[str(error)] = None
+        self._leave_kept_state()
         self._report()
+        self.notes += self.session.references.remarks
+
+    def _leave_kept_state(self) -> None:
+        """Leave a state that `restore` kept until now; if only that raises an exception, the last run is bad."""
+        error = self.session.leave_kept_state()
+        if error is not None and self.trials:
+            detail = f"leaving the state after the last schedule raised {named(error)}"
+            self.trials[-1] = replace(self.trials[-1], kind=EXCEPTION, detail=detail, results=(error,))
 
     @abstractmethod
     def _search(self) -> None:
@@ -47,9 +68,16 @@ class Search(ABC):
         """Set `bound` and the other fields about the whole search."""
 
     def _is_out_of_time(self) -> bool:
-        if time.perf_counter() > self.until:
-            self.ended_by = "the budget ended first"
+        if time.perf_counter() > self.session.until:
+            self.ended_by = _BUDGET
         return bool(self.ended_by)
+
+    def _trial(self, schedule: Schedule, run: Execution) -> Trial:
+        """Return the trial of a run; a bad outcome has been met again by then."""
+        trial = self.session.trial(schedule, run)
+        if trial.kind != RIGHT:
+            self.session.references.confirm(schedule, run, trial)
+        return trial
 
     def _keep(self, trial: Trial) -> None:
         self.trials.append(trial)
@@ -72,7 +100,7 @@ class RandomSearch(Search):
             if self._is_out_of_time():
                 return
             schedule = Schedule("", random=Random(self.options.depth, self.steps, seed))
-            self._keep(self.session.trial(schedule, self.session.run(schedule)))
+            self._keep(self._trial(schedule, self.session.run(schedule)))
             self._report_progress()
 
     def _report(self) -> None:
@@ -106,6 +134,8 @@ class LevelSearch(Search):
 
     def _search(self) -> None:
         self._random = random.Random(self.options.seed)
+        self._skipped = 0  # schedules that were not run, because `setup` or `restore` raised
+        self._bad_before: list[Trial] = []  # found before switch points were added
         codes = [getattr(body, "__code__", None) for body in self.options.bodies]
         self._first_code = dict(zip(self.session.labels, codes, strict=True))
         while not self._search_levels():  # code was met that makes further points necessary
@@ -113,6 +143,7 @@ class LevelSearch(Search):
 
     def _search_levels(self) -> bool:
         """Run all levels; return False if switch points were added meanwhile, so that all has to be run again."""
+        self._bad_before += [trial for trial in self.trials if trial.kind != RIGHT]
         self.trials, self.run_count = [], 0
         self._paths: list[tuple[int, ...]] = []  # of the trials
         self._diverged: list[str] = []
@@ -124,20 +155,27 @@ class LevelSearch(Search):
             if self.ended_by:
                 return True
             if self.session.watch.generation != generation:
-                self.session.sequential.clear()
+                self.session.references.sequential.clear()
                 return False
         return True
 
     def _report(self) -> None:
-        self.exhausted = not self.ended_by and not self._diverged
+        self.exhausted = not self.ended_by and not self._diverged and not self._skipped
         limit = self.options.preemptions
-        reason = self.ended_by or "some schedules could not be followed"
+        reason = self.ended_by or f"some schedules could not be {'followed' if self._diverged else 'begun'}"
         cut_short = f"NOT every schedule ({reason}): {len(self.trials)} of at least {self.total}:"
         run = "every schedule:" if self.exhausted else cut_short
         self.bound = f"At most {limit} preemption{'s' * (limit != 1)}, {run}"
         self.notes = [f"Could not be followed from run to run: {text}" for text in self._diverged[:3]]
+        if self.ended_by == _BUDGET and all(trial.kind == RIGHT for trial in self.trials):
+            self.notes.append(
+                'strategy="random" spreads its runs over all schedules, and so meets some of them sooner.'
+            )
         order = sorted(range(len(self.trials)), key=lambda i: (len(self._paths[i]), self._paths[i]))
         self.trials = [self.trials[i] for i in order]
+        if self.ended_by:  # nothing that was found is lost
+            known = {trial.schedule for trial in self.trials}
+            self.trials += [trial for trial in self._bad_before if trial.schedule not in known]
 
     def _run_level(self, level: list[Candidate], preemptions: int) -> list[Candidate]:
         """Run all schedules of one level; return those of the next."""
@@ -152,15 +190,16 @@ class LevelSearch(Search):
                 assert candidate.parent is not None
                 self._keep_all(candidate, candidate.parent)
                 continue
-            run = None if candidate.schedule.stops else self.session.sequential.get(candidate.schedule.first)
+            run = None if candidate.schedule.stops else self.session.references.sequential.get(candidate.schedule.first)
             if run is None:
                 is_last = preemptions == self.options.preemptions
                 run = self.session.run(candidate.schedule, keep_alternatives=True, stop_early=is_last)
             if run.strategy.diverged or run.strategy.unfollowed:
-                self._diverged.append(run.strategy.diverged or candidate.schedule.text(""))
+                self._note_diverged(run.strategy.diverged or candidate.schedule.text(""))
                 continue
+            trial = self._trial(candidate.schedule, run)
             self.run_count += 1
-            trial = self.session.trial(candidate.schedule, run)
+            self._skipped += run.setup_failed
             self._keep_all(candidate, trial)
             if self.options.reduce and self._blocked_at_once(candidate, run):
                 continue
@@ -169,6 +208,11 @@ class LevelSearch(Search):
             level += [branch for branch in branches if branch.schedule.preemptions == preemptions]
             next_level += [branch for branch in branches if branch.schedule.preemptions > preemptions]
         return next_level
+
+    def _note_diverged(self, text: str) -> None:
+        if not self._diverged:
+            self.session.references.look_for_changed_state()
+        self._diverged.append(text)
 
     def _keep_all(self, candidate: Candidate, trial: Trial) -> None:
         """Keep the outcome of one run as that of all the schedules that its candidate stands for."""

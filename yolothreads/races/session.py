@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import permutations
 from time import perf_counter
 from types import CodeType, CoroutineType
 from typing import Any, Literal, get_args
 
 from yolothreads.errors import ExploreError
-from yolothreads.races.judge import Describe, Judge, Same, same, short
-from yolothreads.races.results import DEADLOCK, RIGHT, Step, Trial, Where
-from yolothreads.races.schedule import LOCKED, WAIT, Schedule, Stop, label
-from yolothreads.races.scheduler import FIRST_LIMIT_S, Execution, Scheduler
+from yolothreads.races.judge import Describe, Judge, Results, Same, named, same, same_error, short
+from yolothreads.races.orders import QUIET, Between, equal_bodies
+from yolothreads.races.references import BudgetEndedError, References
+from yolothreads.races.results import RIGHT, Step, Trial, Where
+from yolothreads.races.schedule import LOCKED, WAIT, Follow, Schedule, Stop, label
+from yolothreads.races.scheduler import Scheduler
 from yolothreads.races.tracing import MONITORING, other_tracers
+from yolothreads.races.turns import FIRST_LIMIT_S, Execution
 from yolothreads.races.watchdog import STALL_S
 from yolothreads.races.watching import Granularity, Watch
 
@@ -85,15 +87,17 @@ class Session:
 
     def __init__(self, options: Options):
         self.options = options
+        self.until = perf_counter() + options.budget_s
         self._stack = ExitStack()
         self.labels = [label(i) for i in range(len(options.bodies))]
-        self.judge = Judge(len(options.bodies), options.same or same, options.describe)
+        groups = equal_bodies(options.bodies)
+        self.judge = Judge(groups, options.same or same, options.describe)
+        self.references = References(self, groups)
         watch = options.watch or dict.fromkeys(_module_of(body) for body in options.bodies)
         self.watch = Watch(
             watch, options.granularity, all_of_user=not options.watch, by_names=options.strategy != "random"
         )
         self.scheduler = Scheduler(self.watch, options.max_steps, options.timeouts_s, options.budget_s, options.stop)
-        self.sequential: dict[str, Execution] = {}  # the schedules without a stop, by first thread, if already run
         self.steps = 0  # switch points of the longest run so far
         self._executed: dict[tuple[int, int], tuple[CodeType, int]] = {}  # watched places, by the id of the code
         self._slow = False  # whether it costs more to trace a run to its end than that can teach
@@ -105,7 +109,7 @@ class Session:
 
     def __enter__(self) -> Session:
         self._stack.enter_context(self.scheduler)
-        self._stack.callback(self._drop_state)
+        self._stack.callback(self._leave_state, {})
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -133,28 +137,53 @@ class Session:
 
     # --- the state
 
-    def _fresh_state(self) -> Any:
-        setup, restore = self.options.setup, self.options.restore
-        is_new = not self._has_state or restore is None
-        if is_new:
-            self._drop_state()
-            state: Any = None if setup is None else setup()
-            # A lock can be entered too, but it is the bodies that enter it.
-            is_manager = hasattr(type(state), "__enter__") and not hasattr(state, "acquire")
-            self._state = self._state_stack.enter_context(state) if is_manager else state
-            self._has_state = True
-        if restore is not None and not (is_new and setup is None):
-            restore(self._state)
-        return self._state
+    def _renew_state(self, outside: dict[str, BaseException]) -> None:
+        """Make the state fresh, or add the exception that prevented this to `outside`."""
+        setup, restore, doing = self.options.setup, self.options.restore, "setup"
+        is_new = not self._has_state
+        try:
+            if is_new:
+                state: Any = None if setup is None else setup()
+                # A lock can be entered too, but it is the bodies that enter it.
+                is_manager = hasattr(type(state), "__enter__") and not hasattr(state, "acquire")
+                doing = "entering the state"
+                self._state = self._state_stack.enter_context(state) if is_manager else state
+                self._has_state = True
+            if restore is not None and not (is_new and setup is None):
+                doing = "restore"
+                restore(self._state)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self.scheduler.guard.check()
+            outside[doing] = error
 
-    def _drop_state(self) -> None:
+    def _leave_state(self, outside: dict[str, BaseException]) -> None:
+        """Leave the state, or add the exception that this raised to `outside`."""
         self._has_state, self._state = False, None
         self.scheduler.time_flies = True
         try:
             self._state_stack.close()
-            self.scheduler.end_workers()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self.scheduler.guard.check()
+            outside["leaving the state"] = error
         finally:
+            self.scheduler.end_workers()
             self.scheduler.time_flies = False
+
+    def leave_kept_state(self) -> BaseException | None:
+        """Leave the state that `restore` kept; return the exception that this raises only after concurrent runs."""
+        left, after_one = dict[str, BaseException](), dict[str, BaseException]()
+        with suppress(KeyboardInterrupt):  # the findings matter more
+            self._leave_state(left)
+            if left:
+                self.run(Schedule(""), range(len(self.labels)))
+                self._leave_state(after_one)
+        usual = [*after_one.values()]
+        new = [error for error in left.values() if not any(same_error(error, other) for other in usual)]
+        return new[0].with_traceback(None) if new else None
 
     # --- runs
 
@@ -165,64 +194,50 @@ class Session:
         keep_alternatives: bool = False,
         inspect: Callable[[Any], Any] | None = None,
         stop_early: bool = False,
+        between: Between = QUIET,
     ) -> Execution:
         """Run the bodies once, on fresh state, and observe the state afterwards."""
-        scheduler, observe = self.scheduler, self.options.observe
+        scheduler, observe, outside = self.scheduler, self.options.observe, dict[str, BaseException]()
         scheduler.watchdog.check_stop()
-        state = self._fresh_state()
+        self._renew_state(outside)
+        if outside:
+            self._leave_state({})
+            return Execution(Follow(Schedule(""), []), [], outside=outside, setup_failed=True)
+        state = self._state
         arguments = () if self.options.setup is None else (state,)
         scheduler.inspect = None if inspect is None else lambda: inspect(state)
         scheduler.stop_early = stop_early and self._slow
         bodies = {name: _call(body, *arguments) for name, body in zip(self.labels, self.options.bodies, strict=True)}
-        run = scheduler.run(bodies, schedule, order, keep_alternatives)
+        run = scheduler.run(bodies, schedule, order, keep_alternatives, between)
+        for i, error in enumerate(sorted(run.thread_errors, key=named), start=1):
+            run.outside[f"a thread{f' ({i})' * (i > 1)}"] = error
         if self.options.restore is not None:
             scheduler.end_workers(of_bodies=True)
         if self.watch.refresh():
             scheduler.tracer.refresh()
         if self.watch.granularity == "line":
             self._note_lines(run)
-        if run.failure:
-            self._drop_state()  # a body that was ended by force may have left it in any condition
-            if scheduler.stopped_tracing:  # a livelock is recognised by its lines, which were not counted
-                return self.run(schedule, order, keep_alternatives, inspect)
-        elif observe is not None:
-            try:
-                run.results += (observe(*arguments),)
-            except Exception as error:
-                run.results += (error,)
+        if observe is not None and not run.failure:
+            run.results += (_result_of(observe, *arguments),)
+        # A body that was ended by force may have left the state in any condition.
+        if self.options.restore is None or run.failure:
+            self._leave_state(run.outside)
+        if run.failure and scheduler.stopped_tracing:  # a livelock is recognised by its lines, which were not counted
+            return self.run(schedule, order, keep_alternatives, inspect, between=between)
         self._stalls.update(dict.fromkeys(run.stalls))
         return run
 
     def learn_references(self) -> None:
-        """Run the bodies one after the other, in every order, to know which results are right."""
-        orders = list(permutations(range(len(self.options.bodies))))
-        # The first call in a process may do things that later ones do not, so the first order is run twice.
-        first = self.run(Schedule(""), orders[0])
-        generation = self.watch.generation
-        runs = [first] if first.endless else []  # one endless run takes long enough
-        runs += [self.run(Schedule(""), order, keep_alternatives=True) for order in orders[len(runs) :]]
-        ran: set[str] = set()
-        for order, run in zip(orders, runs, strict=True):
-            ran |= self._note_lines(run)
-            if not run.failure:
-                self.judge.references.append(run.results)
-                if len(order) == 2 and not any(isinstance(code, str) for _, code, *_ in run.log):
-                    self.sequential[label(order[0])] = run
-        if all(run.endless for run in runs):
-            raise ExploreError(
-                f"The bodies end in no sequential order: {runs[0].failure}. Pass bodies that end by themselves."
-            )
-        if generation != self.watch.generation:
-            self.sequential.clear()  # some of these runs passed fewer switch points than they would now
+        """Run the bodies one after the other, to know which results are right, and which lines are reached."""
+        runs = self.references.learn()
+        ran = set[str]().union(*map(self._note_lines, runs))
         if not ran:
             raise ExploreError(
-                f"No body ({', '.join(self.labels)}) ran a line of the watched code, so nothing could be learned; "
+                f"Bodies {', '.join(self.labels)} ran no line of the watched code, so nothing could be learned; "
                 f"name the modules that hold their lines in watch=."
             )
         if not any(name.startswith("W") for name in ran):
             self._idle = [name for name in self.labels if name not in ran]
-        if not first.failure and not runs[0].failure:
-            self._check_repeatable(orders[0], first.results, runs[0].results)
         longest = max((run.seconds for run in runs if not run.failure), default=0.0)
         self._slow = longest > SLOW_S and not MONITORING
         self.scheduler.watchdog.expects_help = False
@@ -237,37 +252,28 @@ class Session:
             self._executed[id(code), at] = code, at
         return ran
 
-    def _check_repeatable(self, order: Sequence[int], first: tuple[Any, ...], second: tuple[Any, ...]) -> None:
-        """Refuse bodies whose results differ in the same order: then no outcome has a meaning."""
-        if self.judge.equal(first, second):
-            return
-        third = self.run(Schedule(""), order).results  # the very first run may differ, because it leaves things behind
-        if not self.judge.equal(second, third):
-            raise ExploreError(
-                f"The bodies were run one after the other in the same order twice, and gave {short(second)} and then "
-                f"{short(third)}; let setup= or restore= renew everything that they change, or pass same=."
-            )
-
     # --- trials
 
     def trial(self, schedule: Schedule, run: Execution) -> Trial:
-        """Return the trial of a run."""
-        if run.failure:
-            kind, detail = DEADLOCK, f"{run.failure}\n{run.stacks}"
-        else:
-            kind, detail = self.judge.kind(run.results)
+        """Return the trial of a run.
+
+        Raises:
+            BudgetEndedError: the outcome is not known, because there was no time left to run further sequential orders.
+        """
+        kind, detail = self.references.kind(run)
         where = self.watch.where
         switches = tuple(where(code, at) for _, code, at, _ in run.switched if not isinstance(code, str))
         last = switches[-1:] or [where(code, at) for _, code, at in run.lines()][-1:]
         return Trial(
             schedule.text(self.version), kind, detail, last[0] if last else _NO_LINE,
-            () if kind == RIGHT else run.results, switches,
+            () if kind == RIGHT else Results(run.results, run.outside).all, switches,
         )  # fmt: skip
 
     def replay(self, schedule: Schedule) -> Trial:
         """Run one schedule, and return the trial with its steps."""
-        stops = [stop for stop in schedule.stops if stop.offset is not None]
-        self.watch.force(lambda function, line: any(s.line == line and s.is_in(function) for s in stops))
+        for stop in schedule.stops:
+            if stop.offset is not None:
+                self.watch.want_point(stop.is_in, stop.offset)
         if self.watch.refresh():
             self.scheduler.tracer.refresh()
         run = self.run(schedule, inspect=lambda state: (perf_counter(), self._awaited(), self._inspect(state)))
@@ -287,10 +293,15 @@ class Session:
         )  # fmt: skip
         at_end = waits[-1] if run.failure else ()
         inspected = None if run.at_end is None else run.at_end[-1]
-        return replace(
-            self.trial(schedule, run), results=run.results, steps=steps, ended_s=ended, waits=at_end,
-            inspected=inspected,
-        )  # fmt: skip
+        results = Results(run.results, run.outside).all
+        try:
+            trial = self.trial(schedule, run)
+        except BudgetEndedError:
+            raise ExploreError(
+                f"The schedule gave {short(results)}, and there was no time to run all sequential orders, one of which "
+                f"might give the same; replay it with fewer bodies."
+            ) from None
+        return replace(trial, results=results, steps=steps, ended_s=ended, waits=at_end, inspected=inspected)
 
     def _awaited(self) -> dict[str, str]:
         """Return the labels of the threads that wait, each with what it waits for."""
@@ -304,9 +315,10 @@ class Session:
 
     @property
     def compares_nothing(self) -> bool:
-        """Whether there is state, but neither `observe` nor a body returned a value, so that every run looks alike."""
-        results = [result for reference in self.judge.references for result in reference]
-        return self.options.setup is not None and bool(results) and all(result is None for result in results)
+        """Whether there is state, but no `observe`, and no body returned a value, so that every run looks alike."""
+        results = [result for reference in self.judge.references for result in reference.all]
+        is_seen = self.options.setup is None or self.options.observe is not None
+        return bool(results) and not is_seen and all(result is None for result in results)
 
     def notes(self) -> Iterator[str]:
         """Yield the remarks about all the runs together."""
@@ -316,6 +328,16 @@ class Session:
         unseen = "" if MONITORING else ", and does not see the bodies"
         yield from (f"Also traces this process{unseen}: {other}" for other in other_tracers())
         yield from (f"Could not be ended, and is still running: {name}" for name in self.scheduler.watchdog.leaked)
+
+
+def _result_of(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a function returns, or the exception that it raises."""
+    try:
+        return function(*arguments)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return error.with_traceback(None)
 
 
 def _call(body: Body, *arguments: Any) -> Callable[[], Any]:

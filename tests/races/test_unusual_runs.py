@@ -1,0 +1,28 @@
+"""Errors outside the bodies, random results, and budgets: the same on every Python found on this machine."""
+
+from typing import Any
+
+import cases_budget
+import cases_outside_bodies
+import cases_repeatable
+import pytest
+from deadlines import scaled
+from test_tracing import VERSIONS, interpreter, run
+
+pytestmark = pytest.mark.timeout(scaled(240))
+MODULES = (cases_outside_bodies, cases_repeatable, cases_budget)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(module, name) for module in MODULES for name in module.CASES.expected],
+    ids=[name for module in MODULES for name in module.CASES.expected],
+)
+def test_case(module: Any, name: str) -> None:
+    assert module.CASES.functions[name]() == module.CASES.expected[name]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=[module.__name__ for module in MODULES])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_cases_on_other_pythons(version: str, module: Any) -> None:
+    assert run(interpreter(version), f"{module.__name__}.py") == module.CASES.expected
