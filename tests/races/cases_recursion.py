@@ -20,7 +20,7 @@ def agreed(*bodies: Any, **options: Any) -> list[Any]:
     limit, agree = sys.getrecursionlimit(), 0
     sys.setrecursionlimit(SMALL)  # which is quicker
     try:
-        found = explore(*bodies, observe=lambda s: s.n, **options)
+        found = explore(*bodies, observe=lambda s: (s.n, s.y), **options)
         bad = [trial for trial in found.trials if trial.kind != RIGHT]
         for i in range(REPLAYS):
             trial = bad[i % len(bad)]
@@ -54,7 +54,7 @@ def stop_and_go(s: Any) -> int:
 
 
 def fresh() -> SimpleNamespace:
-    return SimpleNamespace(n=0, x=0, stop=True, lock=threading.RLock())
+    return SimpleNamespace(n=0, x=0, y=0, stop=True, lock=threading.RLock())
 
 
 @CASES.gives([True, REPLAYS])
@@ -76,6 +76,7 @@ def deep_with_lock(s: Any, n: int) -> int:
 
 
 def recurse_with_lock(s: Any) -> int:
+    s.y = s.x
     return deep_with_lock(s, 0)
 
 
