@@ -19,11 +19,10 @@ import queue
 import selectors
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from yolothreads.errors import ExploreError
-from yolothreads.races import process_locks
 
 
 class Hooks(Protocol):
@@ -76,6 +75,7 @@ _LOCK: Any
 _RLOCK: Any
 _QUEUE: Any
 _LOCK, _RLOCK, _QUEUE = _thread.LockType, _thread.RLock, _queue.SimpleQueue
+_IS_FIXED = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE, the flag of the types whose attributes cannot be set
 _hooks: Hooks | None = None
 _holders: dict[int, tuple[Any, str]] = {}
 """The thread that took a lock last; by the lock's id, which cannot be given again while the lock is kept here."""
@@ -278,8 +278,17 @@ _REPLACEMENTS: list[tuple[Any, str, Any]] = [
 _originals: list[tuple[Any, str, Any]] = []
 
 
-def install(hooks: Hooks) -> None:
+def hooks_now() -> Hooks | None:
+    """Return what the waits are reported to, if an exploration is running."""
+    return _hooks
+
+
+def install(hooks: Hooks, more: Sequence[tuple[Any, str, Any]] = ()) -> None:
     """Report every wait of this process to `hooks`.
+
+    Args:
+        hooks: gets the reports.
+        more: further attributes to replace meanwhile: owner, name and value.
 
     Raises:
         ExploreError: an exploration is running already.
@@ -288,7 +297,7 @@ def install(hooks: Hooks) -> None:
     if _hooks is not None:
         raise ExploreError("An exploration is running in this process already; wait for it, or use another process.")
     _hooks = hooks
-    for owner, name, value in [*_REPLACEMENTS, *process_locks.replacements(lambda: _hooks)]:
+    for owner, name, value in [*_REPLACEMENTS, *more]:
         _originals.append((owner, name, vars(owner).get(name)))
         _set(owner, name, value)
 
@@ -304,7 +313,7 @@ def uninstall() -> None:
 
 def _set(owner: Any, name: str, value: Any) -> None:
     """Set an attribute of a class, a C type or a module; None deletes it."""
-    if owner in (_LOCK, _RLOCK, _QUEUE, *process_locks.KINDS):
+    if isinstance(owner, type) and owner.__flags__ & _IS_FIXED:
         gc.get_referents(owner.__dict__)[0][name] = value
         ctypes.pythonapi.PyType_Modified(ctypes.py_object(owner))
     elif value is None:

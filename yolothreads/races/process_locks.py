@@ -9,25 +9,22 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from yolothreads.races.blocking import hooks_now
 from yolothreads.races.threads import OF_PROCESSES
 
 try:
     from _multiprocessing import SemLock as _SemLock  # type: ignore[import-not-found, unused-ignore]
 except ImportError:  # a system without semaphores
-    KINDS: tuple[Any, ...] = ()
+    _KINDS: tuple[Any, ...] = ()
 else:
-    KINDS = (_SemLock,)
+    _KINDS = (_SemLock,)
 
 
-def replacements(hooks: Callable[[], Any]) -> list[tuple[Any, str, Any]]:
-    """Return the attributes to replace: owner, name and new value.
-
-    Args:
-        hooks: returns the `blocking.Hooks` of the exploration that is running, or None.
-    """
+def replacements() -> list[tuple[Any, str, Any]]:
+    """Return the attributes to replace: owner, name and new value."""
     found: list[tuple[Any, str, Any]] = []
-    for kind in KINDS:
-        acquire = _acquire(kind.acquire, hooks)
+    for kind in _KINDS:
+        acquire = _acquire(kind.acquire)
         found += [(kind, "acquire", acquire), (kind, "__enter__", acquire)]
     if (made_of_them := sys.modules.get("multiprocessing.synchronize")) is not None:
         found.append((made_of_them.SemLock, "acquire", _looked_up("_semlock")))
@@ -42,20 +39,20 @@ def _looked_up(part: str) -> property:
     )
 
 
-def _acquire(original: Any, hooks: Callable[[], Any]) -> Callable[..., bool]:
+def _acquire(original: Any) -> Callable[..., bool]:
     """Make the replacement of `acquire` and `__enter__`."""
 
     def acquire(self: Any, block: bool = True, timeout: float | None = None) -> bool:
-        reported = hooks()
-        if reported is None or not block or (timeout is not None and timeout <= 0):
+        hooks = hooks_now()
+        if hooks is None or not block or (timeout is not None and timeout <= 0):
             return original(self, block, timeout)
-        if not reported.caller():
-            return reported.wait_for_real(
+        if not hooks.caller():
+            return hooks.wait_for_real(
                 lambda seconds: original(self, True, None if seconds < 0 else seconds),
                 -1 if timeout is None else timeout,
             )
         while not original(self, False):
-            answer = reported.wait(lambda: not self._is_zero(), timeout, OF_PROCESSES)
+            answer = hooks.wait(lambda: not self._is_zero(), timeout, OF_PROCESSES)
             if answer is None:
                 return original(self, True, timeout)
             if not answer:

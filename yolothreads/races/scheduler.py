@@ -15,7 +15,7 @@ from operator import attrgetter
 from time import monotonic, perf_counter, sleep
 from typing import Any
 
-from yolothreads.races import blocking
+from yolothreads.races import blocking, process_locks
 from yolothreads.races.orders import QUIET, Between
 from yolothreads.races.schedule import Schedule
 from yolothreads.races.threads import (
@@ -39,7 +39,7 @@ class Scheduler(Turns):
     """
 
     def __enter__(self) -> Scheduler:
-        blocking.install(self)
+        blocking.install(self, process_locks.replacements())
         try:
             self.tracer.open()
             self.guard.open()
