@@ -345,6 +345,27 @@ def test_an_error_in_setup_shows_its_own_line(project: pytest.Pytester) -> None:
     assert "session.py" not in result.stdout.str()
 
 
+def test_an_error_that_has_a_cause_shows_lines_of_the_test_alone(project: pytest.Pytester) -> None:
+    project.makepyfile("""
+        from cart import Cart
+
+        class Odd:
+            def __eq__(self, other):
+                raise KeyError("odd")
+
+        def test_odd(every_schedule):
+            def odd(cart):
+                cart.add()
+                return Odd()
+            every_schedule(odd, odd, setup=Cart)
+        """)
+    result = run(project)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E *KeyError: 'odd'", "E *ExploreError: Two results of type Odd cannot be compared*"])
+    for hidden in ("session.py", "judge.py", "references.py", "explorer.py"):
+        assert hidden not in result.stdout.str()
+
+
 def test_lines_of_a_test_file_are_watched_under_their_own_numbers(project: pytest.Pytester) -> None:
     file = project.makepyfile("""
         def test_inside(every_schedule):
