@@ -18,6 +18,7 @@ from yolothreads.races.references import BudgetEndedError, References
 from yolothreads.races.results import RIGHT, Step, Trial, Where
 from yolothreads.races.schedule import LOCKED, WAIT, Follow, Schedule, Stop, label
 from yolothreads.races.scheduler import Scheduler
+from yolothreads.races.threads import Task
 from yolothreads.races.tracing import MONITORING, other_tracers
 from yolothreads.races.turns import FIRST_LIMIT_S, Execution
 from yolothreads.races.watchdog import STALL_S
@@ -288,8 +289,7 @@ class Session:
                 task.label, self.watch.where(code, at), value, at_s,
                 waits[length], tuple([awaited.get(name, "") for name in waits[length]]),
             )
-            for (task, code, at, _), length, (at_s, awaited, value) in run.inspected
-            if not isinstance(code, str)
+            for (task, code, at, _), length, (at_s, awaited, value) in self._steps_of(run)
         )  # fmt: skip
         at_end = waits[-1] if run.failure else ()
         inspected = None if run.at_end is None else run.at_end[-1]
@@ -302,6 +302,17 @@ class Session:
                 f"might give the same; replay it with fewer bodies."
             ) from None
         return replace(trial, results=results, steps=steps, ended_s=ended, waits=at_end, inspected=inspected)
+
+    def _steps_of(self, run: Execution) -> Iterator[tuple[tuple[Task, CodeType, int, Any], int, Any]]:
+        """Yield the lines that a replay ran; and where a thread came back into the middle of a line."""
+        last: Task | None = None
+        for entry, length, value in run.inspected:
+            task, code, at, others = entry
+            if isinstance(code, str):
+                continue
+            if at > 0 or task is not last or self.watch.granularity == "instruction":
+                yield (task, code, at, others), length, value
+            last = task
 
     def _awaited(self) -> dict[str, str]:
         """Return the labels of the threads that wait, each with what it waits for."""
