@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -102,7 +103,7 @@ class Session:
         self.steps = 0  # switch points of the longest run so far
         self._executed: dict[tuple[int, int], tuple[CodeType, int]] = {}  # watched places, by the id of the code
         self._slow = False  # whether it costs more to trace a run to its end than that can teach
-        self._stalls: dict[str, None] = {}
+        self._stalls = Counter[str]()  # by thread and place, in how many runs
         self._idle: list[str] = []  # the labels of bodies that ran no watched line
         self._state: Any = None
         self._has_state = False
@@ -225,7 +226,7 @@ class Session:
             self._leave_state(run.outside)
         if run.failure and scheduler.stopped_tracing:  # a livelock is recognised by its lines, which were not counted
             return self.run(schedule, order, keep_alternatives, inspect, between=between)
-        self._stalls.update(dict.fromkeys(run.stalls))
+        self._stalls.update(set(run.stalls))
         return run
 
     def learn_references(self) -> None:
@@ -330,6 +331,15 @@ class Session:
         results = [result for reference in self.judge.references for result in reference.all]
         is_seen = self.options.setup is None or self.options.observe is not None
         return bool(results) and not is_seen and all(result is None for result in results)
+
+    @property
+    def uncontrolled(self) -> tuple[str, ...]:
+        """The names of the threads that ran freely, or did so again and again after they had stalled.
+
+        A thread that stalled in one run only may have waited for a busy machine.
+        """
+        stalled = [f"{stall} (a wait that is not seen)" for stall, runs in self._stalls.items() if runs > 1]
+        return (*self.scheduler.uncontrolled, *stalled)
 
     def notes(self) -> Iterator[str]:
         """Yield the remarks about all the runs together."""
