@@ -169,9 +169,19 @@ if MONITORING:
             return not seen
 
         def _start(self, code: CodeType, offset: int) -> Any:
-            is_controlled = get_ident() in self._threads
+            if get_ident() not in self._threads:
+                return self._learn(code, False)
+            limit = getrecursionlimit()
+            setrecursionlimit(limit + HEADROOM)
+            try:
+                return self._learn(code, True)
+            finally:
+                set_at_any_depth(limit)
+
+        def _learn(self, code: CodeType, is_controlled: bool) -> Any:
+            """Watch code that begins for the first time."""
             if is_controlled and id(code) not in self.watch.noted:
-                self.watch.note(sys._getframe(1))
+                self.watch.note(sys._getframe(2))
             if self.watch.get(code) is not None and id(code) not in self._switched_on:
                 self._switched_on[id(code)] = code
                 self._switch_on(code)
