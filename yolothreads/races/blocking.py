@@ -5,8 +5,9 @@ miss every lock that exists already and every `from threading import Lock`. So d
 replaced in the dictionaries of the types themselves. Conditions, events, semaphores, barriers, `queue.Queue` and
 futures wait by means of these. A thread that is not controlled calls the original method at once.
 
-The clocks are replaced, too. When the scheduler lets a time-out pass, nobody waits; but a controlled thread that looks
-at a clock sees that the seconds are over. Most waits with a time-out look, and go on waiting if they are not.
+The clocks are replaced, too: those that controlled threads look at stand still in a run. When the scheduler lets a
+time-out pass, nobody waits, but such a thread sees that the seconds are over. Most waits with a time-out look, and go
+on waiting if they are not.
 """
 
 from __future__ import annotations
@@ -55,8 +56,11 @@ class Hooks(Protocol):
     def sleep(self, seconds: float) -> bool:
         """Let others run instead of sleeping; False if the caller has to sleep for real."""
 
-    def skipped_s(self) -> float:
-        """Return by how many seconds the clocks of the calling thread are ahead."""
+    def clock(self) -> tuple[bool, float] | None:
+        """Return the time that the calling thread sees: whether the clocks stand still, and how far they are ahead.
+
+        That is in seconds after `stop_clocks`, if they do. None means the real time.
+        """
 
     def start_thread(self, thread: threading.Thread) -> None:
         """Start a thread, with `start_for_real`."""
@@ -84,6 +88,7 @@ _acquire: dict[Any, Any] = {_LOCK: _LOCK.acquire, _RLOCK: _RLOCK.acquire}
 _get = _QUEUE.get
 _wait = threading.Condition.wait
 _sleep = time.sleep
+_stopped_at: dict[Callable[[], Any], Any] = {}
 _start_raw = _thread.start_new_thread
 start_for_real = threading.Thread.start
 join_for_real = threading.Thread.join
@@ -228,10 +233,18 @@ def _clock(original: Callable[[], Any], units: float) -> Callable[[], Any]:
     """Make the replacement of a clock; `units` per second are what it counts."""
 
     def now() -> Any:
-        skipped = 0.0 if _hooks is None else _hooks.skipped_s()
-        return original() + type(units)(units * skipped) if skipped else original()
+        seen = None if _hooks is None else _hooks.clock()
+        if seen is None:
+            return original()
+        stands, ahead = seen
+        return (_stopped_at[original] if stands else original()) + type(units)(units * ahead)
 
     return now
+
+
+def stop_clocks() -> None:
+    """Remember the time, for those who see that the clocks stand still."""
+    _stopped_at.update({clock: clock() for clock in _clocks})
 
 
 def _selector_select(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -259,6 +272,7 @@ _CLOCKS: list[tuple[Any, str]] = [
     (threading, "_time"),
     (queue, "time"),
 ]
+_clocks = {getattr(owner, name) for owner, name in _CLOCKS}
 _REPLACEMENTS: list[tuple[Any, str, Any]] = [
     *((kind, name, _lock_acquire(_acquire[kind])) for kind in (_LOCK, _RLOCK) for name in ("acquire", "__enter__")),
     (_QUEUE, "get", _queue_get),

@@ -80,6 +80,7 @@ class Scheduler(Turns):
         began = perf_counter()
         self.guard.pause()
         self.clear(schedule, keep_alternatives)
+        blocking.stop_clocks()
         self.watchdog.begin()
         self.tasks.begin(bodies, order)
         run, tasks = self.execution, self.tasks.bodies
@@ -230,7 +231,7 @@ class Scheduler(Turns):
         while any(worker.state not in parked for worker in waited_for) and monotonic() < until:
             sleep(0.0002)
         for worker in self.tasks.workers:
-            worker.choices = worker.sleeps = worker.sleeps_in_a_row = 0
+            worker.choices = worker.sleeps = worker.sleeps_in_a_row = worker.looks_at_clock = 0
             if worker.state not in parked:
                 self.uncontrolled[worker.thread.name] = None
 

@@ -149,7 +149,7 @@ class Task:
     error: BaseException | None = None
     choices: int = 0  # how often it blocked where several others could go on
     sleeps: int = 0
-    reads_clock: bool = False  # in this run
+    looks_at_clock: int = 0  # how often, in this run
     sleeps_in_a_row: int = 0  # since another thread last ran
     points_in_clean_up: int = 0
     inspecting: bool = False  # it is at a switch point, and reads the state for `inspect`
