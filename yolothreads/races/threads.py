@@ -182,15 +182,6 @@ class Task:
         except OSError:  # it has just ended
             return 0.0
 
-    def waits_for_cpu(self) -> bool:
-        """Return whether the thread would run if a CPU were free; False where the system does not say (not Linux)."""
-        try:
-            return (
-                Path(f"/proc/self/task/{self.thread.native_id}/stat").read_text().rpartition(")")[2].split()[0] == "R"
-            )
-        except OSError:
-            return False
-
     def end(self, timeout_s: float) -> bool:
         """Raise `Abandoned` in the thread until it has ended; return False if it does not end in time."""
         until = time.monotonic() + timeout_s
@@ -263,6 +254,14 @@ def line_of(file: str, line: int, function: str) -> str:
 LogEntry = tuple[Task, CodeType | str, int, tuple[str, ...]]
 """A switch point that a thread passed: the thread; the code, or the event (schedule.WAIT ...); the place in the code
 (see `watching`) or the number of the event; and the labels of the threads that could have gone on instead."""
+
+
+def waits_for_cpu(thread: threading.Thread) -> bool:
+    """Return whether a thread would run if a CPU were free; False where the system does not say (not Linux)."""
+    try:
+        return Path(f"/proc/self/task/{thread.native_id}/stat").read_text().rpartition(")")[2].split()[0] == "R"
+    except OSError:
+        return False
 
 
 class TaskSet:
