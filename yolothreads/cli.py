@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_bench(command("bench", _bench, "Measure every pool on this machine; takes some minutes.", "pools"))
     text = "Force each known hazard, and try it against every pool; takes about 9 minutes on two cores."
     hazards = command("hazards", _hazards, text, "pools")
-    hazards.add_argument("--budget", type=float, default=4.0, metavar="S", help="seconds for each cell explored (4)")
+    hazards.add_argument("--budget", type=float, default=6.0, metavar="S", help="seconds for each cell explored (6)")
     hazards.add_argument("--json", **_JSON, help="write JSON, to FILE or instead of text")
     text = "Run functions under every thread schedule with a bounded number of preemptions."
     explore = command("explore", _explore, text)

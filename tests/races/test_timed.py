@@ -175,3 +175,16 @@ def test_code_between_two_runs_that_hangs_is_ended_with_an_error_that_names_its_
     assert "did not come back" in str(error) and "test_timed.py" in str(error)
     assert ("the caller" in str(error)) != in_main_thread
     assert explore(plain, plain, setup=lambda: SimpleNamespace(n=0)).safe, "the process stays usable"
+
+
+def leave_a_thread(s: State) -> None:
+    threading.Thread(target=wait_for_ever, daemon=True).start()
+    s.n = 1
+
+
+def test_a_daemon_thread_that_a_body_leaves_behind_costs_nothing_and_is_ended() -> None:
+    before = set(threading.enumerate())
+    found = explore(leave_a_thread, leave_a_thread, setup=shared(n=0), observe=count)
+    assert found.safe and found.run > 20
+    assert found.seconds < scaled(10), "a second for each run was too much"
+    assert set(threading.enumerate()) <= before

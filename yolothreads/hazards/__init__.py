@@ -92,7 +92,7 @@ class Hazard:
         with self._quiet():
             return self.chance(trials)
 
-    def against(self, pool: type[Pool], budget_s: float = 5.0) -> Try:
+    def against(self, pool: type[Pool], budget_s: float = 8.0) -> Try:
         """Try the hazard against a pool. Where schedules are explored, that takes about `budget_s` seconds."""
         if self.meet is None:
             return Try(NOT_APPLICABLE, reason=f"known from the source alone; {self.forcing}")
@@ -196,7 +196,7 @@ class Matrix:
 
 def matrix(
     pools: Sequence[type[Pool]] | None = None,
-    budget_s: float = 4.0,
+    budget_s: float = 6.0,
     *,
     trials: int = 20,
     hazards: Sequence[str] | None = None,
