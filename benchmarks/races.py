@@ -32,11 +32,12 @@ from yolothreads.devices import torch_threads_kept
 from yolothreads.errors import at_least_one
 from yolothreads.measure import Spread, stamp
 from yolothreads.races import Exploration
-from yolothreads.races.session import Granularity
+from yolothreads.races.watching import Granularity
 from yolothreads.scenes import scene
 from yolothreads.tables import Table
 
-LINES, INSTRUCTIONS, FRONTRUN = "by line", "by instruction", "frontrun"
+LINES, DEFAULT, INSTRUCTIONS, FRONTRUN = "by line", "by default", "by instruction", "frontrun"
+GRANULARITIES: dict[str, Granularity] = {LINES: "line", DEFAULT: "auto", INSTRUCTIONS: "instruction"}
 IMGSZ = 160
 WATCHED = ("ultralytics.engine", "ultralytics.nn.modules.head")
 
@@ -45,7 +46,7 @@ WATCHED = ("ultralytics.engine", "ultralytics.nn.modules.head")
 class Search:
     """One search: whether a bug was found, schedules and milliseconds until then (0 if not), and to the end.
 
-    `doubt`: no bug was found, but the report names lines that could not be split.
+    `doubt`: no bug was found, but the report names lines that were not split.
     """
 
     bug: bool
@@ -96,14 +97,14 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def search(program: Program, explorer: str, seed: int = 0) -> Search:
-    """Search to the end, and again to the first bug, with `LINES`, `INSTRUCTIONS` or `FRONTRUN`."""
+    """Search to the end, and again to the first bug, with `LINES`, `DEFAULT`, `INSTRUCTIONS` or `FRONTRUN`."""
     if explorer == FRONTRUN:
         done, end_ms = _timed(lambda: frontrun_explored(program, stop_on_first=False))
         if done.property_holds:
             return Search(False, 0, 0.0, done.num_explored, end_ms)
         first, first_ms = _timed(lambda: frontrun_explored(program, stop_on_first=True))
         return Search(True, first.num_explored, first_ms, done.num_explored, end_ms)
-    granularity: Granularity = "line" if explorer == LINES else "instruction"
+    granularity = GRANULARITIES[explorer]
     done, end_ms = _timed(lambda: explored(program, granularity, seed))
     if not done.forbidden:
         return Search(False, 0, 0.0, done.run, end_ms, bool(done.unsplit))
@@ -114,7 +115,7 @@ def search(program: Program, explorer: str, seed: int = 0) -> Search:
 
 def searches(rounds: int) -> dict[str, dict[str, list[Search]]]:
     """Run each program with each installed explorer, in interleaved rounds after a warm-up round."""
-    explorers = (LINES, INSTRUCTIONS, *((FRONTRUN,) if find_spec("frontrun") else ()))
+    explorers = (*GRANULARITIES, *((FRONTRUN,) if find_spec("frontrun") else ()))
     done: dict[str, dict[str, list[Search]]] = {p.name: {explorer: [] for explorer in explorers} for p in PROGRAMS}
     with on_one_core():
         for seed in range(rounds + 1):
@@ -152,11 +153,11 @@ def warm_predict() -> Iterator[Callable[[int], Any]]:
 
 
 def speeds(predict: Callable[[int], Any], budget_s: float) -> list[Speed]:
-    """Explore all small programs by line, and two predict() calls for `budget_s`, with and without reduction."""
+    """Explore all small programs, and two predict() calls for `budget_s`, with and without reduction."""
     done = []
     for reduce in (True, False):
         with on_one_core():
-            small = [explored(program, "line", reduce=reduce) for program in PROGRAMS for _ in range(5)]
+            small = [explored(program, "auto", reduce=reduce) for program in PROGRAMS for _ in range(5)]
         large = detections.explore(
             lambda: predict(1), lambda: predict(50), watch=WATCHED, budget_s=budget_s, reduce=reduce
         )
@@ -259,7 +260,7 @@ class RacesBenchmark:
         told = f"Misjudged: {'; '.join(self.misjudged) or 'nothing'}. Medians of interleaved rounds, on one core. "
         if not any(FRONTRUN in of for of in self.searches.values()):
             told += "frontrun is not installed (pip install frontrun). "
-        told += "A doubt: the report names lines that it could not split. "
+        told += "A doubt: the report names lines that it did not split. "
         first = ("program", "explorer", "bug at schedule", "ms to it", "schedules", "ms to the end", "times frontrun's")
         second = ("what", "reduction", "schedules", "of", "run", "s", "schedules/s")
         rates = [

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import races
 from benchmarks.one_core import on_one_core
 from benchmarks.programs import PROGRAMS
-from benchmarks.races import FRONTRUN, INSTRUCTIONS, LINES, RacesBenchmark, Search, Speed
+from benchmarks.races import DEFAULT, FRONTRUN, INSTRUCTIONS, LINES, RacesBenchmark, Search, Speed
 from yolothreads.errors import ArgumentError
 from yolothreads.measure import Spread
 
@@ -36,7 +36,7 @@ def judged(explorer: str) -> dict[str, bool]:
 
 
 def test_by_instruction_every_bug_is_found_and_nothing_else() -> None:
-    assert judged(INSTRUCTIONS) == {p.name: p.bug for p in PROGRAMS}
+    assert judged(INSTRUCTIONS) == judged(DEFAULT) == {p.name: p.bug for p in PROGRAMS}
 
 
 def test_by_line_only_the_race_inside_a_line_is_missed_and_the_verdict_says_so() -> None:
@@ -54,7 +54,7 @@ def test_frontrun_finds_the_same_bugs_and_its_patches_are_removed(monkeypatch: p
     assert threading.Lock is lock
 
 
-@pytest.mark.parametrize("explorer", [LINES, INSTRUCTIONS, pytest.param(FRONTRUN, marks=has_frontrun)])
+@pytest.mark.parametrize("explorer", [LINES, DEFAULT, INSTRUCTIONS, pytest.param(FRONTRUN, marks=has_frontrun)])
 def test_the_first_bug_is_found_before_the_search_ends(explorer: str) -> None:
     program = next(p for p in PROGRAMS if p.name == "lazy init")
     found = races.search(program, explorer)
@@ -73,8 +73,8 @@ def test_rounds_are_interleaved_and_the_first_does_not_count(monkeypatch: pytest
     monkeypatch.setattr(races, "search", lambda p, e, seed: asked.append((p.name, e, seed)) or seed)
     monkeypatch.setattr(races, "find_spec", lambda name: None)
     done = races.searches(2)
-    assert done == {p.name: {LINES: [1, 2], INSTRUCTIONS: [1, 2]} for p in PROGRAMS}
-    assert [e for _, e, seed in asked if seed == 1][:2] == [e for _, e, seed in asked if seed == 2][1::-1]
+    assert done == {p.name: {LINES: [1, 2], DEFAULT: [1, 2], INSTRUCTIONS: [1, 2]} for p in PROGRAMS}
+    assert [e for _, e, seed in asked if seed == 1][:3] == [e for _, e, seed in asked if seed == 2][2::-1]
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system cannot keep a thread on a core")

@@ -83,10 +83,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _wrong_selection(session: pytest.Session) -> str:
-    using = [item.nodeid for item in session.items if _NAME in getattr(item, "fixturenames", ())]
-    if session.config.getoption("--schedule") is None or len(using) == 1:
+    if session.config.getoption("--schedule") is None:
         return ""
-    found = f"{len(using)} of the selected tests use" if using else "none of the selected tests uses"
+    count = sum(_NAME in getattr(item, "fixturenames", ()) for item in session.items)
+    if count == 1:
+        return ""
+    found = f"{count} of the selected tests use" if count else "none of the selected tests uses"
     return f'--schedule replays one test, but {found} {_NAME}; name one: pytest "path::test" --schedule "...".'
 
 

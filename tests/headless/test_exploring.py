@@ -95,7 +95,7 @@ def test_json_holds_what_a_program_needs_to_replay(capsys: pytest.CaptureFixture
     assert cli.main([*RACY, "--schedule", found["first"]["schedule"], "--json"]) == 1
     again = json.loads(capsys.readouterr().out)
     assert (again["kind"], again["schedule"]) == ("wrong result", found["first"]["schedule"])
-    assert [step["thread"] for step in again["steps"]] == ["A", "B", "B", "A"]
+    assert [step["thread"] for step in again["steps"]] == ["A", "B", "B", "B", "A", "A"]
 
 
 def test_a_replay_shows_the_turns_and_is_0_if_its_outcome_is_right(capsys: pytest.CaptureFixture[str]) -> None:

@@ -252,6 +252,15 @@ racy("a global function is replaced in a module", Stepper, lambda s: setattr(sys
 )
 
 
+def step_by_any_name(s: Stepper) -> None:
+    for name in NAMES:
+        setattr(s, name, two)
+
+
+NAMES = ["step"]
+racy("a method is replaced by a name that no code holds", Stepper, step_by_any_name)(lambda s: s.step() + s.step())
+
+
 # --- safe ones
 
 safe("one call", list)(lambda items: items.append(1))

@@ -88,6 +88,8 @@ def test_it_is_said_if_no_result_was_compared() -> None:
     assert blind.compares_nothing and "No result was compared" in str(blind) and "No result" in blind._repr_html_()
     seen = explore(count, count, setup=state(n=0), watch=[count], observe=lambda s: s.n)
     assert not seen.compares_nothing and "No result was compared" not in str(seen)
+    decided = explore(count, count, setup=state(n=0), watch=[count], observe=lambda s: None)
+    assert not decided.compares_nothing  # that exceptions and deadlocks are enough
     returned = explore(lambda s: count(s) or s.n, count, setup=state(n=0), watch=[count])
     assert not returned.compares_nothing
 

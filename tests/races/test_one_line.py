@@ -10,7 +10,7 @@ import pytest
 from deadlines import scaled
 from test_tracing import VERSIONS, interpreter, run
 
-from yolothreads.races import bytecode
+from yolothreads.races import bytecode, explore
 
 pytestmark = pytest.mark.timeout(scaled(120))
 ALL = [*one_line_programs.RACY, *one_line_programs.SAFE]
@@ -25,6 +25,51 @@ def test_a_race_in_one_line_is_found_and_only_there(name: str) -> None:
 def test_races_in_one_line_are_found_on_other_pythons(version: str) -> None:
     reported = run(interpreter(version), "one_line_programs.py")
     assert reported == {name: [] for name in ALL}
+
+
+# --- names that only a racy schedule stores
+
+
+class Late:
+    """Its method is replaced by code that no sequential order runs."""
+
+    def __init__(self) -> None:
+        self.is_open = False
+
+    def step(self) -> int:
+        return 1
+
+
+def step_twice(s: Late) -> int:
+    s.is_open = True
+    steps = s.step() + s.step()
+    s.is_open = False
+    return steps
+
+
+def replace_while_open(s: Late) -> None:
+    if s.is_open:
+        replace(s)
+
+
+def replace(s: Late) -> None:
+    s.step = lambda: 2  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("granularity", ["auto", "instruction"])
+def test_all_is_run_again_where_a_racy_schedule_stores_a_name(granularity: str) -> None:
+    found = explore(step_twice, replace_while_open, setup=Late, granularity=granularity)
+    assert found.exhausted and {trial.results[0] for trial in found.forbidden} == {3, 4}, str(found)
+    assert len({trial.schedule for trial in found.trials}) == found.schedules == found.total
+    for trial in found.trials:
+        assert found.replay(trial.schedule).kind == trial.kind, "a new replay does not know that the name is stored"
+
+
+def test_a_random_search_trusts_no_name_because_its_runs_have_to_be_repeated() -> None:
+    found = explore(step_twice, replace_while_open, setup=Late, strategy="random", runs=60)
+    assert {trial.results[0] for trial in found.forbidden} == {3, 4}
+    for trial in found.trials:
+        assert found.replay(trial.schedule).results == (trial.results or found.replay(trial.schedule).results)
 
 
 # --- the tables of instructions
@@ -68,7 +113,7 @@ def points(source: str, stored: set[str] | None = None) -> list[str]:
     space: dict[str, object] = {}
     exec(source, space)
     code = space["f"].__code__  # type: ignore[attr-defined]
-    found = bytecode.Code(code).split_points(stored or set())
+    found = bytecode.Code(code).points(stored or set())
     return [i.opname for i in dis.get_instructions(code) if i.offset in found]
 
 

@@ -81,15 +81,22 @@ def outcomes(programs: list[Program], preemptions: int, bodies: list[int] | None
 # --- the same programs in Python
 
 
-def _lines(program: Program, with_blocks: bool) -> Iterator[str]:
+def _lines(program: Program, with_blocks: bool, in_one_line: bool = False) -> Iterator[str]:
+    """Yield the lines of a body; `in_one_line` writes reads and writes that follow one another on the same line."""
     templates = {
         "read": "v = s.{0}",
         "write": "s.{0} = v + {1}",
         "lock": "s.{0}.acquire()",
         "unlock": "s.{0}.release()",
     }
-    indent = 4
+    indent, open_line = 4, ""
     for kind, name, more in program:
+        if in_one_line and kind in ("read", "write"):
+            open_line += f"{'; ' if open_line else ' ' * indent}{templates[kind].format(name, more)}"
+            continue
+        if open_line:
+            yield f"{open_line}\n"
+            open_line = ""
         if with_blocks and kind == "lock":
             yield " " * indent + f"with s.{name}:\n"
             indent += 4
@@ -97,16 +104,26 @@ def _lines(program: Program, with_blocks: bool) -> Iterator[str]:
             indent -= 4
         else:
             yield " " * indent + templates[kind].format(name, more) + "\n"
+    if open_line:
+        yield f"{open_line}\n"
 
 
 def module_of(
-    name: str, programs: list[Program], with_blocks: bool, folder: Any, monkeypatch: pytest.MonkeyPatch
+    name: str, programs: list[Program], how: tuple[bool, bool], folder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> types.ModuleType:
-    """Make a module with one function per program, which takes locks in `with` blocks or by acquire and release."""
+    """Make a module with one function per program.
+
+    Args:
+        name: the name of the module.
+        programs: the programs.
+        how: whether locks are taken in `with` blocks, and whether one line holds all that can stand in it.
+        folder: where the module is written.
+        monkeypatch: of the test.
+    """
     text = "import threading\n\n\nclass State:\n    def __init__(self):\n        self.x = self.y = 0\n"
     text += "        self.l, self.m = threading.Lock(), threading.Lock()\n"
     for i, program in enumerate(programs):
-        text += f"\n\ndef body_{i}(s):\n    v = 0\n" + "".join(_lines(program, with_blocks)) + "    return v\n"
+        text += f"\n\ndef body_{i}(s):\n    v = 0\n" + "".join(_lines(program, *how)) + "    return v\n"
     (folder / f"{name}.py").write_text(text)
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.delitem(sys.modules, name, raising=False)
@@ -123,9 +140,10 @@ def bad(found: Exploration) -> set[Any]:
     return {HUNG if t.kind == DEADLOCK else (*t.results[-1], *t.results[:-1]) for t in found.forbidden}
 
 
+@pytest.mark.parametrize("in_one_line", [False, True])
 @pytest.mark.parametrize("seed", range(60))
 def test_the_explorer_finds_exactly_the_bad_outcomes_of_the_model(
-    seed: int, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    seed: int, in_one_line: bool, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance = random.Random(seed)
     count = 3 if seed % 4 == 0 else 2
@@ -134,7 +152,7 @@ def test_the_explorer_finds_exactly_the_bad_outcomes_of_the_model(
     orders = [[0, 1], [1, 0]] if count == 2 else [[a, b, 3 - a - b] for a in range(3) for b in range(3) if a != b]
     right = {outcome for order in orders for outcome in outcomes(programs, 99, order)} - {HUNG}
     expected = outcomes(programs, preemptions) - right
-    module = module_of(f"random_{seed}", programs, seed % 3 > 0, tmp_path, monkeypatch)
+    module = module_of(f"random_{seed}", programs, (seed % 3 > 0, in_one_line), tmp_path, monkeypatch)
     for reduce in (True, False):
         found = explored(module, count, preemptions=preemptions, reduce=reduce)
         assert found.exhausted and bad(found) == expected, (reduce, programs, str(found))

@@ -55,6 +55,9 @@ def test_the_report_lists_the_waits_with_a_time_out_and_what_they_may_do() -> No
     assert "bump_when_locked" in short.timeouts[0].place and "0.1 s, passes at any time" in str(short)
     long = TIMED["a deadline that only keeps from hanging"].explore()
     assert not long.timeouts[0].is_choice and "60 s, passes only where nobody else can go on" in str(long)
+    assert long.safe and long.verdict.startswith("SAFE; long waits not cut short: timed_programs.py:")
+    assert "in bump_within_a_long_deadline (60 s). Each of" in long.verdict
+    assert short.verdict.startswith("SAFE within the bound")
 
 
 def test_a_heartbeat_does_not_hide_that_no_body_can_go_on() -> None:

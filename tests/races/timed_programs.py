@@ -209,6 +209,27 @@ _program(
 )
 
 
+def poll_with_a_deadline(s: State) -> Any:
+    until = time.monotonic() + 0.9
+    while not s.ready:
+        if time.monotonic() > until:
+            s.gave_up = True
+            return None
+        time.sleep(0.01)
+    return 7
+
+
+def make_ready(s: State) -> bool:
+    if s.gave_up:
+        return False
+    s.ready = True
+    return True
+
+
+_polling = {"setup": shared(ready=False, gave_up=False)}
+_program("a poll with a deadline", poll_with_a_deadline, make_ready, bad=(None, None, WRONG), **_polling)
+
+
 # --- service threads
 
 

@@ -2,11 +2,14 @@
 
     explorer     explore() and replay()
     search       the schedules that are run                  session      what stays the same from one to the next
-    scheduler    one run under one schedule                  threads      controlled threads
-    blocking     reports every wait to the scheduler         tracing      stops a thread before a line
-    schedule     a schedule as a string                      judge        right or wrong
+    references   the sequential orders                       orders       which there are, and which bodies are equal
+    judge        right or wrong                              watching     which code is watched
+    bytecode     which lines have to be split                tracing      stops a thread before a line
+    scheduler    starts and ends threads                     turns        who has the turn, and who gets it
+    threads      controlled threads                          blocking     reports every wait
+    watchdog     makes every call end                        schedule     a schedule as a string
     results      the data                                    report       tables, source map, drawing
-    page         one schedule as a page               values       short texts of what threads share
+    page         one schedule as a page                      values       short texts of what threads share
     rates        unforced trials
 
 Standard library only, and independent of YOLO.

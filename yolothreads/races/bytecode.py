@@ -7,7 +7,7 @@ share, or one of them again and again. All that is not listed here counts as tou
 from __future__ import annotations
 
 import dis
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Iterator, Set
 from functools import lru_cache
 from types import CodeType
 
@@ -80,26 +80,33 @@ class Code:
         self.local_lines = {n for n, found in lines.items() if all(i.opname in LOCAL for i in found)}
         self.lock_lines = {n: names for n, found in lines.items() if (names := _names_before_with(found)) is not None}
         self.enters = {i.offset for found in lines.values() for i in found if i.opname in _ENTERS}
-        self.shared = frozenset(i.offset for found in lines.values() for i in found if i.opname not in LOCAL)
 
-    def split_points(
-        self, stored: Set[str] | None, is_forced: Callable[[int], bool] = lambda line: False
-    ) -> frozenset[int]:
+    def points(self, stored: Set[str] | None, every_line: bool = False) -> frozenset[int]:
         """Return the offsets of the instructions at which a switch can matter, in all lines that have to be split.
 
         Args:
             stored: the names that some code may store meanwhile: the lookup of another name touches nothing. None means
                 all names.
-            is_forced: whether a line is split in any case.
+            every_line: whether the other lines are taken for lines that have to be split.
         """
         points: list[int] = []
         for line, operations in self._operations.items():
             offsets = [offset for offset, name in operations if not name or stored is None or name in stored]
-            if len(offsets) > (line not in self._loops):
+            if every_line or len(offsets) > (line not in self._loops):
                 points += offsets
-            elif is_forced(line):
-                points += [offset for offset, _ in operations]
         return frozenset(points)
+
+    def names_for(self, point: int, points: Set[int]) -> set[str]:
+        """Return the names that have to be stored, besides others, for an offset to be a point, and not the first.
+
+        Args:
+            point: the offset.
+            points: those that there are.
+        """
+        operations = self._operations.get(self.line_at.get(point, 0), [])
+        if any(offset < point and offset in points for offset, _ in operations):
+            return {name for offset, name in operations if offset == point}
+        return {name for offset, name in operations if offset <= point}
 
 
 def _is_harmless(instruction: dis.Instruction, last: dis.Instruction | None) -> bool:

@@ -1,8 +1,9 @@
-"""Which bodies are equal, and in which orders different bodies can run one after the other."""
+"""Which bodies are equal, in which orders they can run one after the other, and what workers do between them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from types import FunctionType, MethodType
 from typing import Any
@@ -80,3 +81,17 @@ def distinct_orders(groups: Sequence[int]) -> Iterator[tuple[int, ...]]:
             left.sort()
 
     return orders(())
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """What workers do before, between and after the bodies of a sequential order.
+
+    By default nothing that can wait: a thread that a body has left behind runs last, and no time passes.
+    """
+
+    wakes: tuple[tuple[str, ...], ...] = ()  # in each of these gaps: the workers whose time-outs pass, by their origins
+    threads_first: bool = False  # the threads that a body leaves behind run before the next body, and not last
+
+
+QUIET = Between()

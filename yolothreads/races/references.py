@@ -16,10 +16,11 @@ from typing import NamedTuple, Protocol
 
 from yolothreads.errors import ExploreError
 from yolothreads.races.judge import Judge, Results, named, short, without_addresses
-from yolothreads.races.orders import distinct_orders
+from yolothreads.races.orders import QUIET, Between, distinct_orders
 from yolothreads.races.results import DEADLOCK, EXCEPTION, RIGHT, Trial
 from yolothreads.races.schedule import Schedule, label
-from yolothreads.races.scheduler import QUIET, Between, Execution, Scheduler
+from yolothreads.races.scheduler import Scheduler
+from yolothreads.races.turns import Execution
 from yolothreads.races.watching import Watch
 
 
@@ -31,6 +32,7 @@ class Order(NamedTuple):
 
 
 _NO_ORDER = Order(())
+_MOST_WAKES = 3  # so many time-outs of a worker are spread
 _SERIES = 1000  # so many ways to spread the time-outs that passed in a run over a sequential order are tried
 
 _CONFIRMED = 5  # so many different bad outcomes are run again before they are reported
@@ -133,7 +135,6 @@ class References:
         self._patterns.add(self._pattern(order))
         if not run.failure and not run.setup_failed:
             self._results[order] = _results_of(run)
-            self._judge.references = list(self._results.values())
             is_schedule = not any(isinstance(code, str) for _, code, *_ in run.log)
             if len(bodies) == 2 and is_schedule and between == QUIET:
                 self.sequential[label(bodies[0])] = run
@@ -170,9 +171,9 @@ class References:
         if run.setup_failed:
             what, error = next(iter(run.outside.items()))
             return EXCEPTION, f"{what} raised {named(error)}"
-        found = self._judge.kind(results)
+        found = self._kind(results)
         for order in self._orders_for(run):
-            if found[0] == RIGHT:
+            if found[0] == RIGHT and self._alike(results):
                 break
             if self._is_late():
                 self.remarks[
@@ -181,11 +182,19 @@ class References:
                 ] = None
                 raise BudgetEndedError
             self._run(order)
-            found = self._judge.kind(results)
-        if not self._judge.references:  # no order ends by itself: the bodies need one another
-            self._judge.references.append(results)
-            return self._judge.kind(results)
+            found = self._kind(results)
+        if not self._results:  # no order ends by itself: the bodies need one another
+            self._results[_NO_ORDER] = results
+            return self._kind(results)
         return found
+
+    def _kind(self, results: Results) -> tuple[str, str]:
+        """Compare with the orders in which the services woke up as often; with all others, if there is none."""
+        self._judge.references = self._alike(results) or list(self._results.values())
+        return self._judge.kind(results)
+
+    def _alike(self, results: Results) -> list[Results]:
+        return [known for known in self._results.values() if known.beats == results.beats]
 
     def _orders_for(self, run: Execution) -> Iterator[Order]:
         """Yield the orders that were not run yet, those that are most like a run first.
@@ -197,7 +206,8 @@ class References:
         others = (Order(bodies) for bodies in distinct_orders(self._groups))
         yield from (order for order in likely if order not in self._tried)
         ways = list(islice(_ways_of_workers(run, len(self._groups) + 1), _SERIES))
-        yield from (order._replace(between=between) for order in likely[:1] for between in ways)
+        of_ways = (order._replace(between=between) for order in likely[:1] for between in ways)
+        yield from (order for order in of_ways if order not in self._tried)
         yield from (order for order in others if self._pattern(order) not in self._patterns)
         for between in ways:
             for bodies in distinct_orders(self._groups):
@@ -315,17 +325,18 @@ class References:
 def _ways_of_workers(run: Execution, gaps: int) -> Iterator[Between]:
     """Yield what workers may do around the bodies of a sequential order, where in a run they did more than usual.
 
-    The threads that bodies start may run before the next body; and where time-outs of workers passed in the run, so
-    many may pass in each way before, between and after the bodies.
+    The threads that bodies start may run before the next body; and where time-outs of workers passed in the run, some
+    of them may pass in each way before, between and after the bodies. The others pass where nobody else can go on.
     """
     has_threads = any(name.startswith("W") for name in run.ended) or any(task.of_body for task, *_ in run.log)
     counts = Counter(run.wakes)
-    for cuts in product(*(combinations_with_replacement(range(gaps), count) for count in counts.values())):
-        wakes = tuple(
-            tuple(name for name, chosen in zip(counts, cuts, strict=True) for at in chosen if at == gap)
-            for gap in range(gaps)
-        )
-        yield from (Between(wakes, first) for first in (False, True)[: 1 + has_threads] if first or run.wakes)
+    for some in product(*(range(min(count, _MOST_WAKES), -1, -1) for count in counts.values())):
+        for cuts in product(*(combinations_with_replacement(range(gaps), count) for count in some)):
+            wakes = tuple(
+                tuple(name for name, chosen in zip(counts, cuts, strict=True) for at in chosen if at == gap)
+                for gap in range(gaps)
+            )
+            yield from (Between(wakes, first) for first in (False, True)[: 1 + has_threads] if first or any(wakes))
 
 
 def _route_of(run: Execution) -> list[tuple[str, CodeType, int]]:

@@ -69,7 +69,8 @@ class SourceMap(_Shown):
     bad: Counter[Where]
 
     LEGEND = (
-        "!! every switch just before this line went wrong;  ! some did;  . none did;  blank: none was tried  "
+        "!! every switch just before this line or inside it went wrong;  ! some did;  . none did;  "
+        "blank: none was tried  "
         "(numbers: bad/all schedules that switched there)"
     )
 
@@ -237,6 +238,8 @@ class Exploration(_Shown):
             limits.append(f"not looked into: {_listed(self.unwatched)}")
         if self.unsplit:
             limits.append(f"not split: {len(self.unsplit)} of the lines (granularity='auto' splits them)")
+        if deadlines := [timeout.where for timeout in self.timeouts if not timeout.is_choice]:
+            limits.append(f"long waits not cut short: {_listed(deadlines)}")
         if limits:
             limited = "; ".join([head, *limits])
             return f"{limited}. Each of {self.schedules} schedules gave the result of some sequential order."
@@ -270,7 +273,7 @@ class Exploration(_Shown):
         return f"{html_table(rows, self.verdict)}{remarks}"
 
     def source_map(self, function: str | None = None) -> SourceMap:
-        """Return the watched lines that ran, each with the effect of a switch just before it.
+        """Return the watched lines that ran, each with the effect of a switch just before or inside it.
 
         Args:
             function: the name of the only function to show.
@@ -289,7 +292,11 @@ class Exploration(_Shown):
             return []
         lines = [f"  {_from_here(p.file)}:{p.line} in {p.function}: {p.text}" for p in self.source_map().worst(count)]
         first = self.forbidden[0]
-        return ["Lines to blame (a switch just before them went wrong):", *lines, f"{first.kind}: {first.detail}"]
+        return [
+            "Lines to blame (a switch just before or inside them went wrong):",
+            *lines,
+            f"{first.kind}: {first.detail}",
+        ]
 
     def replay(self, schedule: str) -> Trial:
         """Run one schedule again, and return the trial with its steps."""

@@ -41,6 +41,11 @@ class Timeout(NamedTuple):
     seconds: float
     is_choice: bool
 
+    @property
+    def where(self) -> str:
+        """The place without its source, and the seconds."""
+        return f"{self.place.partition(': ')[0]} ({self.seconds:.3g} s)"
+
     def __str__(self) -> str:
         how = "at any time" if self.is_choice else "only where nobody else can go on"
         return f"{self.seconds:.3g} s, passes {how}: {self.place}"

@@ -1,8 +1,6 @@
-"""Runs bodies in real threads, one at a time, under one schedule.
+"""Runs bodies in real threads, one at a time, under one schedule; starts and ends these threads and others.
 
-Exactly one controlled thread has the turn; all others are parked, each on a lock of its own, its baton. The turn
-passes at a switch point if the strategy chooses another thread, and whenever its owner ends or would block (see
-`blocking`). The thread that called `run` is not controlled; it is the watchdog meanwhile.
+The thread that called `run` is not controlled; it is the watchdog meanwhile.
 """
 
 from __future__ import annotations
@@ -10,123 +8,35 @@ from __future__ import annotations
 import concurrent.futures.thread
 import threading
 from _thread import get_ident
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from math import inf
 from operator import attrgetter
 from time import monotonic, perf_counter, sleep
-from types import CodeType
 from typing import Any
 
 from yolothreads.races import blocking
-from yolothreads.races.results import Timeout
-from yolothreads.races.schedule import END, EVERY_POINT, LOCKED, SLEEP, WAIT, Follow, Priorities, Schedule
+from yolothreads.races.orders import QUIET, Between
+from yolothreads.races.schedule import Schedule
 from yolothreads.races.threads import (
-    TIMEOUT,
     Abandoned,
-    LogEntry,
-    Mutex,
-    Place,
     State,
     Task,
-    TaskSet,
-    UnreadableError,
     acquire,
-    line_of,
     locked,
-    place_of_caller,
 )  # fmt: skip
-from yolothreads.races.tracing import tracer
-from yolothreads.races.watchdog import Guard, Watchdog
-from yolothreads.races.watching import Watch
+from yolothreads.races.turns import Execution, Turns
 
-FIRST_LIMIT_S = 10.0
-SLEEPS_IN_A_ROW = 10  # then the others have to run, because a loop that polls needs their help (unmeasured)
-LINES_IN_A_ROW = 10_000  # watched lines after which the others have to run: so does a loop that spins (unmeasured)
-POINTS_IN_CLEAN_UP = 1000  # switch points that an abandoned body may still pass, in its `finally` and `except` blocks
 WORKERS_IDLE_S = 1.0  # the time that a worker gets to become idle before the bodies begin (unmeasured)
-PASSES = 1000  # time-outs that pass one after another; if no body can go on by itself then, none ever will
-PASSES_WITH_CHOICE = 3  # of these, how many leave a choice; the others would multiply the schedules for nothing
 WORKER_ENDS_S = 0.2  # the time that a worker of a state that is gone gets to end
-NAP_S = 0.001  # the least that a sleep lets pass, so that `sleep(0)` in a loop comes to an end
-
-_GO_ON = "go on"  # the answer of a wait that a run has interrupted, by its beginning or its end
 
 
-@dataclass(frozen=True, slots=True)
-class Between:
-    """What workers do around the bodies of a sequential order.
-
-    By default nothing that can wait: a thread that a body has left behind runs last, and no time passes.
-    """
-
-    wakes: tuple[tuple[str, ...], ...] = ()  # before each body, and after the last: workers whose time-outs pass
-    threads_first: bool = False  # the threads of a body run before the next body
-
-
-QUIET = Between()
-
-
-@dataclass(slots=True)
-class Execution:
-    """One run of the bodies under one schedule."""
-
-    strategy: Follow  # it knows how much of the schedule was followed
-    log: list[LogEntry]
-    switched: list[LogEntry] = field(default_factory=list)  # where a thread was stopped that could have gone on
-    failure: str = ""  # deadlock or livelock, in words; empty if every body ended
-    endless: bool = False  # a thread could still have gone on, and did not end
-    stacks: str = ""
-    stalls: list[str] = field(default_factory=list)
-    # Each line when it ran, the length of the log then, and the inspected value.
-    inspected: list[tuple[LogEntry, int, Any]] = field(default_factory=list)
-    at_end: Any = None  # the inspected value when the last body has ended
-    seconds: float = 0.0
-    results: tuple[Any, ...] = ()  # a result or an exception for each body, then the observed value
-    outside: dict[str, BaseException] = field(default_factory=dict)  # exceptions outside the bodies, by what raised
-    setup_failed: bool = False  # the bodies were not run
-    began: list[str] = field(default_factory=list)  # the labels of the bodies, in the order in which they began
-    ended: list[str] = field(default_factory=list)  # the labels of all threads that ended
-    thread_errors: tuple[BaseException, ...] = ()  # exceptions that ended workers
-    wakes: tuple[str, ...] = ()  # the labels of the workers whose time-outs passed, sorted
-    beats: tuple[str, ...] = ()  # those among them that no body started
-
-    def lines(self, until: int | None = None) -> Iterator[tuple[Task, CodeType, int]]:
-        """Yield the entries of the log that are lines (or instructions): thread, code, and place in it."""
-        return ((task, code, at) for task, code, at, _ in self.log[:until] if not isinstance(code, str))
-
-
-class Scheduler:
+class Scheduler(Turns):
     """A context manager around everything that may start threads: `setup`, the runs, and the end of the state.
 
     It is the `blocking.Hooks` of its exploration. Workers, the threads that `setup` or a body starts, are scheduled
     like bodies: W1, W2, ... A thread that cannot be is reported by name, because the outcome is then no proof.
-
-    Time stands still, except that a time-out passes: at any time if it is short (at most `timeouts_s`), which is a
-    choice of the schedule; otherwise only when nobody else can go on.
     """
-
-    def __init__(
-        self, watch: Watch, max_steps: int, timeouts_s: float, budget_s: float, stop: Callable[[], bool] | None
-    ):
-        self.max_steps, self.timeouts_s = max_steps, timeouts_s
-        self.tracer = tracer(watch, self.at_point)
-        self.task_of: dict[int, Task] = {}  # by thread identifier
-        self.tasks = TaskSet()
-        self.on = self.closed = False
-        self.owner = get_ident()
-        self.inspect: Callable[[], Any] | None = None
-        self.stop_early = False  # trace only as far as the schedule needs it
-        self.mutex = Mutex()
-        self.uncontrolled: dict[str, None] = {}  # names of threads
-        self._timeouts: dict[Place, tuple[float, bool]] = {}
-        self.time_flies = False  # between two runs: sleeps and time-outs are over at once
-        self.watchdog = Watchdog(self, min(FIRST_LIMIT_S, max(budget_s, 1.0)), stop)
-        self.guard = Guard(self.owner, budget_s)
-        self._clear(Schedule(""), False)
 
     def __enter__(self) -> Scheduler:
         blocking.install(self)
@@ -146,21 +56,6 @@ class Scheduler:
             blocking.uninstall()
             self.tracer.close()
             self.tasks.close()
-
-    def _clear(self, schedule: Schedule, keep_alternatives: bool) -> None:
-        self._keep_alternatives = keep_alternatives
-        self._undisturbed: Task | None = None  # it has the turn, and nothing about the others can change
-        self._alternatives: tuple[str, ...] = ()
-        self._check_at = min(LINES_IN_A_ROW, self.max_steps + 1)
-        self.current: Task | None = None
-        self.passed_s = 0.0  # the time of the run: what has passed of sleeps and time-outs
-        self._passes = 0  # time-outs that passed since a body could go on by itself
-        self._wakes: list[str] = []
-        self.log: list[LogEntry] = []
-        self.abandoning = self.stopped_tracing = False
-        random = schedule.random
-        self.strategy = Follow(schedule, self.log) if random is None else Priorities(random, self.log)
-        self.execution = Execution(self.strategy, self.log)
 
     def run(
         self,
@@ -184,15 +79,15 @@ class Scheduler:
         """
         began = perf_counter()
         self.guard.pause()
-        self._clear(schedule, keep_alternatives)
+        self.clear(schedule, keep_alternatives)
         self.watchdog.begin()
         self.tasks.begin(bodies, order)
         run, tasks = self.execution, self.tasks.bodies
         try:
             self.current, self.on = Task("", threading.current_thread()), True
             self._wait_until_workers_are_idle()
-            self._between = between
-            first = self._worker_between_bodies() if order else None
+            self.between = between
+            first = self.worker_between_bodies() if order else None
             self.resume(first or (tasks[order[0]] if order else self.strategy.first(tasks)))
             self.watchdog.watch_over()
         finally:
@@ -200,11 +95,15 @@ class Scheduler:
             self.guard.resume()
         run.results = tuple([task.result if task.error is None else task.error for task in tasks])
         run.thread_errors = tuple([worker.error for worker in self.tasks.workers if worker.error is not None])
-        run.wakes = tuple(sorted(self._wakes))
-        of_bodies = {worker.label for worker in self.tasks.workers if worker.of_body}
+        run.wakes = tuple(sorted(self.wakes))
+        of_bodies = {worker.origin for worker in self.tasks.workers if worker.of_body}
         run.beats = tuple([name for name in run.wakes if name not in of_bodies])
         run.seconds = perf_counter() - began
         return run
+
+    def start_body(self, task: Task) -> None:
+        """Let the thread of a body begin."""
+        self.tasks.threads[task.label].begin(partial(self._run_body, task), self._start_for_real)
 
     def _run_body(self, task: Task) -> None:
         assert task.body is not None
@@ -222,338 +121,60 @@ class Scheduler:
             self._inspect_end(task)
             self.finish(task)
 
-    def finish(self, task: Task) -> None:
-        """Note that a controlled thread has ended."""
-        del self.task_of[get_ident()]
-        with self.mutex:
-            had_turn = self.current in (task, None)
-            task.state = State.DONE
-            self.execution.ended.append(task.label)
-            task.ended.release()
-        if had_turn and self.on and not self.abandoning:
-            self._pass_turn(task, END)
+    # --- the threads of the program
 
-    def at_point(self, code: CodeType, at: int) -> None:
-        """Handle a switch point: the calling thread is about to run the watched place `at` (see `watching`)."""
-        me = self.task_of.get(get_ident())
-        if me is None or not self.on:
-            return
-        if me is self._undisturbed and at != self.strategy.at and len(self.log) < self._check_at:
-            self.log.append((me, code, at, self._alternatives))  # every line pays for the code above this one
-            return
-        if me.inspecting:
-            return
-        if self.current is not me:
-            self._rejoin(me)
-        if self.abandoning:
-            me.points_in_clean_up += 1
-            if me.points_in_clean_up > POINTS_IN_CLEAN_UP:
-                raise Abandoned
-            return
-        alternatives = tuple(self.tasks.choices(me)) if self._keep_alternatives else ()
-        entry: LogEntry = (me, code, at, alternatives)
-        self.log.append(entry)
-        self._inspect(entry)
-        target = self.strategy.at_point(me, code, at, self.tasks.choices)
-        if target is me and len(self.log) >= self._check_at:
-            target = self._after_many_lines(me)
-        switched = self.execution.switched
-        if target is not me:
-            if self.inspect is not None:
-                self.execution.inspected.pop()  # the line runs when its thread goes on
-            self._switch(me, target)
-            self._inspect(entry)
-        elif self.stop_early and switched and self.strategy.stop is None and me is not switched[-1][0]:
-            self.stopped_tracing = not self.tasks.workers  # no stop is left, and the switched-to thread does run
-        elif self.inspect is None and self.strategy.at != EVERY_POINT and self.tasks.are_steady(me):
-            self._undisturbed, self._alternatives = me, alternatives
-        if self.stopped_tracing:
-            self.tracer.end_thread()
-
-    def _inspect(self, entry: LogEntry) -> None:
-        if self.inspect is not None:
-            self.execution.inspected.append((entry, len(self.log), self._read_state(entry[0])))
-
-    def _inspect_end(self, me: Task) -> None:
-        if self.inspect is None or self.abandoning or self.current is not me:
-            return
-        if all(task is me or task.state == State.DONE for task in self.tasks.bodies):
-            with suppress(Abandoned):
-                self.execution.at_end = self._read_state(me)
-
-    def _read_state(self, me: Task) -> Any:
-        """Call `inspect`: it must not pass on the turn, so a lock that it cannot take at once is an error in it."""
-        assert self.inspect is not None
-        me.inspecting = True
-        try:
-            return self.inspect()
-        finally:
-            me.inspecting = False
-            if self.current is not me:  # it stalled in there, and lost the turn
-                self._rejoin(me)
-
-    def _after_many_lines(self, me: Task) -> Task:
-        """Choose the next thread after many lines in a row: another one if one can run; end a run that is too long."""
-        if self.tasks.all_ended:
-            self._leave_service(me)
-        if len(self.log) > self.max_steps:
-            self._give_up(me, f"after {self.max_steps} watched lines {me.label} had still not ended (livelock)")
-        self._check_at = min(len(self.log) + LINES_IN_A_ROW, self.max_steps + 1)
-        others = self.tasks.runnable(me) or [t for t in [self._first_due(me)] if t is not None]
-        return self._choose(me, WAIT, others or [me])
-
-    def _leave_service(self, me: Task) -> None:
-        """End the run, in a worker that never waits: the bodies have ended, and it would go on for ever."""
-        me.state, self.current = State.READY, None
-        self.watchdog.wake()
-        self.park(me)
-
-    def _switch(self, me: Task, target: Task) -> None:
-        self.execution.switched.append(self.log[-1])
-        me.state = State.READY
-        self.resume(target)
-        self.park(me)
-
-    def resume(self, target: Task) -> None:
-        """Give the turn to a thread."""
-        is_new = target.state == State.NEW
-        self._expire(target)
-        self._undisturbed = None
-        target.state, target.sleeps_in_a_row = State.RUNNING, 0
-        self.current = target
-        if is_new:
-            self.execution.began.append(target.label)
-            self.tasks.threads[target.label].begin(partial(self._run_body, target), self._start_for_real)
+    def start_thread(self, thread: threading.Thread) -> None:
+        """Start a thread: controlled, if a controlled one or the explorer's own thread starts it."""
+        starter = self.task_of.get(get_ident())
+        if get_ident() == self.owner or (starter is not None and not starter.waits_for_real):
+            self._start_controlled(thread, starter)
         else:
-            target.baton.release()
+            blocking.start_for_real(thread)
 
-    def _expire(self, target: Task) -> None:
-        """Let the time-out of a thread pass that is chosen to go on, if it still waits."""
-        if target.state is State.BLOCKED and not target.can_run():
-            target.timed_out = True
-            self.passed_s = max(self.passed_s, target.due)
-            if target.body is None:
-                self._wakes.append(target.label)
+    def start_raw_thread(self, function: Callable[..., Any]) -> None:
+        """Take note that a thread is started which cannot be controlled."""
+        if self.caller():
+            self.uncontrolled[f"a thread of _thread.start_new_thread that runs {_name(function)}"] = None
 
-    def park(self, me: Task) -> None:
-        """Wait for the turn."""
-        acquire(me.baton)
-        if self.abandoning and self.on:
-            raise Abandoned
+    def _start_for_real(self, thread: threading.Thread) -> None:
+        """Start a thread, and wait until it has begun without passing the turn on."""
+        starter = self.task_of.get(get_ident())
+        if starter is not None:
+            starter.waits_for_real = True
+        blocking.start_for_real(thread)
+        if starter is not None:
+            starter.waits_for_real = False
 
-    def _pass_turn(self, me: Task, event: str) -> bool:
-        """Pass the turn on because its owner ends or blocks; return False if it comes back to the owner at once."""
-        runnable = self.tasks.runnable()
-        if any(task.body is not None for task in runnable):
-            self._passes = 0
-        if self.tasks.order and (worker := self._worker_between_bodies()) is not None:
-            runnable = [worker]
-        if not runnable and not self.gets_help() and (first := self._let_time_pass()) is not None:
-            runnable = [first]
-        if not runnable:
-            self.current = None
-            if self.tasks.all_ended:
-                self.watchdog.wake()
-            elif not any(t.state == State.STALLED for t in self.tasks.bodies):
-                self.watchdog.wake(needs_help=True)
-            return True
-        target = self._choose(me, event, runnable)
-        if target is me:
-            self._expire(me)
-            me.state = State.RUNNING
-            return False
-        self.resume(target)
-        return True
-
-    def _worker_between_bodies(self) -> Task | None:
-        """Return the worker that goes on before the next body of a sequential order begins, if it is to."""
-        bodies = [self.tasks.bodies[i] for i in self.tasks.order]
-        done = sum(body.state == State.DONE for body in bodies)
-        if any(body.is_active for body in bodies):
-            return None
-        workers = [worker for worker in self.tasks.workers if worker.state != State.DONE]
-        if self._between.threads_first and (able := [w for w in workers if w.of_body and w.can_run()]):
-            return able[0]
-        wakes = self._between.wakes[done] if done < len(self._between.wakes) else ()
-        woken = Counter(self._wakes)
-        before = Counter(label for gap in self._between.wakes[:done] for label in gap)
-        for worker in workers:
-            left = before[worker.label] + wakes.count(worker.label) - woken[worker.label]
-            if left > 0 and worker.state is State.BLOCKED and worker.timeout is not None and not worker.can_run():
-                return worker
-        return None
-
-    def gets_help(self) -> bool:
-        """Return whether time passes for real, because of threads that are not controlled or cannot be now."""
-        return bool(self.uncontrolled) or any(task.state == State.STALLED for task in self.tasks.all)
-
-    def _first_due(self, but: Task | None = None) -> Task | None:
-        """Return the thread whose time-out passes first."""
-        waiting = [task for task in self.tasks.waiting_with_timeout() if task is not but]
-        return min(waiting, key=attrgetter("due"), default=None)
-
-    def _let_time_pass(self) -> Task | None:
-        """Return the thread whose time-out passes, because nobody else can go on; None if that would not help.
-
-        A service that wakes up again and again must not hide that no body can go on any more. The long time-outs of
-        bodies are the last resort.
-        """
-        if self._passes < PASSES:
-            self._passes += 1
-            return self._first_due()
-        waiting = [t for t in self.tasks.waiting_with_timeout() if t.body is not None and not t.is_short]
-        self._passes = 0 if waiting else PASSES
-        return min(waiting, key=attrgetter("due"), default=None)
-
-    def _choose(self, me: Task, event: str, runnable: list[Task]) -> Task:
-        """Let the strategy choose the next thread, which may be one whose time-out passes.
-
-        It is not asked where there is no choice.
-        """
-        choices = {task.label: task for task in runnable}
-        if self._passes <= PASSES_WITH_CHOICE:
-            early = self.tasks.choices().items()
-            choices |= {label: task for label, task in early if label.endswith(TIMEOUT) and task is not runnable[0]}
-        if len(choices) == 1:
-            return runnable[0]
-        me.choices += 1
-        self.log.append((me, event, me.choices, tuple(choices)[1:]))
-        return self.strategy.at_event(me, event, me.choices, choices, runnable[0])
-
-    def _rejoin(self, me: Task) -> None:
-        """Let a thread that ran without having the turn, because it had stalled, wait until it is given the turn."""
-        with self.mutex:
-            me.state = State.READY
-            if self.current is None and not self.abandoning:
-                self.current, me.state = me, State.RUNNING
-                return
-        self.park(me)
-
-    def _give_up(self, me: Task, failure: str) -> None:
-        """End the run, in the thread that has the turn."""
-        self.watchdog.fail(failure, endless=True)
-        self.watchdog.wake()
-        acquire(me.baton)
-        raise Abandoned
-
-    # --- the hooks of `blocking`
-
-    def caller(self) -> str:
-        """Return the label of the calling thread if it is controlled; "" if its waits are real ones."""
-        me = self.task_of.get(get_ident())
-        return "" if me is None or me.waits_for_real else me.label
-
-    def skipped_s(self) -> float:
-        """Return by how many seconds the clocks of the calling thread are ahead."""
-        return self.passed_s if get_ident() in self.task_of else 0.0
-
-    def wait(
-        self, ready: Callable[[], bool], timeout: float | None, what: str, on_lock: bool = False, queue_id: int = 0
-    ) -> bool | None:
-        """Wait until `ready()`: True then, False after the time-out, None if the caller has to wait for real."""
-        if timeout is not None and timeout <= 0:
-            return ready()
-        me = self.task_of[get_ident()]
-        if me.inspecting:
-            if ready() or timeout is not None:
-                return ready()
-            raise UnreadableError(f"it needs {what}")
-        answer: bool | str | None
-        while True:
-            if self.on:
-                answer = self._wait_in_run(me, ready, timeout, what, on_lock, queue_id)
-            else:
-                answer = self._wait_between_runs(me, ready, timeout)
-            if answer != _GO_ON:
-                return answer  # type: ignore[return-value]
-
-    def _wait_in_run(
-        self, me: Task, ready: Callable[[], bool], timeout: float | None, what: str, on_lock: bool, queue_id: int
-    ) -> bool | str:
-        if ready():
-            return True
-        me.ready, me.timeout, me.what, me.queue_id, me.timed_out = ready, timeout, what, queue_id, False
-        me.is_short = timeout is not None and timeout <= self.timeouts_s
-        if timeout is not None:
-            me.due, me.since = self.passed_s + timeout, monotonic()
-            self._timeouts.setdefault(place_of_caller(), (timeout, me.is_short))
-        if self.abandoning:
-            if me.body is not None or not queue_id:
-                raise Abandoned
-            me.state = State.BLOCKED
-            acquire(me.baton)  # until no thread is controlled
-            return _GO_ON
-        self._undisturbed = None
-        with self.mutex:
-            if self.current is None and not self.abandoning:  # it had stalled, and no other could go on
-                self.current = me
-            me.state = State.BLOCKED
-        self.log.append((me, LOCKED if on_lock and not me.is_short else WAIT, 0, ()))
-        if self.current is not me or self._pass_turn(me, WAIT):
-            self.park(me)
-        me.ready = None
-        # Between two runs a worker is woken without being given the turn: it goes on waiting.
-        return not me.timed_out if me.state == State.RUNNING else _GO_ON
-
-    def _wait_between_runs(self, me: Task, ready: Callable[[], bool], timeout: float | None) -> bool | str | None:
-        """Wait while no thread is controlled, and none passes a turn on."""
-        until = inf if timeout is None else monotonic() + timeout
-        while not self.on:
-            if me.doomed:
-                raise Abandoned
-            if self.closed:
-                return None
-            if ready():
-                return True
-            acquire(me.baton, timeout=0.001)
-            if monotonic() > until or (self.time_flies and timeout is not None):
-                return False
-        return _GO_ON
-
-    def wait_for_real(self, attempt: Callable[[float], Any], timeout: float) -> Any:
-        """Wait in a thread that is not controlled; the guard can end a wait of the explorer's own thread."""
-        if get_ident() != self.owner or not self.guard.is_on or not isinstance(timeout, int | float) or timeout < -1:
-            return attempt(timeout)
-        until = monotonic() + timeout if timeout >= 0 else inf
-        while True:
-            self.guard.check()
-            left = until - monotonic()
-            if (answer := attempt(max(0, min(left, 0.1)))) or left <= 0.1:
-                return answer
-
-    def sleep(self, seconds: float) -> bool:
-        """Let no time pass, but another thread may be switched to; False if the caller has to sleep for real.
-
-        A worker waits, as with a time-out. A body goes on by default, because it is short.
-        """
-        me = self.task_of[get_ident()]
-        if me.inspecting:
-            return True
-        if me.body is None:
-            return self.wait(_never, max(seconds, NAP_S), "the end of its sleep") is not None
+    def _start_controlled(self, thread: threading.Thread, starter: Task | None) -> None:
         if not self.on:
-            return False
-        if self.current is not me:
-            self._rejoin(me)
-        if self.abandoning:
-            raise Abandoned
-        self._undisturbed = None
-        me.sleeps += 1
-        me.sleeps_in_a_row += 1
-        self.passed_s += max(seconds, NAP_S)
-        choices = self.tasks.choices(me)
-        self.log.append((me, SLEEP, me.sleeps, tuple(choices)))
-        if len(self.log) > self.max_steps:
-            self._give_up(me, f"{me.label} slept {me.sleeps} times and had still not ended (livelock)")
-        target = self.strategy.at_event(me, SLEEP, me.sleeps, {me.label: me, **choices}, me)
-        if target is me and me.sleeps_in_a_row >= SLEEPS_IN_A_ROW:
-            first = self._first_due(me)
-            due = [first] if first is not None and first.due <= self.passed_s else []
-            if others := self.tasks.runnable(me) or due:
-                target = self._choose(me, WAIT, others)
-        if target is not me:
-            self._switch(me, target)
-        return True
+            self.tasks.forget_ended()
+        run, arrived, task = thread.run, locked(), self.tasks.new_worker(thread, starter)
+        if _is_of_executor(thread):
+            _order_threads_of_executor(thread)
+        elif starter is not None:
+            thread.daemon = True  # if it never ends, the interpreter must not wait for it
+
+        def run_controlled() -> None:
+            self.task_of[get_ident()] = task
+            self.tracer.begin_thread()
+            try:
+                if self.on:
+                    task.state = State.READY
+                arrived.release()
+                if task.state == State.READY:
+                    self.park(task)
+                run()
+            except (Abandoned, SystemExit):
+                pass
+            except BaseException as error:
+                task.error = error.with_traceback(None)
+            finally:
+                self.tracer.end_thread()
+                self.finish(task)
+
+        thread.run = run_controlled  # type: ignore[method-assign]
+        self._start_for_real(thread)
+        acquire(arrived, timeout=10)
 
     def join(self, thread: threading.Thread, timeout: float | None) -> None:
         """Wait for the end of a thread; a controlled one has ended as soon as it does nothing any more."""
@@ -584,60 +205,16 @@ class Scheduler:
         worker = self.tasks.worker(thread)
         return not blocking.is_alive_for_real(thread) if worker is None else worker.state == State.DONE
 
-    # --- workers
-
-    def start_thread(self, thread: threading.Thread) -> None:
-        """Start a thread: controlled, if a controlled one or the explorer's own thread starts it."""
-        starter = self.task_of.get(get_ident())
-        if get_ident() == self.owner or (starter is not None and not starter.waits_for_real):
-            self._start_controlled(thread, starter is not None)
-        else:
-            blocking.start_for_real(thread)
-
-    def start_raw_thread(self, function: Callable[..., Any]) -> None:
-        """Take note that a thread is started which cannot be controlled."""
-        if self.caller():
-            self.uncontrolled[f"a thread of _thread.start_new_thread that runs {_name(function)}"] = None
-
-    def _start_for_real(self, thread: threading.Thread) -> None:
-        """Start a thread, and wait until it has begun without passing the turn on."""
-        starter = self.task_of.get(get_ident())
-        if starter is not None:
-            starter.waits_for_real = True
-        blocking.start_for_real(thread)
-        if starter is not None:
-            starter.waits_for_real = False
-
-    def _start_controlled(self, thread: threading.Thread, of_body: bool) -> None:
-        if not self.on:
-            self.tasks.forget_ended()
-        run, arrived, task = thread.run, locked(), self.tasks.new_worker(thread, of_body)
-        if _is_of_executor(thread):
-            _order_threads_of_executor(thread)
-        elif of_body:
-            thread.daemon = True  # if it never ends, the interpreter must not wait for it
-
-        def run_controlled() -> None:
-            self.task_of[get_ident()] = task
-            self.tracer.begin_thread()
-            try:
-                if self.on:
-                    task.state = State.READY
-                arrived.release()
-                if task.state == State.READY:
-                    self.park(task)
-                run()
-            except (Abandoned, SystemExit):
-                pass
-            except BaseException as error:
-                task.error = error.with_traceback(None)
-            finally:
-                self.tracer.end_thread()
-                self.finish(task)
-
-        thread.run = run_controlled  # type: ignore[method-assign]
-        self._start_for_real(thread)
-        acquire(arrived, timeout=10)
+    def wait_for_real(self, attempt: Callable[[float], Any], timeout: float) -> Any:
+        """Wait in a thread that is not controlled; the guard can end a wait of the explorer's own thread."""
+        if get_ident() != self.owner or not self.guard.is_on or not isinstance(timeout, int | float) or timeout < -1:
+            return attempt(timeout)
+        until = monotonic() + timeout if timeout >= 0 else inf
+        while True:
+            self.guard.check()
+            left = until - monotonic()
+            if (answer := attempt(max(0, min(left, 0.1)))) or left <= 0.1:
+                return answer
 
     def _wait_until_workers_are_idle(self) -> None:
         """Wait until every worker is parked, before the first body begins; one that takes too long is named."""
@@ -651,20 +228,6 @@ class Scheduler:
             worker.choices = worker.sleeps = worker.sleeps_in_a_row = 0
             if worker.state not in parked:
                 self.uncontrolled[worker.thread.name] = None
-
-    @property
-    def record(self) -> Execution:
-        """The record of the run."""
-        return self.execution
-
-    def prepare_to_end(self) -> None:
-        """Note that the run is being given up, or is over: from now on all threads take the long way."""
-        self._undisturbed = None
-
-    @property
-    def timeouts(self) -> tuple[Timeout, ...]:
-        """The waits with a time-out."""
-        return tuple(Timeout(line_of(*place), *found) for place, found in self._timeouts.items())
 
     def end_control(self) -> None:
         """End the control after a run: workers wait by themselves."""
@@ -709,10 +272,6 @@ def _order_threads_of_executor(thread: threading.Thread) -> None:
     executor = thread._args[0]()  # type: ignore[attr-defined]
     if type(getattr(executor, "_threads", None)) is set:
         executor._threads = _Threads(executor._threads)
-
-
-def _never() -> bool:
-    return False
 
 
 def _join(thread: threading.Thread, timeout: float | None) -> bool:

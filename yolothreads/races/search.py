@@ -13,9 +13,9 @@ from yolothreads.races.judge import named
 from yolothreads.races.references import BudgetEndedError, NotRepeatableError
 from yolothreads.races.results import EXCEPTION, RIGHT, Trial, Where
 from yolothreads.races.schedule import END, LOCKED, WAIT, Random, Schedule, Stop, plain
-from yolothreads.races.scheduler import Execution
 from yolothreads.races.session import Session
 from yolothreads.races.threads import TIMEOUT
+from yolothreads.races.turns import Execution
 
 _BUDGET = "the budget ended first"
 

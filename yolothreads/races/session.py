@@ -12,13 +12,14 @@ from types import CodeType, CoroutineType
 from typing import Any, Literal, get_args
 
 from yolothreads.errors import ExploreError
-from yolothreads.races.judge import Describe, Judge, Results, Same, same, same_error, short
-from yolothreads.races.orders import equal_bodies
+from yolothreads.races.judge import Describe, Judge, Results, Same, named, same, same_error, short
+from yolothreads.races.orders import QUIET, Between, equal_bodies
 from yolothreads.races.references import BudgetEndedError, References
 from yolothreads.races.results import RIGHT, Step, Trial, Where
 from yolothreads.races.schedule import LOCKED, WAIT, Follow, Schedule, Stop, label
-from yolothreads.races.scheduler import FIRST_LIMIT_S, QUIET, Between, Execution, Scheduler
+from yolothreads.races.scheduler import Scheduler
 from yolothreads.races.tracing import MONITORING, other_tracers
+from yolothreads.races.turns import FIRST_LIMIT_S, Execution
 from yolothreads.races.watchdog import STALL_S
 from yolothreads.races.watching import Granularity, Watch
 
@@ -208,7 +209,7 @@ class Session:
         scheduler.stop_early = stop_early and self._slow
         bodies = {name: _call(body, *arguments) for name, body in zip(self.labels, self.options.bodies, strict=True)}
         run = scheduler.run(bodies, schedule, order, keep_alternatives, between)
-        for i, error in enumerate(run.thread_errors, start=1):
+        for i, error in enumerate(sorted(run.thread_errors, key=named), start=1):
             run.outside[f"a thread{f' ({i})' * (i > 1)}"] = error
         if self.options.restore is not None:
             scheduler.end_workers(of_bodies=True)
@@ -232,7 +233,7 @@ class Session:
         ran = set[str]().union(*map(self._note_lines, runs))
         if not ran:
             raise ExploreError(
-                f"No body ({', '.join(self.labels)}) ran a line of the watched code, so nothing could be learned; "
+                f"Bodies {', '.join(self.labels)} ran no line of the watched code, so nothing could be learned; "
                 f"name the modules that hold their lines in watch=."
             )
         if not any(name.startswith("W") for name in ran):
@@ -270,8 +271,9 @@ class Session:
 
     def replay(self, schedule: Schedule) -> Trial:
         """Run one schedule, and return the trial with its steps."""
-        stops = [stop for stop in schedule.stops if stop.offset is not None]
-        self.watch.force(lambda function, line: any(s.line == line and s.is_in(function) for s in stops))
+        for stop in schedule.stops:
+            if stop.offset is not None:
+                self.watch.want_point(stop.is_in, stop.offset)
         if self.watch.refresh():
             self.scheduler.tracer.refresh()
         run = self.run(schedule, inspect=lambda state: (perf_counter(), self._awaited(), self._inspect(state)))
@@ -313,9 +315,10 @@ class Session:
 
     @property
     def compares_nothing(self) -> bool:
-        """Whether there is state, but neither `observe` nor a body returned a value, so that every run looks alike."""
+        """Whether there is state, but no `observe`, and no body returned a value, so that every run looks alike."""
         results = [result for reference in self.judge.references for result in reference.all]
-        return self.options.setup is not None and bool(results) and all(result is None for result in results)
+        is_seen = self.options.setup is None or self.options.observe is not None
+        return bool(results) and not is_seen and all(result is None for result in results)
 
     def notes(self) -> Iterator[str]:
         """Yield the remarks about all the runs together."""

@@ -135,6 +135,8 @@ class Task:
     is_short: bool = False  # the time-out may pass at any time; a longer one only when nobody else can go on
     timed_out: bool = False
     waits_for_real: bool = False  # its waits are real ones
+    origin: str = ""  # the same in all runs: "W1" for a thread that `setup` started, "A.2" for the second that A did
+    started: int = 0  # how many threads it has started
     of_body: bool = False  # a body, or a thread of one, started it
     is_daemon: bool = False
     doomed: bool = False  # it has to end where it waits
@@ -143,6 +145,7 @@ class Task:
     error: BaseException | None = None
     choices: int = 0  # how often it blocked where several others could go on
     sleeps: int = 0
+    reads_clock: bool = False  # in this run
     sleeps_in_a_row: int = 0  # since another thread last ran
     points_in_clean_up: int = 0
     inspecting: bool = False  # it is at a switch point, and reads the state for `inspect`
@@ -288,11 +291,18 @@ class TaskSet:
                 worker.thread.join(1)
         self.workers = [worker for worker in self.workers if worker.state != State.DONE]
 
-    def new_worker(self, thread: threading.Thread, of_body: bool) -> Task:
+    def new_worker(self, thread: threading.Thread, starter: Task | None) -> Task:
         """Make the task of a further worker, whose label no other has in this run."""
         numbers = [int(worker.label[1:]) for worker in self.workers]
-        label = f"W{max(numbers, default=0) + 1}"
-        self.workers.append(Task(label, thread, state=State.STALLED, of_body=of_body, is_daemon=thread.daemon))
+        label = origin = f"W{max(numbers, default=0) + 1}"
+        if starter is not None:
+            starter.started += 1
+            origin = f"{starter.origin or starter.label}.{starter.started}"
+        self.workers.append(
+            Task(
+                label, thread, state=State.STALLED, origin=origin, of_body=starter is not None, is_daemon=thread.daemon
+            )
+        )
         return self.workers[-1]
 
     def worker(self, thread: threading.Thread) -> Task | None:

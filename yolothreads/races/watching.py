@@ -31,6 +31,11 @@ _WAITING_MODULES = (
     "threading", "queue", "concurrent.futures", "asyncio", "selectors", "importlib._bootstrap",
     "importlib._bootstrap_external",
 )  # fmt: skip
+_CALLS_OTHERS = ("run", "_run", "_invoke_callbacks")  # their functions that call what they were given
+# Code with one of these can store under names that stand nowhere in it.
+_STORES_ANY_NAME = frozenset({
+    "setattr", "delattr", "__setattr__", "__delattr__", "__dict__", "vars", "globals", "exec", "eval",
+})  # fmt: skip
 # Python calls these in whatever thread collects garbage, not because a body reaches them.
 _FINALIZERS = (
     ".__del__", "_weakrefset.WeakSet.__init__.<locals>._remove", "weakref.WeakValueDictionary.__init__.<locals>.remove",
@@ -68,7 +73,7 @@ class Watch:
         self.noted: set[int] = set()  # the ids of code that a controlled thread ran
         self.points: dict[int, frozenset[int]] = {}  # the offsets of the instructions that are switch points, by id
         self.generation = 0  # counts how often points were added for code that had run
-        self._is_forced: Callable[[str, int], bool] = lambda function, line: False
+        self._wanted: list[tuple[Callable[[str], bool], int]] = []
         self._stored: set[str] = set()  # the names that the code that ran may store
         self._has_new_names = False
         self._kept: list[CodeType] = []  # the code objects with these ids, so that no other can get one of them
@@ -111,12 +116,12 @@ class Watch:
         """Return whether a place is a line that is not split, although a switch inside it can matter."""
         if self.granularity != "line":
             return False
-        facts = self.facts(code)
-        return any(facts.line_at[offset] == at for offset in facts.split_points(self._stored))
+        facts, stored = self.facts(code), self._stored if self._by_names else None
+        return any(facts.line_at[offset] == at for offset in facts.points(stored))
 
     def may_store(self, names: set[str]) -> bool:
         """Return whether some code that ran may store one of these names."""
-        return not names.isdisjoint(self._stored)
+        return not self._by_names or not names.isdisjoint(self._stored)
 
     # --- code as it is met
 
@@ -145,6 +150,8 @@ class Watch:
             self._has_new_names = True
         if facts is not None:
             self._ran.append(code)
+            if self._by_names and not _STORES_ANY_NAME.isdisjoint(code.co_names):
+                self._by_names, self._has_new_names = False, True
             if self._all_of_user:
                 self.names.setdefault(module)
         elif not _is_in(module, (*_WAITING_MODULES, _OWN_NAME)) and not _is_generated(code, module):
@@ -154,9 +161,16 @@ class Watch:
             elif not name.endswith(_FINALIZERS):
                 self.unwatched[name] = None
 
-    def force(self, is_forced: Callable[[str, int], bool]) -> None:
-        """Split some lines in any case, for a replay: those of which `is_forced(function, line)` is True."""
-        self._is_forced, self._has_new_names = is_forced, True
+    def want_point(self, is_in: Callable[[str], bool], offset: int) -> None:
+        """Make an instruction a switch point, for a replay: code that no sequential order runs may have made it one.
+
+        Args:
+            is_in: whether it is in the function of this name.
+            offset: of the instruction.
+        """
+        self._wanted.append((is_in, offset))
+        for facts in [facts for facts in self.known.values() if facts is not None]:
+            self._points_of(facts)
 
     def refresh(self) -> bool:
         """Add the points that code which was met lately has made necessary; return whether there are any."""
@@ -174,10 +188,17 @@ class Watch:
     def _points_of(self, facts: Code) -> frozenset[int]:
         if self.granularity == "line":
             return frozenset()
-        if self.granularity == "instruction":
-            return facts.shared
-        stored = self._stored if self._by_names else None
-        return facts.split_points(stored, lambda line: self._is_forced(facts.code.co_name, line))
+        points = self._points_by_names(facts)
+        for point in [offset for is_in, offset in self._wanted if is_in(facts.code.co_name)]:
+            names = facts.names_for(point, points) - self._stored - {""}
+            if names:
+                self._stored |= names
+                self._has_new_names = True
+                points = self._points_by_names(facts)
+        return points
+
+    def _points_by_names(self, facts: Code) -> frozenset[int]:
+        return facts.points(self._stored if self._by_names else None, every_line=not self.by_line)
 
     def _is_watched(self, code: CodeType) -> bool:
         file = code.co_filename
@@ -288,7 +309,7 @@ def _serves_waiting(frame: FrameType) -> bool:
     called: FrameType | None = frame
     while called is not None and _is_of_python(called.f_code.co_filename):
         if _is_in(_module_of(called), _WAITING_MODULES):
-            return True
+            return called.f_code.co_name not in _CALLS_OTHERS
         called = called.f_back
     return False
 
