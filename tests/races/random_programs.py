@@ -13,7 +13,7 @@ import pytest
 
 # A time-out that only keeps a program from hanging: without a service, and with one, which may wake up until then. Like
 # the other times it is exact in binary, so that ties are the same in the model.
-LONG = (64.0, 4.0)
+LONG = (64.0, 2.0)
 
 # What a line does, step by step: the shared x, y, q, d (the number of a dictionary) and kept (what each dictionary
 # holds), and v, t, u, w of the thread.

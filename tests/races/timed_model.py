@@ -58,19 +58,31 @@ class Model:
                         todo.append(following)
         return found
 
-    def sequential(self, order: list[int]) -> Any:
-        """Return the outcome of running the bodies in this order; a service runs where a body has to wait."""
-        state = self._start(0)
+    def sequential(self, order: tuple[int, ...], wakes: tuple[int, ...] = ()) -> Any:
+        """Return the outcome of running the bodies in this order; a service runs where a body has to wait.
+
+        Args:
+            order: the bodies.
+            wakes: how often a time-out of the service passes before each of them.
+        """
+        state, service, left = self._start(0), range(self.bodies, len(self.steps)), list(wakes)
         while (outcome := self._outcome(state)) is None:
             turn = next(i for i in order if not self._has_ended(state, i))
-            service = [self.bodies] * (len(self.steps) - self.bodies)
             able = [i for i in (turn, *service) if self._is_able(state, i)]
-            if state.now not in able:
-                waiting = [i for i in (turn, *service) if self._due(state, i) < inf]
-                if not able and not waiting:
-                    return HUNG
-                state = state._replace(now=able[0] if able else min(waiting, key=lambda i: self._due(state, i)))
-            state = self._go(state, state.now)
+            waiting = [i for i in (turn, *service) if i not in able and self._due(state, i) < inf]
+            gap = order.index(turn)
+            if state.now in able:
+                following = state.now
+            elif state.threads[turn] == self._start(0).threads[turn] and sum(left[: gap + 1]) and {*service} & {*waiting}:
+                following = service[0]
+                left[next(i for i, count in enumerate(left) if count)] -= 1
+            elif able:
+                following = able[0]
+            elif waiting:
+                following = min(waiting, key=lambda i: self._due(state, i))
+            else:
+                return HUNG
+            state = self._go(state, following)
         return outcome
 
     def _start(self, preemptions: int) -> State:

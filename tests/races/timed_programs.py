@@ -286,6 +286,16 @@ class Spinner(Closed):
             pass
 
 
+class Prepared(Closed):
+    """A service that has something to do before it waits for the first time."""
+
+    def serve(self) -> None:
+        for _ in range(300):
+            self.n += 1
+        super().serve()
+
+
+_program("a service that prepares itself", count, count, bad=(None, None), setup=Prepared)
 _program("a heartbeat that is joined", bump_locked, bump_locked, bad=(None, None), setup=Closed, observe=count)
 _program("a heartbeat that is left behind", bump_locked, bump_locked, bad=(None, None), setup=Service, observe=count)
 _program("a sampler that sleeps", bump_locked, bump_locked, bad=(None, None), setup=Sleeper, observe=count)

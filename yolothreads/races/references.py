@@ -205,7 +205,8 @@ class References:
         likely = [Order(bodies) for names in (run.began, run.ended) if (bodies := self._bodies(names))]
         others = (Order(bodies) for bodies in distinct_orders(self._groups))
         yield from (order for order in likely if order not in self._tried)
-        ways = list(islice(_ways_of_workers(run, len(self._groups) + 1), _SERIES))
+        is_served = any(known.beats for order, known in self._results.items() if order.between == QUIET)
+        ways = list(islice(_ways_of_workers(run, len(self._groups) + 1, is_served), _SERIES))
         of_ways = (order._replace(between=between) for order in likely[:1] for between in ways)
         yield from (order for order in of_ways if order not in self._tried)
         yield from (order for order in others if self._pattern(order) not in self._patterns)
@@ -322,11 +323,12 @@ class References:
             return
 
 
-def _ways_of_workers(run: Execution, gaps: int) -> Iterator[Between]:
+def _ways_of_workers(run: Execution, gaps: int, is_served: bool) -> Iterator[Between]:
     """Yield what workers may do around the bodies of a sequential order, where in a run they did more than usual.
 
     The threads that bodies start may run before the next body; and where time-outs of workers passed in the run, some
-    of them may pass in each way before, between and after the bodies. The others pass where nobody else can go on.
+    of them may pass in each way before, between and after the bodies. The others pass where nobody else can go on; or
+    not at all, if there `is_served` a body that waits: it may have waited for a shorter time in the run.
     """
     has_threads = any(name.startswith("W") for name in run.ended) or any(task.of_body for task, *_ in run.log)
     counts = Counter(run.wakes)
@@ -336,7 +338,9 @@ def _ways_of_workers(run: Execution, gaps: int) -> Iterator[Between]:
                 tuple(name for name, chosen in zip(counts, cuts, strict=True) for at in chosen if at == gap)
                 for gap in range(gaps)
             )
-            yield from (Between(wakes, first) for first in (False, True)[: 1 + has_threads] if first or any(wakes))
+            for first, exact in product((False, True)[: 1 + has_threads], (True, False)[1 - is_served :]):
+                if first or exact or any(wakes):
+                    yield Between(wakes, first, exact)
 
 
 def _route_of(run: Execution) -> list[tuple[str, CodeType, int]]:

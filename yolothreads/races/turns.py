@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from _thread import get_ident
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -42,6 +41,7 @@ from yolothreads.races.watching import Watch
 FIRST_LIMIT_S = 10.0
 SLEEPS_IN_A_ROW = 10  # then the others have to run, because a loop that polls needs their help (unmeasured)
 LINES_IN_A_ROW = 10_000  # watched lines after which the others have to run: so does a loop that spins (unmeasured)
+POINTS_BEFORE_BODIES = 1000  # switch points that a worker may pass before the bodies begin, on its way to a wait
 POINTS_IN_CLEAN_UP = 1000  # switch points that an abandoned body may still pass, in its `finally` and `except` blocks
 PASSES = 1000  # time-outs that pass one after another; if no body can go on by itself then, none ever will
 PASSES_WITH_CHOICE = 3  # of these, how many leave a choice; the others would multiply the schedules for nothing
@@ -95,6 +95,7 @@ class Turns(ABC):
         self.task_of: dict[int, Task] = {}  # by thread identifier
         self.tasks = TaskSet()
         self.on = self.closed = False
+        self.is_settling = False  # the bodies have not begun: workers run until they wait
         self.owner = get_ident()
         self.inspect: Callable[[], Any] | None = None
         self.stop_early = False  # trace only as far as the schedule needs it
@@ -129,7 +130,8 @@ class Turns(ABC):
         with self.mutex:
             had_turn = self.current in (task, None)
             task.state = State.DONE
-            self.execution.ended.append(task.label)
+            if self.on:  # a service ends after the run
+                self.execution.ended.append(task.label)
             task.ended.release()
         if had_turn and self.on and not self.abandoning:
             self._pass_turn(task, END)
@@ -145,6 +147,9 @@ class Turns(ABC):
         if me.inspecting:
             return
         if self.current is not me:
+            if self.is_settling and me.points_before_bodies < POINTS_BEFORE_BODIES:
+                me.points_before_bodies += 1
+                return
             self._rejoin(me)
         if self.abandoning:
             me.points_in_clean_up += 1
@@ -283,11 +288,9 @@ class Turns(ABC):
         workers = [worker for worker in self.tasks.workers if worker.state != State.DONE]
         if self.between.threads_first and (able := [w for w in workers if w.of_body and w.can_run()]):
             return able[0]
-        wakes = self.between.wakes[done] if done < len(self.between.wakes) else ()
-        woken = Counter(self.wakes)
-        before = Counter(origin for gap in self.between.wakes[:done] for origin in gap)
+        wakes = [origin for gap in self.between.wakes[: done + 1] for origin in gap]
         for worker in workers:
-            left = before[worker.origin] + wakes.count(worker.origin) - woken[worker.origin]
+            left = wakes.count(worker.origin) - self.wakes.count(worker.origin)
             if left > 0 and worker.state is State.BLOCKED and worker.timeout is not None and not worker.can_run():
                 return worker
         return None
@@ -299,6 +302,8 @@ class Turns(ABC):
     def _first_due(self, but: Task | None = None) -> Task | None:
         """Return the thread whose time-out passes first."""
         waiting = [task for task in self.tasks.waiting_with_timeout() if task is not but]
+        if self.between.exact:
+            waiting = [task for task in waiting if task.body is not None] or waiting
         return min(waiting, key=attrgetter("due"), default=None)
 
     def _let_time_pass(self) -> Task | None:
