@@ -207,7 +207,7 @@ class References:
         yield from (order for order in likely if order not in self._tried)
         is_served = any(known.beats for order, known in self._results.items() if order.between == QUIET)
         ways = list(islice(_ways_of_workers(run, len(self._groups) + 1, is_served), _SERIES))
-        of_ways = (order._replace(between=between) for order in likely[:1] for between in ways)
+        of_ways = (order._replace(between=between) for between in ways for order in likely)
         yield from (order for order in of_ways if order not in self._tried)
         yield from (order for order in others if self._pattern(order) not in self._patterns)
         for between in ways:
@@ -327,20 +327,23 @@ def _ways_of_workers(run: Execution, gaps: int, is_served: bool) -> Iterator[Bet
     """Yield what workers may do around the bodies of a sequential order, where in a run they did more than usual.
 
     The threads that bodies start may run before the next body; and where time-outs of workers passed in the run, some
-    of them may pass in each way before, between and after the bodies. The others pass where nobody else can go on; or
-    not at all, if there `is_served` a body that waits: it may have waited for a shorter time in the run.
+    of them may pass in each way before, between and after the bodies. The others pass where nobody else can go on. If
+    there `is_served` a body that waits, they may also pass last, because it may have waited for a shorter time.
     """
     has_threads = any(name.startswith("W") for name in run.ended) or any(task.of_body for task, *_ in run.log)
     counts = Counter(run.wakes)
     for some in product(*(range(min(count, _MOST_WAKES), -1, -1) for count in counts.values())):
+        others = tuple((counts - Counter(dict(zip(counts, some, strict=True)))).elements())
         for cuts in product(*(combinations_with_replacement(range(gaps), count) for count in some)):
             wakes = tuple(
                 tuple(name for name, chosen in zip(counts, cuts, strict=True) for at in chosen if at == gap)
                 for gap in range(gaps)
             )
-            for first, exact in product((False, True)[: 1 + has_threads], (True, False)[1 - is_served :]):
-                if first or exact or any(wakes):
-                    yield Between(wakes, first, exact)
+            for first in (False, True)[: 1 + has_threads]:
+                if is_served:
+                    yield Between((*wakes[:-1], wakes[-1] + others), first, exact=True)
+                if first or any(wakes):
+                    yield Between(wakes, first)
 
 
 def _route_of(run: Execution) -> list[tuple[str, CodeType, int]]:
