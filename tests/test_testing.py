@@ -5,8 +5,10 @@ import shlex
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from functools import wraps
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 from deadlines import scaled
@@ -60,16 +62,14 @@ SAFE = """
         found = every_schedule(Cart.add_locked, Cart.add_locked, setup=Cart, observe=lambda cart: cart.total)
         assert found.safe and found.schedules > 2
     """
-LONG = """
+UNPROVED = """
     import pytest
     from cart import Cart
 
     {marker}
-    def test_long(every_schedule):
-        def adds(cart):
-            for _ in range(20):
-                cart.add_locked()
-        every_schedule(adds, adds, adds, setup=Cart, preemptions=9, budget_s={budget_s})
+    def test_sample(every_schedule):
+        pair = [Cart.add_locked] * 2
+        every_schedule(*pair, setup=Cart, observe=lambda cart: cart.total, strategy="random", runs=3)
     """
 
 
@@ -233,8 +233,8 @@ def test_a_schedule_needs_one_test(project: pytest.Pytester, files: tuple[str, .
     result.stderr.fnmatch_lines([f"ERROR: --schedule replays one test, but {found}*name one: pytest *"])
 
 
-def test_an_ended_budget_fails_unless_it_is_allowed(project: pytest.Pytester) -> None:
-    project.makepyfile(LONG.format(marker="", budget_s=0.01))
+def test_an_unfinished_search_fails_unless_it_is_allowed(project: pytest.Pytester) -> None:
+    project.makepyfile(UNPROVED.format(marker=""))
     result = run(project)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines([
@@ -244,7 +244,7 @@ def test_an_ended_budget_fails_unless_it_is_allowed(project: pytest.Pytester) ->
     run(project, "--explore-allow", "unfinished").assert_outcomes(passed=1)
     run(project, "--explore-allow", "uncontrolled").assert_outcomes(failed=1)
     marker = "@pytest.mark.every_schedule(allow=['unfinished'])"
-    project.makepyfile(LONG.format(marker=marker, budget_s=0.01))
+    project.makepyfile(UNPROVED.format(marker=marker))
     run(project, "--strict-markers").assert_outcomes(passed=1)
 
 
@@ -264,9 +264,23 @@ def test_what_is_allowed_never_covers_a_bad_schedule(project: pytest.Pytester) -
     run(project).assert_outcomes(failed=1)
 
 
-def test_the_command_line_sets_the_budget_of_each_test(project: pytest.Pytester) -> None:
-    project.makepyfile(LONG.format(marker="", budget_s=1e6))
-    run(project, "--explore-budget", "0.01").stdout.fnmatch_lines(["NOTHING FOUND so far*"])
+def test_the_command_line_sets_the_budget_of_each_call(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budgets: list[float] = []
+    explore = yolothreads.races.explore
+
+    @wraps(explore)
+    def spy(*bodies: Any, **options: Any) -> Any:
+        budgets.append(options.get("budget_s", 60.0))
+        return explore(*bodies, **options)
+
+    monkeypatch.setattr(yolothreads.races, "explore", spy)
+    marker = "@pytest.mark.every_schedule(budget_s=45)"
+    project.makepyfile(UNPROVED.format(marker=marker), test_safe=SAFE)
+    run(project)
+    run(project, "--explore-budget", "34.5")
+    assert sorted(budgets) == [34.5, 34.5, 45, 60.0]
 
 
 @pytest.mark.parametrize("word", ["0", "-1", "nan", "inf", "soon"])
@@ -307,7 +321,7 @@ def test_the_closest_marker_counts_and_the_call_counts_more(project: pytest.Pyte
     ],
 )
 def test_a_marker_that_makes_no_sense_is_refused(project: pytest.Pytester, words: str, message: str) -> None:
-    project.makepyfile(LONG.format(marker=f"@pytest.mark.every_schedule({words})", budget_s=0.01))
+    project.makepyfile(UNPROVED.format(marker=f"@pytest.mark.every_schedule({words})"))
     result = run(project)
     result.stdout.fnmatch_lines([message])
     result.assert_outcomes(errors=1)
@@ -343,6 +357,27 @@ def test_an_error_in_setup_shows_its_own_line(project: pytest.Pytester) -> None:
     result = run(project)
     result.stdout.fnmatch_lines([">*return {}[[]?missing?[]]", "E *KeyError: 'missing'"])
     assert "session.py" not in result.stdout.str()
+
+
+def test_an_error_that_has_a_cause_shows_lines_of_the_test_alone(project: pytest.Pytester) -> None:
+    project.makepyfile("""
+        from cart import Cart
+
+        class Odd:
+            def __eq__(self, other):
+                raise KeyError("odd")
+
+        def test_odd(every_schedule):
+            def odd(cart):
+                cart.add()
+                return Odd()
+            every_schedule(odd, odd, setup=Cart)
+        """)
+    result = run(project)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E *KeyError: 'odd'", "E *ExploreError: Two results of type Odd cannot be compared*"])
+    for hidden in ("session.py", "judge.py", "references.py", "explorer.py"):
+        assert hidden not in result.stdout.str()
 
 
 def test_lines_of_a_test_file_are_watched_under_their_own_numbers(project: pytest.Pytester) -> None:
@@ -507,7 +542,17 @@ def test_coverage_counts_the_explored_lines_or_it_is_said_once(project: pytest.P
 
 
 def test_a_time_limit_ends_an_exploration_and_the_next_test_runs(project: pytest.Pytester) -> None:
-    text = LONG.format(marker="@pytest.mark.timeout(1, method='signal')", budget_s=1e6)
+    text = """
+        import pytest
+        from cart import Cart
+
+        @pytest.mark.timeout(1, method="signal")
+        def test_long(every_schedule):
+            def adds(cart):
+                for _ in range(20):
+                    cart.add_locked()
+            every_schedule(adds, adds, adds, setup=Cart, preemptions=9, budget_s=1e6)
+        """
     project.makepyfile(test_a=text, test_b=SAFE)
     result = in_a_process(project, "-m", "pytest", *PLUGINS, "-p", "pytest_timeout")
     result.assert_outcomes(failed=1, passed=1)

@@ -175,7 +175,7 @@ def test_a_package_that_cannot_be_had_does_not_end_the_run(tmp_path: Path, monke
     ("SAFE within the bound: each of 36 schedules gave the result of some sequential order.", SAFE),
     ("NOTHING FOUND so far in 42 schedules; the search did not run all of them.", "nothing found"),
     ("UNCONTROLLED: no fault in 3 schedules, but Thread-1 ran freely.", "not all controlled"),
-    ("SAFE in rich.live; not looked into: rich.console.", "SAFE in what is watched"),
+    ("SAFE in rich.live; not looked into: rich.console.", "SAFE in watch"),
     ("SAFE between lines: 36 schedules.", "SAFE between lines"),
 ])  # fmt: skip
 def test_a_verdict_in_short_claims_no_more(verdict: str, short: str) -> None:

@@ -135,7 +135,7 @@ class EverySchedule:
             try:
                 return self._replay(bodies, options) if is_replay else self._explore(bodies, options)
             except BaseException as error:
-                error.__traceback__ = _without_ours(error.__traceback__)
+                _hide_ours(error)
                 raise
 
     def _explore(self, bodies: Sequence[Any], options: dict[str, Any]) -> Exploration:
@@ -272,6 +272,15 @@ def _steps(trial: Trial) -> list[str]:
 def _quoted(text: str) -> str:
     """Return a text in double quotes, which all shells know, if that is safe."""
     return shlex.quote(text) if set(text) & set('"$`\\!') else f'"{text}"'
+
+
+def _hide_ours(error: BaseException | None) -> None:
+    """Take the frames of this package out of an error's traceback, and out of those of the errors that led to it."""
+    while error is not None:
+        error.__traceback__ = _without_ours(error.__traceback__)
+        if type(error).__module__.partition(".")[0] == __name__.partition(".")[0]:
+            error.__suppress_context__ = True  # its message says what happened
+        error = error.__cause__ or error.__context__
 
 
 def _without_ours(traceback: TracebackType | None) -> TracebackType | None:

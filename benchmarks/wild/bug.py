@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 BUGGY, FIXED, REPAIRED = "buggy", "fixed", "repaired"
@@ -42,6 +42,7 @@ class Bug:
     packages: dict[str, str]
     preemptions: int = 1
     repair: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)  # further ones of explore()
 
     @property
     def what(self) -> str:
@@ -74,8 +75,12 @@ class Registry:
         repaired: str = "",
         repair: str = "",
         preemptions: int = 1,
+        **options: Any,
     ) -> Callable[[Callable[[bool], Program]], Callable[[bool], Program]]:
-        """Register the decorated function, which makes the program; its docstring tells the bug."""
+        """Register the decorated function, which makes the program; its docstring tells the bug.
+
+        `options` are further ones of `explore`.
+        """
         packages = {BUGGY: buggy}
         if fixed is not None:
             packages[FIXED] = fixed
@@ -84,7 +89,7 @@ class Registry:
 
         def register(make: Callable[[bool], Program]) -> Callable[[bool], Program]:
             name = make.__name__.strip("_")
-            self.bugs[name] = Bug(name, report, make, tuple(watch.split()), packages, preemptions, repair)
+            self.bugs[name] = Bug(name, report, make, tuple(watch.split()), packages, preemptions, repair, options)
             return make
 
         return register

@@ -29,7 +29,7 @@ from benchmarks.wild.result import EXPLORER, FAILED, INCONCLUSIVE, NOTHING, SAFE
 
 CUT = 160  # characters of a message
 _VERDICTS = {
-    "SAFE within": SAFE, "SAFE in ": "SAFE in what is watched", "SAFE between": "SAFE between lines",
+    "SAFE within": SAFE, "SAFE in ": "SAFE in watch", "SAFE between": "SAFE between lines",
     "NOTHING FOUND": NOTHING, "UNCONTROLLED": "not all controlled",
 }  # fmt: skip
 Keep = Callable[[Result], None]
@@ -58,7 +58,7 @@ def explored(bug: Bug, program: Program, result: Result, budget_s: float, keep: 
 
     found = explore(
         *program.bodies, setup=program.setup, observe=program.observe, watch=watched(bug.watch),
-        preemptions=bug.preemptions, budget_s=budget_s, on_trial=on_trial,
+        preemptions=bug.preemptions, budget_s=budget_s, on_trial=on_trial, **bug.options,
     )  # fmt: skip
     bad = found.forbidden
     reasons = [*(f"uncontrolled: {name}" for name in found.uncontrolled), *found.notes]

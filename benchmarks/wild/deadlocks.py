@@ -39,7 +39,8 @@ def rich(_: bool) -> Program:
     f"{_GITHUB}/gorakhargosh/watchdog/issues/544",
     buggy="watchdog==0.9.0 pathtools==0.1.2",
     fixed="watchdog==0.10.0 pathtools==0.1.2",
-    watch="watchdog.observers.api",
+    watch="watchdog.observers.api:BaseObserver.start watchdog.observers.api:BaseObserver.schedule",
+    timeouts_s=0.01,  # how its threads wake up is not what races, and makes thousands of schedules more
 )
 def watchdog(_: bool) -> Program:
     """`Observer.start()` loops over the set of its emitters without the lock, while another thread schedules one more:
@@ -53,7 +54,7 @@ def watchdog(_: bool) -> Program:
 
     @contextmanager
     def observer() -> Iterator[Any]:
-        observer = PollingObserver()
+        observer = PollingObserver(timeout=0.05)  # seconds; leaving waits for the end of a poll
         for folder in (one, two):
             observer.schedule(FileSystemEventHandler(), folder)
         yield observer

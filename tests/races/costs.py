@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from yolothreads import races
+from yolothreads.races.watching import Granularity
 
 ROUNDS = 30
 
@@ -45,7 +46,7 @@ def timed(work: Callable[[int], int], turns: int) -> float:
     return time.thread_time() - began
 
 
-def slowdown(work: Callable[[int], int], turns: int, watch: list[Any]) -> float:
+def slowdown(work: Callable[[int], int], turns: int, watch: list[Any], granularity: Granularity = "line") -> float:
     """Return the time in a controlled thread divided by the time outside."""
     inside: list[float] = []
     outside: list[float] = []
@@ -59,9 +60,12 @@ def slowdown(work: Callable[[int], int], turns: int, watch: list[Any]) -> float:
         return SimpleNamespace(n=0)
 
     while len(outside) < ROUNDS:
-        races.explore(body, body, setup=setup, watch=[body, *watch], preemptions=0, max_steps=10**6)
+        races.explore(
+            body, body, setup=setup, watch=[body, *watch], granularity=granularity, preemptions=0, max_steps=10**6
+        )
     return min(median(inside) / median(outside), min(inside) / min(outside))
 
 
 if __name__ == "__main__":
-    print(json.dumps({"unwatched": slowdown(unwatched, 20_000, []), "watched": slowdown(watched, 300, [watched])}))
+    costs = {"unwatched": slowdown(unwatched, 20_000, []), "watched": slowdown(watched, 300, [watched])}
+    print(json.dumps({**costs, "split": slowdown(watched, 300, [watched], "auto")}))

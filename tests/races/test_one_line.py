@@ -7,6 +7,7 @@ import sys
 
 import one_line_programs
 import pytest
+import random_lines
 from deadlines import scaled
 from test_tracing import VERSIONS, interpreter, run
 
@@ -25,6 +26,25 @@ def test_a_race_in_one_line_is_found_and_only_there(name: str) -> None:
 def test_races_in_one_line_are_found_on_other_pythons(version: str) -> None:
     reported = run(interpreter(version), "one_line_programs.py")
     assert reported == {name: [] for name in ALL}
+
+
+# --- random programs
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_search_finds_in_random_lines_what_one_without_any_reduction_finds(seed: int) -> None:
+    assert random_lines.difference(seed) == ""
+
+
+@pytest.mark.parametrize("seed", range(100, 106))
+def test_so_does_a_search_with_two_preemptions(seed: int) -> None:
+    assert random_lines.difference(seed, preemptions=2) == ""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_so_do_searches_on_other_pythons(version: str) -> None:
+    reported = run(interpreter(version), "random_lines.py", "200", "230")
+    assert {seed: told for seed, told in reported.items() if told} == {} and len(reported) == 30
 
 
 # --- names that only a racy schedule stores

@@ -172,7 +172,10 @@ if MONITORING:
             monitoring.set_local_events(self._tool, code, events)
 
         def _line(self, code: CodeType, line: int) -> Any:
-            if self.watch.points[id(code)]:
+            key = id(code)
+            if key in self._entries and sys._getframe(1).f_lasti == self._entries[key]:
+                return None  # its instruction is the event: this one comes only as long as PY_START is switched on
+            if self.watch.points[key]:
                 self._begun.add(id(sys._getframe(1)))
             return self.event(code, line)
 

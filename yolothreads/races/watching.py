@@ -90,11 +90,11 @@ class Watch:
             self.files.add(file)
         elif is_module and name == "__main__" and not Path(file or "").is_file():
             self._all_cells = True
-        elif is_module:
+        elif is_module and not self._all_of_user:  # otherwise it is of no file, and watched like all code of the user
             raise ExploreError(f"watch names '{name}', which has no Python lines; name a module written in Python.")
         elif codes := list(_codes(entry)):
             self._codes += codes
-        else:
+        elif not is_module:
             raise ExploreError(f"watch holds {entry!r}, which has no Python lines; name a module, class or function.")
         self.packages.append(name.split(".")[0])
         self.names[name if is_module else getattr(entry, "__qualname__", name)] = None
