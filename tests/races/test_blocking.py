@@ -256,6 +256,7 @@ def test_a_blocking_socket_is_reported_as_a_stall() -> None:
         )
     assert not found.forbidden and found.exhausted
     assert found.notes and all("no lock of Python's" in note and "recv" in note for note in found.notes)
+    assert not found.safe and "recv" in found.uncontrolled[0] and found.verdict.startswith("UNCONTROLLED")
 
 
 class TokenInSockets:

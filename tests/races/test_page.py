@@ -78,7 +78,7 @@ def test_the_page_of_the_first_bad_schedule_says_what_happened_and_what_changed(
     assert "gave (None, None, 1); one after the other they give (None, None, 2)" in text
     assert "value = s.n" in text and "s.n = value + 1" in text
     assert "observed: 0 → 1" in text
-    assert said(file)[-1].startswith("The end, after 6 steps.")
+    assert said(file)[-1].startswith("The end, after 4 steps.")
     assert any("changed observed: 0 → 1" in sentence for sentence in said(file))
 
 

@@ -96,7 +96,7 @@ def explore(
     found = Exploration(
         tuple(search.trials), search.run_count, search.total, search.bound, search.exhausted,
         time.perf_counter() - began, session.executed, session.unsplit,
-        tuple(session.scheduler.uncontrolled), session.scheduler.timeouts, notes,
+        session.uncontrolled, session.scheduler.timeouts, notes,
         _replayer(replace(options, budget_s=60.0, stop=None)),
         tuple(session.watch.unwatched), tuple(session.watch.names), session.compares_nothing,
         interrupted=search.ended_by == "interrupted",

@@ -118,15 +118,31 @@ class RandomSearch(Search):
 
 @dataclass(slots=True)
 class Candidate:
-    """A schedule to run, the run that it branches off, and other schedules that cannot differ from it."""
+    """A schedule to run, the run that it branches off, and other schedules that cannot differ from it.
 
-    schedule: Schedule
+    There may be a hundred thousand of them, most of which are never run; so a schedule is put together when it is
+    needed.
+    """
+
+    base: Schedule  # that of the run that it branches off
+    stop: Stop | None  # where it does
     path: tuple[int, ...]  # the place where it branches off, in the log of each run before it: the order of the program
     where: Where | None = None
     parent: Trial | None = None
     siblings: dict[tuple[int, str], Candidate] | None = None  # all branches of the same run, by place and next thread
-    equal: tuple[tuple[Schedule, Where | None], ...] = ()
+    equal: tuple[tuple[Stop, Where | None], ...] = ()  # other places to stop; the same thread goes on there
     equals_parent: bool = False  # it cannot differ from its parent
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule."""
+        return self.base if self.stop is None else self.base.then(self.stop)
+
+    @property
+    def equal_schedules(self) -> Iterator[tuple[Schedule, Where | None]]:
+        """The schedules that cannot differ from it, each with the source of its last stop."""
+        following = "" if self.stop is None else self.stop.next
+        return ((self.base.then(replace(stop, next=following)), where) for stop, where in self.equal)
 
 
 class LevelSearch(Search):
@@ -148,7 +164,7 @@ class LevelSearch(Search):
         self._paths: list[tuple[int, ...]] = []  # of the trials
         self._diverged: list[str] = []
         generation = self.session.watch.generation
-        level = [Candidate(Schedule(name), (i,)) for i, name in enumerate(self.session.labels)]
+        level = [Candidate(Schedule(name), None, (i,)) for i, name in enumerate(self.session.labels)]
         self.total = len(level)
         for preemptions in range(self.options.preemptions + 1):
             level = self._run_level(level, preemptions)
@@ -190,23 +206,23 @@ class LevelSearch(Search):
                 assert candidate.parent is not None
                 self._keep_all(candidate, candidate.parent)
                 continue
-            run = None if candidate.schedule.stops else self.session.references.sequential.get(candidate.schedule.first)
+            schedule = candidate.schedule
+            run = None if schedule.stops else self.session.references.sequential.get(schedule.first)
             if run is None:
                 is_last = preemptions == self.options.preemptions
-                run = self.session.run(candidate.schedule, keep_alternatives=True, stop_early=is_last)
+                run = self.session.run(schedule, keep_alternatives=True, stop_early=is_last)
             if run.strategy.diverged or run.strategy.unfollowed:
-                self._note_diverged(run.strategy.diverged or candidate.schedule.text(""))
+                self._note_diverged(run.strategy.diverged or schedule.text(""))
                 continue
-            trial = self._trial(candidate.schedule, run)
+            trial = self._trial(schedule, run)
             self.run_count += 1
             self._skipped += run.setup_failed
             self._keep_all(candidate, trial)
             if self.options.reduce and self._blocked_at_once(candidate, run):
                 continue
-            branches = list(self._branches(candidate, trial, run, preemptions))
-            self.total += sum(1 + len(branch.equal) for branch in branches)
-            level += [branch for branch in branches if branch.schedule.preemptions == preemptions]
-            next_level += [branch for branch in branches if branch.schedule.preemptions > preemptions]
+            for branch in self._branches(candidate, schedule, trial, run, preemptions):
+                self.total += 1 + len(branch.equal)
+                (next_level if branch.stop is not None and branch.stop.is_preemption else level).append(branch)
         return next_level
 
     def _note_diverged(self, text: str) -> None:
@@ -216,7 +232,7 @@ class LevelSearch(Search):
 
     def _keep_all(self, candidate: Candidate, trial: Trial) -> None:
         """Keep the outcome of one run as that of all the schedules that its candidate stands for."""
-        for schedule, where in ((candidate.schedule, candidate.where), *candidate.equal):
+        for schedule, where in ((candidate.schedule, candidate.where), *candidate.equal_schedules):
             text = schedule.text(self.session.version)
             if text != trial.schedule:
                 switches = trial.switches if where is None else (*trial.switches[: schedule.preemptions - 1], where)
@@ -225,7 +241,9 @@ class LevelSearch(Search):
             self._keep(trial)
         self._report_progress()
 
-    def _branches(self, candidate: Candidate, trial: Trial, run: Execution, preemptions: int) -> Iterator[Candidate]:
+    def _branches(
+        self, candidate: Candidate, schedule: Schedule, trial: Trial, run: Execution, preemptions: int
+    ) -> Iterator[Candidate]:
         """Yield the schedules that follow this one up to some point, and differ there."""
         siblings: dict[tuple[int, str], Candidate] = {}
         equal: list[tuple[Stop, Where | None]] = []
@@ -233,10 +251,10 @@ class LevelSearch(Search):
             if self.options.reduce and self._is_local_line(run, i):  # to stop before it is to stop before the next
                 equal.append((stop, where))
                 continue
+            same = tuple(equal)
             for n, other in enumerate(others):
-                same = [(candidate.schedule.then(replace(s, next=other)), w) for s, w in equal]
-                schedule = candidate.schedule.then(replace(stop, next=other))
-                branch = Candidate(schedule, (*candidate.path, i, n), where, trial, siblings, tuple(same))
+                last = Stop(stop.thread, stop.function, stop.line, stop.offset, stop.visit, other)
+                branch = Candidate(schedule, last, (*candidate.path, i, n), where, trial, siblings, same)
                 siblings[i, other] = branch
                 yield branch
             equal.clear()
@@ -272,9 +290,9 @@ class LevelSearch(Search):
         Then this run did the same as the one that it branches off; and so do those that switch to the same thread
         later on, as long as the lock is held: these are marked.
         """
-        if not candidate.schedule.stops or candidate.siblings is None or not candidate.schedule.stops[-1].is_preemption:
+        stop, log = candidate.stop, run.log
+        if stop is None or candidate.siblings is None or not stop.is_preemption:
             return False
-        stop, log = candidate.schedule.stops[-1], run.log
         after = self._place_of_block(run, stop.next)
         if after is None:
             return False

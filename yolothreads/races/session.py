@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from yolothreads.races.references import BudgetEndedError, References
 from yolothreads.races.results import RIGHT, Step, Trial, Where
 from yolothreads.races.schedule import LOCKED, WAIT, Follow, Schedule, Stop, label
 from yolothreads.races.scheduler import Scheduler
+from yolothreads.races.threads import Task
 from yolothreads.races.tracing import MONITORING, other_tracers
 from yolothreads.races.turns import FIRST_LIMIT_S, Execution
 from yolothreads.races.watchdog import STALL_S
@@ -101,7 +103,7 @@ class Session:
         self.steps = 0  # switch points of the longest run so far
         self._executed: dict[tuple[int, int], tuple[CodeType, int]] = {}  # watched places, by the id of the code
         self._slow = False  # whether it costs more to trace a run to its end than that can teach
-        self._stalls: dict[str, None] = {}
+        self._stalls = Counter[str]()  # by thread and place, in how many runs
         self._idle: list[str] = []  # the labels of bodies that ran no watched line
         self._state: Any = None
         self._has_state = False
@@ -224,7 +226,7 @@ class Session:
             self._leave_state(run.outside)
         if run.failure and scheduler.stopped_tracing:  # a livelock is recognised by its lines, which were not counted
             return self.run(schedule, order, keep_alternatives, inspect, between=between)
-        self._stalls.update(dict.fromkeys(run.stalls))
+        self._stalls.update(set(run.stalls))
         return run
 
     def learn_references(self) -> None:
@@ -288,8 +290,7 @@ class Session:
                 task.label, self.watch.where(code, at), value, at_s,
                 waits[length], tuple([awaited.get(name, "") for name in waits[length]]),
             )
-            for (task, code, at, _), length, (at_s, awaited, value) in run.inspected
-            if not isinstance(code, str)
+            for (task, code, at, _), length, (at_s, awaited, value) in self._steps_of(run)
         )  # fmt: skip
         at_end = waits[-1] if run.failure else ()
         inspected = None if run.at_end is None else run.at_end[-1]
@@ -302,6 +303,17 @@ class Session:
                 f"might give the same; replay it with fewer bodies."
             ) from None
         return replace(trial, results=results, steps=steps, ended_s=ended, waits=at_end, inspected=inspected)
+
+    def _steps_of(self, run: Execution) -> Iterator[tuple[tuple[Task, CodeType, int, Any], int, Any]]:
+        """Yield the lines that a replay ran; and where a thread came back into the middle of a line."""
+        last: Task | None = None
+        for entry, length, value in run.inspected:
+            task, code, at, others = entry
+            if isinstance(code, str):
+                continue
+            if at > 0 or task is not last or self.watch.granularity == "instruction":
+                yield (task, code, at, others), length, value
+            last = task
 
     def _awaited(self) -> dict[str, str]:
         """Return the labels of the threads that wait, each with what it waits for."""
@@ -319,6 +331,15 @@ class Session:
         results = [result for reference in self.judge.references for result in reference.all]
         is_seen = self.options.setup is None or self.options.observe is not None
         return bool(results) and not is_seen and all(result is None for result in results)
+
+    @property
+    def uncontrolled(self) -> tuple[str, ...]:
+        """The names of the threads that ran freely, or did so again and again after they had stalled.
+
+        A thread that stalled in one run only may have waited for a busy machine.
+        """
+        stalled = [f"{stall} (a wait that is not seen)" for stall, runs in self._stalls.items() if runs > 1]
+        return (*self.scheduler.uncontrolled, *stalled)
 
     def notes(self) -> Iterator[str]:
         """Yield the remarks about all the runs together."""

@@ -70,6 +70,7 @@ class Watch:
         self._codes: list[CodeType] = []  # of watched functions and classes
         self._ran: list[CodeType] = []  # watched code that controlled threads ran
         self.known: dict[int, Code | None] = {}  # by the id of the code object: comparing code objects is slow
+        self._places: dict[tuple[int, int], Where] = {}
         self.noted: set[int] = set()  # the ids of code that a controlled thread ran
         self.points: dict[int, frozenset[int]] = {}  # the offsets of the instructions that are switch points, by id
         self.generation = 0  # counts how often points were added for code that had run
@@ -109,8 +110,11 @@ class Watch:
 
     def where(self, code: CodeType, at: int) -> Where:
         """Return the source of a place."""
-        line = self.line_of(code, at)
-        return Where(code.co_filename, code.co_name, line, linecache.getline(code.co_filename, line).strip())
+        if (id(code), at) not in self._places:
+            line = self.line_of(code, at)
+            text = linecache.getline(code.co_filename, line).strip()
+            self._places[id(code), at] = Where(code.co_filename, code.co_name, line, text)
+        return self._places[id(code), at]
 
     def is_unsplit(self, code: CodeType, at: int) -> bool:
         """Return whether a place is a line that is not split, although a switch inside it can matter."""
