@@ -170,7 +170,7 @@ def random_case(seed: int) -> Case:
 
 def _serve(service: Program, chance: random.Random) -> None:
     """Add what a service does: it takes locks, and perhaps sleeps under them, but changes only what is its own."""
-    locks = chance.sample(["l", "m"], chance.choice([1, 1, 2]))
+    locks = chance.sample(["l", "m"], chance.choice([1, 2, 2]))
     for lock in locks:
         service.line(f"with s.{lock}:")
         service.steps.append(Step("lock", lock))

@@ -70,10 +70,12 @@ class Model:
             turn = next(i for i in order if not self._has_ended(state, i))
             able = [i for i in (turn, *service) if self._is_able(state, i)]
             waiting = [i for i in (turn, *service) if i not in able and self._due(state, i) < inf]
-            gap = order.index(turn)
+            gap, begins = order.index(turn), state.threads[turn] == self._start(0).threads[turn]
             if state.now in able:
                 following = state.now
-            elif state.threads[turn] == self._start(0).threads[turn] and sum(left[: gap + 1]) and {*service} & {*waiting}:
+            elif (
+                state.threads[turn] == self._start(0).threads[turn] and sum(left[: gap + 1]) and {*service} & {*waiting}
+            ):
                 following = service[0]
                 left[next(i for i, count in enumerate(left) if count)] -= 1
             elif able:

@@ -290,7 +290,7 @@ class Prepared(Closed):
     """A service that has something to do before it waits for the first time."""
 
     def serve(self) -> None:
-        for _ in range(300):
+        for _ in range(3000):
             self.n += 1
         super().serve()
 
@@ -325,6 +325,26 @@ class CarefulSaver(Closed):
 _program(
     "a heartbeat that changes the result", bump_locked, bump_locked, bad=(None, None), setup=CarefulSaver, observe=count
 )
+
+
+class Quick(Closed):
+    """A service that wakes up while a body waits."""
+
+    def serve(self) -> None:
+        self.there = threading.Event()
+        while not self.over.wait(0.25):
+            self.beat()
+
+
+def wait_a_little(s: State) -> bool:
+    return s.there.wait(0.5)
+
+
+def tell(s: State) -> None:
+    s.there.set()
+
+
+_program("a wait that is cut short beside a heartbeat", wait_a_little, tell, bad=(None, None, None), setup=Quick)
 
 
 class Display(Service):

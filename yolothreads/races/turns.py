@@ -41,7 +41,7 @@ from yolothreads.races.watching import Watch
 FIRST_LIMIT_S = 10.0
 SLEEPS_IN_A_ROW = 10  # then the others have to run, because a loop that polls needs their help (unmeasured)
 LINES_IN_A_ROW = 10_000  # watched lines after which the others have to run: so does a loop that spins (unmeasured)
-POINTS_BEFORE_BODIES = 1000  # switch points that a worker may pass before the bodies begin, on its way to a wait
+POINTS_BEFORE_BODIES = 10_000  # switch points that a worker may pass before the bodies begin, on its way to a wait
 POINTS_IN_CLEAN_UP = 1000  # switch points that an abandoned body may still pass, in its `finally` and `except` blocks
 PASSES = 1000  # time-outs that pass one after another; if no body can go on by itself then, none ever will
 PASSES_WITH_CHOICE = 3  # of these, how many leave a choice; the others would multiply the schedules for nothing
