@@ -146,7 +146,7 @@ class Case:
 
 
 def random_case(seed: int) -> Case:
-    """Make a case; every fourth has three bodies, and two of three have a service."""
+    """Make a case; every eighth has three bodies, and two of three have a service."""
     chance = random.Random(seed)
     service, is_joined = None, chance.random() < 0.5
     period = chance.choice([0.25, 0.5])
@@ -154,7 +154,7 @@ def random_case(seed: int) -> Case:
         service = Program()
         service.steps.append(Step("sleep", timeout=period))
         _serve(service, chance)
-    count = 3 if seed % 4 == 0 else 2
+    count = 3 if seed % 8 == 0 else 2
     operations = [chance.choice(["s.x += 1", "s.x = v + 1"]), *chance.sample(list(OPERATIONS)[:-1], 4)]
     returns = chance.sample(list(RETURNS), 2)
     bodies = []

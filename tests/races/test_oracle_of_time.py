@@ -14,12 +14,12 @@ from timed_model import HUNG, SHORT, Model
 from yolothreads.races import DEADLOCK, explore
 
 pytestmark = pytest.mark.timeout(scaled(120))
-SEEDS = range(231, 267)  # many of these end in deadlocks, or have a service that matters
+SEEDS = range(131, 167)  # many of these end in deadlocks, or have a service that matters
 MORE_SEEDS = [seed for seed in range(336) if seed not in SEEDS]
 
 
 LEAST = {
-    "hung": 4, "wrong": 15, "safe": 10, "a short time-out": 15, "a long one": 8, "a split line": 20, "a service": 20,
+    "hung": 6, "wrong": 12, "safe": 10, "a short time-out": 15, "a long one": 8, "a split line": 20, "a service": 20,
     "a service that matters": 4,
 }  # fmt: skip
 

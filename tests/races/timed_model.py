@@ -73,9 +73,7 @@ class Model:
             gap, begins = order.index(turn), state.threads[turn] == self._start(0).threads[turn]
             if state.now in able:
                 following = state.now
-            elif (
-                state.threads[turn] == self._start(0).threads[turn] and sum(left[: gap + 1]) and {*service} & {*waiting}
-            ):
+            elif begins and sum(left[: gap + 1]) and {*service} & {*waiting}:
                 following = service[0]
                 left[next(i for i, count in enumerate(left) if count)] -= 1
             elif able:
