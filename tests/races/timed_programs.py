@@ -290,7 +290,7 @@ class Prepared(Closed):
     """A service that has something to do before it waits for the first time."""
 
     def serve(self) -> None:
-        for _ in range(3000):
+        for _ in range(1500):
             self.n += 1
         super().serve()
 
