@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 import time
 from functools import partial
@@ -182,6 +183,86 @@ def an_ended_budget_recommends_the_random_strategy() -> Any:
     advice = 'strategy="random"'
     ended = _in_time(0.3, *map(append, "abcdefgh"), preemptions=2)
     return [any(advice in note for note in ended.notes), advice not in str(explore(bump, bump, setup=fresh))]
+
+
+# --- locks of multiprocessing
+
+
+def _kinds(found: Exploration) -> list[str]:
+    return sorted({trial.kind for trial in found.forbidden})
+
+
+def bump_within(s: Any) -> None:
+    with s.lock:
+        n = s.n
+        s.n = n + 1
+
+
+def bump_by_calls(s: Any) -> None:
+    s.lock.acquire()
+    bump(s)
+    s.lock.release()
+
+
+def _with(make: Any) -> Any:
+    return lambda: SimpleNamespace(n=0, lock=make())
+
+
+@CASES.gives([[[], True, []]] * 6)
+def locks_of_multiprocessing_are_like_others() -> Any:
+    """No stall: every use would take half a second."""
+    one = multiprocessing.RLock()  # made before the exploration
+    makers = (
+        multiprocessing.Lock, multiprocessing.RLock, multiprocessing.Semaphore, multiprocessing.BoundedSemaphore,
+        multiprocessing.Condition, lambda: one,
+    )  # fmt: skip
+    founds = [
+        explore(bump_within, bump_by_calls, setup=_with(make), observe=lambda s: s.n, watch=[__name__])
+        for make in makers
+    ]
+    return [[_kinds(found), found.safe, list(found.notes)] for found in founds]
+
+
+@CASES.gives([["deadlock"], []])
+def crossed_locks_of_multiprocessing_deadlock() -> Any:
+    def first_then_second(s: Any) -> None:
+        with s.a, s.b:
+            s.n += 1
+
+    def second_then_first(s: Any) -> None:
+        with s.b, s.a:
+            s.n += 1
+
+    def setup() -> Any:
+        return SimpleNamespace(n=0, a=multiprocessing.Lock(), b=multiprocessing.RLock())
+
+    found = explore(first_then_second, second_then_first, setup=setup)
+    return [_kinds(found), list(found.notes)]
+
+
+@CASES.gives([[], True, []])
+def an_event_of_multiprocessing_is_waited_for() -> Any:
+    def wait(s: Any) -> bool:
+        return bool(s.lock.wait())
+
+    def tell(s: Any) -> None:
+        s.n = 1
+        s.lock.set()
+
+    found = explore(wait, tell, setup=_with(multiprocessing.Event), watch=[__name__])
+    return [_kinds(found), found.safe, list(found.notes)]
+
+
+@CASES.gives(["no lock"])
+def a_wait_for_a_lock_of_multiprocessing_may_pass_without_it() -> Any:
+    def try_it(s: Any) -> str:
+        if not s.lock.acquire(timeout=0.1):
+            return "no lock"
+        s.lock.release()
+        return "lock"
+
+    found = explore(try_it, bump_within, setup=_with(multiprocessing.Lock), preemptions=2, watch=[__name__])
+    return sorted({trial.results[0] for trial in found.forbidden})
 
 
 if __name__ == "__main__":

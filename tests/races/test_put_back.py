@@ -1,9 +1,11 @@
 """An exploration restores everything that it patches in Python, even after an error or Ctrl-C."""
 
+import _multiprocessing
 import _queue
 import _thread
 import gc
 import itertools
+import multiprocessing.synchronize
 import signal
 import threading
 import time
@@ -25,11 +27,14 @@ State = Any
 
 def patched_attributes() -> dict[str, Any]:
     """Return every attribute that an exploration may patch, by name."""
-    types = {kind: gc.get_referents(kind.__dict__)[0] for kind in (_thread.LockType, _thread.RLock, _queue.SimpleQueue)}
+    kinds = (_thread.LockType, _thread.RLock, _queue.SimpleQueue, _multiprocessing.SemLock)
+    types = {kind: gc.get_referents(kind.__dict__)[0] for kind in kinds}
     return {
         **{f"{kind}.{name}": names.get(name) for kind, names in types.items() for name in names},
         **{f"Condition.{name}": thing for name, thing in vars(Condition).items()},
         **{f"Thread.{name}": thing for name, thing in vars(Thread).items()},
+        **{f"SemLock.{name}": thing for name, thing in vars(multiprocessing.synchronize.SemLock).items()},
+        **{f"process.Condition.{name}": thing for name, thing in vars(multiprocessing.synchronize.Condition).items()},
         **{f"time.{name}": thing for name, thing in vars(time).items()},
     }
 

@@ -1,16 +1,17 @@
-"""Errors outside the bodies, random results, and budgets: the same on every Python found on this machine."""
+"""Errors outside the bodies, random results, budgets and recursion: the same on every Python found on this machine."""
 
 from typing import Any
 
 import cases_budget
 import cases_outside_bodies
+import cases_recursion
 import cases_repeatable
 import pytest
 from deadlines import scaled
 from test_tracing import VERSIONS, interpreter, run
 
 pytestmark = pytest.mark.timeout(scaled(240))
-MODULES = (cases_outside_bodies, cases_repeatable, cases_budget)
+MODULES = (cases_outside_bodies, cases_repeatable, cases_budget, cases_recursion)
 
 
 @pytest.mark.parametrize(

@@ -347,6 +347,30 @@ def tell(s: State) -> None:
 _program("a wait that is cut short beside a heartbeat", wait_a_little, tell, bad=(None, None, None), setup=Quick)
 
 
+class Cleaner(Closed):
+    """A service that goes through entries that bodies add."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, int] = {}
+        super().__init__()
+
+    def beat(self) -> None:
+        for name in self.entries:
+            self.beats += self.entries[name]
+
+
+def add_entries(s: State) -> None:
+    s.entries["first"] = 1
+    s.entries["second"] = 2
+
+
+def look(s: State) -> int:
+    return len(s.entries) // 3
+
+
+_program("a heartbeat that dies of a race", add_entries, look, bad=(None, None, EXCEPTION), setup=Cleaner)
+
+
 class Display(Service):
     """stop() holds the lock that the service needs, and waits for its end."""
 
@@ -500,6 +524,12 @@ async def bump_locked_after_a_while(s: State) -> None:
     bump_locked(s)
 
 
+async def bump_around_a_sleep(s: State) -> None:
+    n = s.n
+    await asyncio.sleep(0.01)
+    s.n = n + 1
+
+
 async def wait_for_a_signal(s: State) -> int:
     s.loop, s.signal = asyncio.get_running_loop(), asyncio.Event()
     s.there.set()
@@ -514,6 +544,7 @@ def signal(s: State) -> None:
 
 
 _program("a coroutine", bump_asynchronously, bump_asynchronously, bad=(None, WRONG), **_counter)
+_program("an update around a sleep", bump_around_a_sleep, bump_around_a_sleep, bad=(WRONG, WRONG), **_counter)
 _program("a call in a thread", bump_to_thread, bump, bad=(None, WRONG), **_counter)
 _program("a call in a thread, with a lock", bump_locked_to_thread, bump_locked, bad=(None, None), **_counter)
 _program("a coroutine that sleeps", bump_locked_after_a_while, bump_locked, bad=(None, None), **_counter)

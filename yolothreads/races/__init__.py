@@ -10,6 +10,7 @@
     watchdog     makes every call end                        schedule     a schedule as a string
     results      the data                                    report       tables, source map, drawing
     page         one schedule as a page                      values       short texts of what threads share
+    headroom     room on the stack                           process_locks  the locks of multiprocessing
     rates        unforced trials
 
 Standard library only, and independent of YOLO.

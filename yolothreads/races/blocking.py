@@ -5,8 +5,9 @@ miss every lock that exists already and every `from threading import Lock`. So d
 replaced in the dictionaries of the types themselves. Conditions, events, semaphores, barriers, `queue.Queue` and
 futures wait by means of these. A thread that is not controlled calls the original method at once.
 
-The clocks are replaced, too. When the scheduler lets a time-out pass, nobody waits; but a controlled thread that looks
-at a clock sees that the seconds are over. Most waits with a time-out look, and go on waiting if they are not.
+The clocks are replaced, too: those that controlled threads look at stand still in a run. When the scheduler lets a
+time-out pass, nobody waits, but such a thread sees that the seconds are over. Most waits with a time-out look, and go
+on waiting if they are not.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import queue
 import selectors
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from yolothreads.errors import ExploreError
@@ -55,8 +56,11 @@ class Hooks(Protocol):
     def sleep(self, seconds: float) -> bool:
         """Let others run instead of sleeping; False if the caller has to sleep for real."""
 
-    def skipped_s(self) -> float:
-        """Return by how many seconds the clocks of the calling thread are ahead."""
+    def clock(self) -> tuple[bool, float] | None:
+        """Return the time that the calling thread sees: whether the clocks stand still, and how far they are ahead.
+
+        That is in seconds after `stop_clocks`, if they do. None means the real time.
+        """
 
     def start_thread(self, thread: threading.Thread) -> None:
         """Start a thread, with `start_for_real`."""
@@ -75,6 +79,7 @@ _LOCK: Any
 _RLOCK: Any
 _QUEUE: Any
 _LOCK, _RLOCK, _QUEUE = _thread.LockType, _thread.RLock, _queue.SimpleQueue
+_IS_FIXED = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE, the flag of the types whose attributes cannot be set
 _hooks: Hooks | None = None
 _holders: dict[int, tuple[Any, str]] = {}
 """The thread that took a lock last; by the lock's id, which cannot be given again while the lock is kept here."""
@@ -83,6 +88,7 @@ _acquire: dict[Any, Any] = {_LOCK: _LOCK.acquire, _RLOCK: _RLOCK.acquire}
 _get = _QUEUE.get
 _wait = threading.Condition.wait
 _sleep = time.sleep
+_stopped_at: dict[Callable[[], Any], Any] = {}
 _start_raw = _thread.start_new_thread
 start_for_real = threading.Thread.start
 join_for_real = threading.Thread.join
@@ -227,10 +233,18 @@ def _clock(original: Callable[[], Any], units: float) -> Callable[[], Any]:
     """Make the replacement of a clock; `units` per second are what it counts."""
 
     def now() -> Any:
-        skipped = 0.0 if _hooks is None else _hooks.skipped_s()
-        return original() + type(units)(units * skipped) if skipped else original()
+        seen = None if _hooks is None else _hooks.clock()
+        if seen is None:
+            return original()
+        stands, ahead = seen
+        return (_stopped_at[original] if stands else original()) + type(units)(units * ahead)
 
     return now
+
+
+def stop_clocks() -> None:
+    """Remember the time, for those who see that the clocks stand still."""
+    _stopped_at.update({clock: clock() for clock in _clocks})
 
 
 def _selector_select(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -258,6 +272,7 @@ _CLOCKS: list[tuple[Any, str]] = [
     (threading, "_time"),
     (queue, "time"),
 ]
+_clocks = {getattr(owner, name) for owner, name in _CLOCKS}
 _REPLACEMENTS: list[tuple[Any, str, Any]] = [
     *((kind, name, _lock_acquire(_acquire[kind])) for kind in (_LOCK, _RLOCK) for name in ("acquire", "__enter__")),
     (_QUEUE, "get", _queue_get),
@@ -274,11 +289,20 @@ _REPLACEMENTS: list[tuple[Any, str, Any]] = [
         for owner, name in _CLOCKS
     ),
 ]
-_ORIGINALS = [vars(owner).get(name) for owner, name, _ in _REPLACEMENTS]
+_originals: list[tuple[Any, str, Any]] = []
 
 
-def install(hooks: Hooks) -> None:
+def hooks_now() -> Hooks | None:
+    """Return what the waits are reported to, if an exploration is running."""
+    return _hooks
+
+
+def install(hooks: Hooks, more: Sequence[tuple[Any, str, Any]] = ()) -> None:
     """Report every wait of this process to `hooks`.
+
+    Args:
+        hooks: gets the reports.
+        more: further attributes to replace meanwhile: owner, name and value.
 
     Raises:
         ExploreError: an exploration is running already.
@@ -287,22 +311,23 @@ def install(hooks: Hooks) -> None:
     if _hooks is not None:
         raise ExploreError("An exploration is running in this process already; wait for it, or use another process.")
     _hooks = hooks
-    for replacement in _REPLACEMENTS:
-        _set(*replacement)
+    for owner, name, value in [*_REPLACEMENTS, *more]:
+        _originals.append((owner, name, vars(owner).get(name)))
+        _set(owner, name, value)
 
 
 def uninstall() -> None:
     """Restore the original methods."""
     global _hooks
     _hooks = None
-    for (owner, name, _), original in zip(_REPLACEMENTS, _ORIGINALS, strict=True):
-        _set(owner, name, original)
+    while _originals:
+        _set(*_originals.pop())
     _holders.clear()
 
 
 def _set(owner: Any, name: str, value: Any) -> None:
     """Set an attribute of a class, a C type or a module; None deletes it."""
-    if owner in (_LOCK, _RLOCK, _QUEUE):
+    if isinstance(owner, type) and owner.__flags__ & _IS_FIXED:
         gc.get_referents(owner.__dict__)[0][name] = value
         ctypes.pythonapi.PyType_Modified(ctypes.py_object(owner))
     elif value is None:

@@ -15,7 +15,7 @@ from operator import attrgetter
 from time import monotonic, perf_counter, sleep
 from typing import Any
 
-from yolothreads.races import blocking
+from yolothreads.races import blocking, process_locks
 from yolothreads.races.orders import QUIET, Between
 from yolothreads.races.schedule import Schedule
 from yolothreads.races.threads import (
@@ -39,7 +39,7 @@ class Scheduler(Turns):
     """
 
     def __enter__(self) -> Scheduler:
-        blocking.install(self)
+        blocking.install(self, process_locks.replacements())
         try:
             self.tracer.open()
             self.guard.open()
@@ -80,6 +80,7 @@ class Scheduler(Turns):
         began = perf_counter()
         self.guard.pause()
         self.clear(schedule, keep_alternatives)
+        blocking.stop_clocks()
         self.watchdog.begin()
         self.tasks.begin(bodies, order)
         run, tasks = self.execution, self.tasks.bodies
@@ -93,6 +94,7 @@ class Scheduler(Turns):
             self.watchdog.watch_over()
         finally:
             self.watchdog.end()
+            self.headroom.give_back()
             self.guard.resume()
         run.results = tuple([task.result if task.error is None else task.error for task in tasks])
         run.thread_errors = tuple([worker.error for worker in self.tasks.workers if worker.error is not None])
@@ -112,12 +114,15 @@ class Scheduler(Turns):
         try:
             if not self.stopped_tracing:
                 self.tracer.begin_thread()
+            self.headroom.give_back()  # the thread that gave the turn to this one had taken it
             task.result = task.body()
         except Abandoned:
             pass
         except BaseException as error:
             task.error = error.with_traceback(None)  # a traceback would keep frames, and their variables, alive
         finally:
+            if not self.stopped_tracing and not self.abandoning and self.tracer.has_lost_thread():
+                self.uncontrolled[f"{task.label} after a RecursionError"] = None  # Python stops tracing then
             self.tracer.end_thread()
             self._inspect_end(task)
             self.finish(task)
@@ -164,6 +169,7 @@ class Scheduler(Turns):
                 arrived.release()
                 if task.state == State.READY:
                     self.park(task)
+                    self.headroom.give_back()
                 run()
             except (Abandoned, SystemExit):
                 pass
@@ -227,7 +233,8 @@ class Scheduler(Turns):
             sleep(0.0002)
         self.is_settling = False
         for worker in self.tasks.workers:
-            worker.choices = worker.sleeps = worker.sleeps_in_a_row = worker.points_before_bodies = 0
+            worker.choices = worker.sleeps = worker.sleeps_in_a_row = worker.looks_at_clock = 0
+            worker.points_before_bodies = 0
             if worker.state not in parked:
                 self.uncontrolled[worker.thread.name] = None
 

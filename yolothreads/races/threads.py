@@ -38,6 +38,10 @@ TIMEOUT = "(timeout)"
 """Follows the label of a thread that goes on because its time-out passes."""
 
 
+OF_PROCESSES = "a lock of multiprocessing"
+"""What a thread waits for that another process can give it."""
+
+
 class Abandoned(BaseException):
     """Raised inside a body to end it, once its schedule has been given up."""
 
@@ -110,7 +114,7 @@ class ReusableThread:
             acquire(self._begin)
             if self._work is None:
                 return
-            Context().run(self._work)
+            Context().run(*[self._work])  # a call without `*` would get quicker later on, and need less of the stack
             if not CAN_CLEAR_LOCALS:
                 return
             ctypes.cast(_thread_dict(), ctypes.py_object).value.clear()
@@ -145,7 +149,7 @@ class Task:
     error: BaseException | None = None
     choices: int = 0  # how often it blocked where several others could go on
     sleeps: int = 0
-    reads_clock: bool = False  # in this run
+    looks_at_clock: int = 0  # how often, in this run
     sleeps_in_a_row: int = 0  # since another thread last ran
     points_before_bodies: int = 0
     points_in_clean_up: int = 0

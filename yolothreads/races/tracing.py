@@ -10,10 +10,12 @@ import sys
 import threading
 from _thread import get_ident
 from collections.abc import Callable
+from sys import getrecursionlimit, setrecursionlimit
 from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 from yolothreads.errors import ExploreError
+from yolothreads.races.headroom import HEADROOM, set_at_any_depth
 from yolothreads.races.watching import Watch
 
 MONITORING = sys.version_info >= (3, 12)
@@ -44,6 +46,10 @@ class Tracer:
     def end_thread(self) -> None:
         """Stop watching the calling thread."""
         sys.settrace(None)
+
+    def has_lost_thread(self) -> bool:
+        """Return whether Python has stopped to watch the calling thread, because the trace function raised an error."""
+        return sys.gettrace() is None
 
     def refresh(self) -> None:
         """Learn which points have been added to code that is watched already."""
@@ -82,7 +88,12 @@ class Tracer:
             code = frame.f_code
             key = id(code)
             if key not in noted:
-                watch.note(frame)
+                limit = getrecursionlimit()  # in this frame, so that no deeper one is needed than for other calls
+                setrecursionlimit(limit + HEADROOM)
+                try:
+                    watch.note(frame)
+                finally:
+                    set_at_any_depth(limit)
             if known[key] is None:
                 return None
             if watch.by_line and not watch.points[key]:
@@ -137,6 +148,10 @@ if MONITORING:
             """Forget the calling thread."""
             self._threads.discard(get_ident())
 
+        def has_lost_thread(self) -> bool:
+            """Return False: this does not happen with sys.monitoring."""
+            return False
+
         def refresh(self) -> None:
             """Learn which points have been added to code that is watched already."""
             for code in self._switched_on.values():
@@ -154,9 +169,19 @@ if MONITORING:
             return not seen
 
         def _start(self, code: CodeType, offset: int) -> Any:
-            is_controlled = get_ident() in self._threads
+            if get_ident() not in self._threads:
+                return self._learn(code, False)
+            limit = getrecursionlimit()
+            setrecursionlimit(limit + HEADROOM)
+            try:
+                return self._learn(code, True)
+            finally:
+                set_at_any_depth(limit)
+
+        def _learn(self, code: CodeType, is_controlled: bool) -> Any:
+            """Watch code that begins for the first time."""
             if is_controlled and id(code) not in self.watch.noted:
-                self.watch.note(sys._getframe(1))
+                self.watch.note(sys._getframe(2))
             if self.watch.get(code) is not None and id(code) not in self._switched_on:
                 self._switched_on[id(code)] = code
                 self._switch_on(code)

@@ -13,10 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 from operator import attrgetter
+from sys import getrecursionlimit, setrecursionlimit
 from time import monotonic
 from types import CodeType
 from typing import Any
 
+from yolothreads.races.headroom import HEADROOM, Headroom
 from yolothreads.races.orders import QUIET
 from yolothreads.races.results import Timeout
 from yolothreads.races.schedule import END, EVERY_POINT, LOCKED, SLEEP, WAIT, Follow, Priorities, Schedule
@@ -47,6 +49,7 @@ PASSES = 1000  # time-outs that pass one after another; if no body can go on by 
 PASSES_WITH_CHOICE = 3  # of these, how many leave a choice; the others would multiply the schedules for nothing
 LONG_S = 86_400.0  # what passes in a sleep at most
 NAP_S = 0.001  # the least that a sleep lets pass, so that `sleep(0)` in a loop comes to an end
+LOOK_S, MANY_LOOKS = 1e-6, 1000  # a look at a clock takes so long; after so many it takes NAP_S
 
 _GO_ON = "go on"  # the answer of a wait that a run has interrupted, by its beginning or its end
 
@@ -97,10 +100,13 @@ class Turns(ABC):
         self.on = self.closed = False
         self.is_settling = False  # the bodies have not begun: workers run until they wait
         self.owner = get_ident()
+        self.passed_s = 0.0
         self.inspect: Callable[[], Any] | None = None
         self.stop_early = False  # trace only as far as the schedule needs it
         self.mutex = Mutex()
+        self.headroom = Headroom()
         self.uncontrolled: dict[str, None] = {}  # names of threads
+        self.skipped_s = 0.0  # the time of all runs before
         self._timeouts: dict[Place, tuple[float, bool]] = {}
         self.time_flies = False  # between two runs: sleeps and time-outs are over at once
         self.watchdog = Watchdog(self, min(FIRST_LIMIT_S, max(budget_s, 1.0)), stop)
@@ -114,6 +120,7 @@ class Turns(ABC):
         self._alternatives: tuple[str, ...] = ()
         self._check_at = min(LINES_IN_A_ROW, self.max_steps + 1)
         self.current: Task | None = None
+        self.skipped_s += self.passed_s
         self.passed_s = 0.0  # the time of the run: what has passed of sleeps and time-outs
         self._passes = 0  # time-outs that passed since a body could go on by itself
         self.wakes: list[str] = []
@@ -146,6 +153,17 @@ class Turns(ABC):
             return
         if me.inspecting:
             return
+        if not self.headroom.is_taken:  # in this frame, so that no deeper one is needed than above
+            self.headroom.limit = getrecursionlimit()
+            setrecursionlimit(self.headroom.limit + HEADROOM)
+            self.headroom.is_taken = True
+        try:
+            self._stop_at_point(me, code, at)
+        finally:
+            self.headroom.give_back()
+
+    def _stop_at_point(self, me: Task, code: CodeType, at: int) -> None:
+        """Let the strategy choose who goes on at a switch point."""
         if self.current is not me:
             if self.is_settling and me.points_before_bodies < POINTS_BEFORE_BODIES:
                 me.points_before_bodies += 1
@@ -245,13 +263,14 @@ class Turns(ABC):
         """Let the time-out of a thread pass that is chosen to go on, if it still waits."""
         if target.state is State.BLOCKED and not target.can_run():
             target.timed_out = True
-            self.passed_s = max(self.passed_s, target.due)
+            self.passed_s = max(self.passed_s, target.due + LOOK_S)
             if target.body is None:
                 self.wakes.append(target.origin)
 
     def park(self, me: Task) -> None:
         """Wait for the turn."""
         acquire(me.baton)
+        self.headroom.take()
         if self.abandoning and self.on:
             raise Abandoned
 
@@ -357,13 +376,15 @@ class Turns(ABC):
         me = self.task_of.get(get_ident())
         return "" if me is None or me.waits_for_real else me.label
 
-    def skipped_s(self) -> float:
-        """Return by how many seconds the clocks of the calling thread are ahead."""
+    def clock(self) -> tuple[bool, float] | None:
+        """Return the time that the calling thread sees; to look at it takes some, so that no loop looks for ever."""
         me = self.task_of.get(get_ident())
         if me is None:
-            return 0.0
-        me.reads_clock = True
-        return self.passed_s
+            return None
+        if self.on:
+            me.looks_at_clock += 1
+            self.passed_s += LOOK_S if me.looks_at_clock < MANY_LOOKS else NAP_S
+        return self.on, self.skipped_s + self.passed_s
 
     def wait(
         self, ready: Callable[[], bool], timeout: float | None, what: str, on_lock: bool = False, queue_id: int = 0
@@ -376,14 +397,21 @@ class Turns(ABC):
             if ready() or timeout is not None:
                 return ready()
             raise UnreadableError(f"it needs {what}")
+        if not self.headroom.is_taken:
+            self.headroom.limit = getrecursionlimit()
+            setrecursionlimit(self.headroom.limit + HEADROOM)
+            self.headroom.is_taken = True
         answer: bool | str | None
-        while True:
-            if self.on:
-                answer = self._wait_in_run(me, ready, timeout, what, on_lock, queue_id)
-            else:
-                answer = self._wait_between_runs(me, ready, timeout)
-            if answer != _GO_ON:
-                return answer  # type: ignore[return-value]
+        try:
+            while True:
+                if self.on:
+                    answer = self._wait_in_run(me, ready, timeout, what, on_lock, queue_id)
+                else:
+                    answer = self._wait_between_runs(me, ready, timeout)
+                if answer != _GO_ON:
+                    return answer  # type: ignore[return-value]
+        finally:
+            self.headroom.give_back()
 
     def _wait_in_run(
         self, me: Task, ready: Callable[[], bool], timeout: float | None, what: str, on_lock: bool, queue_id: int
@@ -441,6 +469,17 @@ class Turns(ABC):
             return self.wait(_never, max(seconds, NAP_S), "the end of its sleep") is not None
         if not self.on:
             return False
+        if not self.headroom.is_taken:
+            self.headroom.limit = getrecursionlimit()
+            setrecursionlimit(self.headroom.limit + HEADROOM)
+            self.headroom.is_taken = True
+        try:
+            self._sleep_in_run(me, seconds)
+        finally:
+            self.headroom.give_back()
+        return True
+
+    def _sleep_in_run(self, me: Task, seconds: float) -> None:
         if self.current is not me:
             self._rejoin(me)
         if self.abandoning:
@@ -450,7 +489,7 @@ class Turns(ABC):
         me.sleeps_in_a_row += 1
         self.passed_s += max(seconds, NAP_S)
         choices = self.tasks.choices(me)
-        if me.reads_clock and self.timeouts_s > 0:
+        if me.looks_at_clock and self.timeouts_s > 0:
             choices[me.label + TIMEOUT] = me
         self.log.append((me, SLEEP, me.sleeps, tuple(choices)))
         if len(self.log) > self.max_steps:
@@ -466,7 +505,6 @@ class Turns(ABC):
                 target = self._choose(me, WAIT, others)
         if target is not me:
             self._switch(me, target)
-        return True
 
     @property
     def record(self) -> Execution:

@@ -14,11 +14,12 @@ from weakref import WeakSet
 
 from yolothreads.errors import ExploreError
 from yolothreads.races import blocking
-from yolothreads.races.threads import LogEntry, Mutex, State, Task, TaskSet, acquire, locked, stack_of
+from yolothreads.races.threads import OF_PROCESSES, LogEntry, Mutex, State, Task, TaskSet, acquire, locked, stack_of
 
 TICK_S = 0.05
 STALL_S = 0.5  # without a switch point and without CPU time: blocked by something unknown (unmeasured)
 STALL_AGAIN_S = 0.01  # the same at a line where a thread has stalled before
+HELP_AGAIN_S = 0.1  # the same for another process, after one that was waited for in vain (unmeasured)
 HELP_S = 1.0  # the wait for a thread that is not controlled, where no controlled one can go on (unmeasured)
 END_S = 5.0  # the time that a body gets to end when its run is given up
 QUIET_S = 30.0  # `setup` may use no CPU time for so long, if it has started no other process (unmeasured)
@@ -71,6 +72,7 @@ class Watchdog:
     def __init__(self, run: Run, limit_s: float, stop: Callable[[], bool] | None):
         self._run, self._stop, self.limit_s = run, stop, limit_s
         self.expects_help = True  # from threads that are not controlled; if none came in the first runs, none will
+        self._process_helps_s = HELP_S  # the wait for another process
         self.leaked: list[str] = []
         self._stalled_at: set[str] = set()
         self.begin()
@@ -165,6 +167,9 @@ class Watchdog:
         known = {task.thread for task in run.tasks.all} | set(_never_helped)
         helpers = [t for t in threading.enumerate() if t not in known and t.ident != run.owner and t.name != Guard.NAME]
         limit_s = self.limit_s if run.gets_help() else HELP_S if helpers and self.expects_help else 0.0
+        of_processes = any(t.state == State.BLOCKED and t.what == OF_PROCESSES for t in run.tasks.all)
+        if of_processes:
+            limit_s = max(limit_s, self._process_helps_s)
         until = monotonic() + limit_s
         while not self._resume_one():
             if monotonic() >= until:
@@ -172,11 +177,13 @@ class Watchdog:
                 waits = "; ".join(f"{t.label} waits for {t.what}" for t in blocked)
                 self.fail(f"{waits}; no thread can continue")
                 _never_helped.update(helpers)
+                self._process_helps_s = HELP_AGAIN_S
                 return False
             self.check_stop()
             sleep(0.0005)
         if monotonic() < until:
-            run.uncontrolled.update(dict.fromkeys(t.name for t in helpers))
+            names = [t.name for t in helpers]
+            run.uncontrolled.update(dict.fromkeys([*names, "another process"] if of_processes else names))
         return True
 
     def end(self) -> None:
