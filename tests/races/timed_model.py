@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from random_programs import OWN, SHARED, Case, Step
 
+from yolothreads.races.turns import LOOK_S
+
 HUNG = "hung"
 SHORT = 1.0  # a time-out of at most so many seconds may pass at any time, as a preemption
 
@@ -156,7 +158,7 @@ class Model:
                 due = inf if step.timeout is None else step.timeout
                 return self._with(state, i, thread._replace(due=due, is_short=due <= SHORT))
             if not is_ready:
-                passed = max(0.0, due if (due := thread.due) is not None else step.timeout or 0.0)
+                passed = (step.timeout or 0.0) if thread.due is None else max(0.0, thread.due + LOOK_S)
                 following = step.on_failure or following
             elif step.kind == "lock":
                 held.add(step.name)

@@ -183,20 +183,11 @@ class Task:
         except OSError:  # it has just ended
             return 0.0
 
-    def waits_for_cpu(self) -> bool:
-        """Return whether the thread would run if a CPU were free; False where the system does not say (not Linux)."""
-        try:
-            return (
-                Path(f"/proc/self/task/{self.thread.native_id}/stat").read_text().rpartition(")")[2].split()[0] == "R"
-            )
-        except OSError:
-            return False
-
     def ends_by_itself(self, timeout_s: float) -> bool:
         """Wait for the end of the thread, which has been told to end; longer if it gets no CPU."""
         until, used = time.monotonic() + 10 * timeout_s, self.cpu_s()
         while not acquire(self.ended, timeout=timeout_s):
-            is_starved = self.waits_for_cpu() and self.cpu_s() - used < 0.1 * timeout_s
+            is_starved = waits_for_cpu(self.thread) and self.cpu_s() - used < 0.1 * timeout_s
             if not is_starved or time.monotonic() > until:
                 return False
         return True
@@ -273,6 +264,14 @@ def line_of(file: str, line: int, function: str) -> str:
 LogEntry = tuple[Task, CodeType | str, int, tuple[str, ...]]
 """A switch point that a thread passed: the thread; the code, or the event (schedule.WAIT ...); the place in the code
 (see `watching`) or the number of the event; and the labels of the threads that could have gone on instead."""
+
+
+def waits_for_cpu(thread: threading.Thread) -> bool:
+    """Return whether a thread would run if a CPU were free; False where the system does not say (not Linux)."""
+    try:
+        return Path(f"/proc/self/task/{thread.native_id}/stat").read_text().rpartition(")")[2].split()[0] == "R"
+    except OSError:
+        return False
 
 
 class TaskSet:

@@ -49,7 +49,8 @@ PASSES = 1000  # time-outs that pass one after another; if no body can go on by 
 PASSES_WITH_CHOICE = 3  # of these, how many leave a choice; the others would multiply the schedules for nothing
 LONG_S = 86_400.0  # what passes in a sleep at most
 NAP_S = 0.001  # the least that a sleep lets pass, so that `sleep(0)` in a loop comes to an end
-LOOK_S, MANY_LOOKS = 1e-6, 1000  # a look at a clock takes so long; after so many it takes NAP_S
+LOOK_S = 2.0**-20  # what a look at a clock takes, about 1 us; exact, so that sums of times stay equal
+MANY_LOOKS = 1000  # after so many, a look takes NAP_S
 
 _GO_ON = "go on"  # the answer of a wait that a run has interrupted, by its beginning or its end
 
@@ -153,6 +154,9 @@ class Turns(ABC):
             return
         if me.inspecting:
             return
+        if self.is_settling and me.points_before_bodies < POINTS_BEFORE_BODIES:
+            me.points_before_bodies += 1
+            return
         if not self.headroom.is_taken:  # in this frame, so that no deeper one is needed than above
             self.headroom.limit = getrecursionlimit()
             setrecursionlimit(self.headroom.limit + HEADROOM)
@@ -165,9 +169,6 @@ class Turns(ABC):
     def _stop_at_point(self, me: Task, code: CodeType, at: int) -> None:
         """Let the strategy choose who goes on at a switch point."""
         if self.current is not me:
-            if self.is_settling and me.points_before_bodies < POINTS_BEFORE_BODIES:
-                me.points_before_bodies += 1
-                return
             self._rejoin(me)
         if self.abandoning:
             me.points_in_clean_up += 1

@@ -14,7 +14,18 @@ from weakref import WeakSet
 
 from yolothreads.errors import ExploreError
 from yolothreads.races import blocking
-from yolothreads.races.threads import OF_PROCESSES, LogEntry, Mutex, State, Task, TaskSet, acquire, locked, stack_of
+from yolothreads.races.threads import (
+    OF_PROCESSES,
+    LogEntry,
+    Mutex,
+    State,
+    Task,
+    TaskSet,
+    acquire,
+    locked,
+    stack_of,
+    waits_for_cpu,
+)
 
 TICK_S = 0.05
 STALL_S = 0.5  # without a switch point and without CPU time: blocked by something unknown (unmeasured)
@@ -131,7 +142,7 @@ class Watchdog:
             self._stalled_at and for_s >= STALL_AGAIN_S and running.place() in self._stalled_at
         ):
             return False
-        return running.cpu_s() - used_before < 0.1 * for_s and not running.waits_for_cpu()
+        return running.cpu_s() - used_before < 0.1 * for_s and not waits_for_cpu(running.thread)
 
     def _skip_stalled(self, running: Task) -> None:
         """Let another thread go on."""
@@ -181,6 +192,8 @@ class Watchdog:
                 return False
             self.check_stop()
             sleep(0.0005)
+            if limit_s and any(map(waits_for_cpu, helpers)):  # the machine is busy
+                until = max(until, monotonic() + limit_s / 2)
         if monotonic() < until:
             names = [t.name for t in helpers]
             run.uncontrolled.update(dict.fromkeys([*names, "another process"] if of_processes else names))
