@@ -286,6 +286,16 @@ class Spinner(Closed):
             pass
 
 
+class Prepared(Closed):
+    """A service that has something to do before it waits for the first time."""
+
+    def serve(self) -> None:
+        for _ in range(1500):
+            self.n += 1
+        super().serve()
+
+
+_program("a service that prepares itself", count, count, bad=(None, None), setup=Prepared)
 _program("a heartbeat that is joined", bump_locked, bump_locked, bad=(None, None), setup=Closed, observe=count)
 _program("a heartbeat that is left behind", bump_locked, bump_locked, bad=(None, None), setup=Service, observe=count)
 _program("a sampler that sleeps", bump_locked, bump_locked, bad=(None, None), setup=Sleeper, observe=count)
@@ -315,6 +325,26 @@ class CarefulSaver(Closed):
 _program(
     "a heartbeat that changes the result", bump_locked, bump_locked, bad=(None, None), setup=CarefulSaver, observe=count
 )
+
+
+class Quick(Closed):
+    """A service that wakes up while a body waits."""
+
+    def serve(self) -> None:
+        self.there = threading.Event()
+        while not self.over.wait(0.25):
+            self.beat()
+
+
+def wait_a_little(s: State) -> bool:
+    return s.there.wait(0.5)
+
+
+def tell(s: State) -> None:
+    s.there.set()
+
+
+_program("a wait that is cut short beside a heartbeat", wait_a_little, tell, bad=(None, None, None), setup=Quick)
 
 
 class Cleaner(Closed):

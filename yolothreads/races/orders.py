@@ -92,6 +92,7 @@ class Between:
 
     wakes: tuple[tuple[str, ...], ...] = ()  # in each of these gaps: the workers whose time-outs pass, by their origins
     threads_first: bool = False  # the threads that a body leaves behind run before the next body, and not last
+    exact: bool = False  # no worker wakes up in between, while a body waits that has a time-out of its own
 
 
 QUIET = Between()

@@ -205,8 +205,9 @@ class References:
         likely = [Order(bodies) for names in (run.began, run.ended) if (bodies := self._bodies(names))]
         others = (Order(bodies) for bodies in distinct_orders(self._groups))
         yield from (order for order in likely if order not in self._tried)
-        ways = list(islice(_ways_of_workers(run, len(self._groups) + 1), _SERIES))
-        of_ways = (order._replace(between=between) for order in likely[:1] for between in ways)
+        is_served = any(known.beats for order, known in self._results.items() if order.between == QUIET)
+        ways = list(islice(_ways_of_workers(run, len(self._groups) + 1, is_served), _SERIES))
+        of_ways = (order._replace(between=between) for between in ways for order in likely)
         yield from (order for order in of_ways if order not in self._tried)
         yield from (order for order in others if self._pattern(order) not in self._patterns)
         for between in ways:
@@ -322,21 +323,27 @@ class References:
             return
 
 
-def _ways_of_workers(run: Execution, gaps: int) -> Iterator[Between]:
+def _ways_of_workers(run: Execution, gaps: int, is_served: bool) -> Iterator[Between]:
     """Yield what workers may do around the bodies of a sequential order, where in a run they did more than usual.
 
     The threads that bodies start may run before the next body; and where time-outs of workers passed in the run, some
-    of them may pass in each way before, between and after the bodies. The others pass where nobody else can go on.
+    of them may pass in each way before, between and after the bodies. The others pass where nobody else can go on. If
+    there `is_served` a body that waits, they may also pass last, because it may have waited for a shorter time.
     """
     has_threads = any(name.startswith("W") for name in run.ended) or any(task.of_body for task, *_ in run.log)
     counts = Counter(run.wakes)
     for some in product(*(range(min(count, _MOST_WAKES), -1, -1) for count in counts.values())):
+        others = tuple((counts - Counter(dict(zip(counts, some, strict=True)))).elements())
         for cuts in product(*(combinations_with_replacement(range(gaps), count) for count in some)):
             wakes = tuple(
                 tuple(name for name, chosen in zip(counts, cuts, strict=True) for at in chosen if at == gap)
                 for gap in range(gaps)
             )
-            yield from (Between(wakes, first) for first in (False, True)[: 1 + has_threads] if first or any(wakes))
+            for first in (False, True)[: 1 + has_threads]:
+                if is_served:
+                    yield Between((*wakes[:-1], wakes[-1] + others), first, exact=True)
+                if first or any(wakes):
+                    yield Between(wakes, first)
 
 
 def _route_of(run: Execution) -> list[tuple[str, CodeType, int]]:

@@ -85,7 +85,8 @@ class Scheduler(Turns):
         self.tasks.begin(bodies, order)
         run, tasks = self.execution, self.tasks.bodies
         try:
-            self.current, self.on = Task("", threading.current_thread()), True
+            self.current, self.is_settling = Task("", threading.current_thread()), True
+            self.on = True
             self._wait_until_workers_are_idle()
             self.between = between
             first = self.worker_between_bodies() if order else None
@@ -223,15 +224,17 @@ class Scheduler(Turns):
                 return answer
 
     def _wait_until_workers_are_idle(self) -> None:
-        """Wait until every worker is parked, before the first body begins; one that takes too long is named."""
+        """Let every worker run until it waits, before the first body begins; one that takes too long is named."""
         self.tasks.forget_ended()
         parked = (State.BLOCKED, State.READY, State.DONE)
         until = monotonic() + WORKERS_IDLE_S
         waited_for = [worker for worker in self.tasks.workers if worker.thread.name not in self.uncontrolled]
         while any(worker.state not in parked for worker in waited_for) and monotonic() < until:
             sleep(0.0002)
+        self.is_settling = False
         for worker in self.tasks.workers:
             worker.choices = worker.sleeps = worker.sleeps_in_a_row = worker.looks_at_clock = 0
+            worker.points_before_bodies = 0
             if worker.state not in parked:
                 self.uncontrolled[worker.thread.name] = None
 
@@ -256,7 +259,7 @@ class Scheduler(Turns):
         for worker in left:
             worker.doomed = True
         for worker in left:
-            if not acquire(worker.ended, timeout=WORKER_ENDS_S) and not worker.end(WORKER_ENDS_S):
+            if not worker.ends_by_itself(WORKER_ENDS_S) and not worker.end(WORKER_ENDS_S):
                 self.watchdog.leaked.append(f"{worker.thread.name} {worker.place()}")
                 self.tasks.workers.remove(worker)
         self.tasks.forget_ended()

@@ -151,6 +151,7 @@ class Task:
     sleeps: int = 0
     looks_at_clock: int = 0  # how often, in this run
     sleeps_in_a_row: int = 0  # since another thread last ran
+    points_before_bodies: int = 0
     points_in_clean_up: int = 0
     inspecting: bool = False  # it is at a switch point, and reads the state for `inspect`
 
@@ -181,6 +182,15 @@ class Task:
             return time.clock_gettime(time.pthread_getcpuclockid(self.thread.ident))
         except OSError:  # it has just ended
             return 0.0
+
+    def ends_by_itself(self, timeout_s: float) -> bool:
+        """Wait for the end of the thread, which has been told to end; longer if it gets no CPU."""
+        until, used = time.monotonic() + 10 * timeout_s, self.cpu_s()
+        while not acquire(self.ended, timeout=timeout_s):
+            is_starved = waits_for_cpu(self.thread) and self.cpu_s() - used < 0.1 * timeout_s
+            if not is_starved or time.monotonic() > until:
+                return False
+        return True
 
     def end(self, timeout_s: float) -> bool:
         """Raise `Abandoned` in the thread until it has ended; return False if it does not end in time."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from _thread import get_ident
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -44,12 +43,14 @@ from yolothreads.races.watching import Watch
 FIRST_LIMIT_S = 10.0
 SLEEPS_IN_A_ROW = 10  # then the others have to run, because a loop that polls needs their help (unmeasured)
 LINES_IN_A_ROW = 10_000  # watched lines after which the others have to run: so does a loop that spins (unmeasured)
+POINTS_BEFORE_BODIES = 10_000  # switch points that a worker may pass before the bodies begin, on its way to a wait
 POINTS_IN_CLEAN_UP = 1000  # switch points that an abandoned body may still pass, in its `finally` and `except` blocks
 PASSES = 1000  # time-outs that pass one after another; if no body can go on by itself then, none ever will
 PASSES_WITH_CHOICE = 3  # of these, how many leave a choice; the others would multiply the schedules for nothing
 LONG_S = 86_400.0  # what passes in a sleep at most
 NAP_S = 0.001  # the least that a sleep lets pass, so that `sleep(0)` in a loop comes to an end
-LOOK_S, MANY_LOOKS = 1e-6, 1000  # a look at a clock takes so long; after so many it takes NAP_S
+LOOK_S = 2.0**-20  # what a look at a clock takes, about 1 us; exact, so that sums of times stay equal
+MANY_LOOKS = 1000  # after so many, a look takes NAP_S
 
 _GO_ON = "go on"  # the answer of a wait that a run has interrupted, by its beginning or its end
 
@@ -98,6 +99,7 @@ class Turns(ABC):
         self.task_of: dict[int, Task] = {}  # by thread identifier
         self.tasks = TaskSet()
         self.on = self.closed = False
+        self.is_settling = False  # the bodies have not begun: workers run until they wait
         self.owner = get_ident()
         self.passed_s = 0.0
         self.inspect: Callable[[], Any] | None = None
@@ -136,7 +138,8 @@ class Turns(ABC):
         with self.mutex:
             had_turn = self.current in (task, None)
             task.state = State.DONE
-            self.execution.ended.append(task.label)
+            if self.on:  # a service ends after the run
+                self.execution.ended.append(task.label)
             task.ended.release()
         if had_turn and self.on and not self.abandoning:
             self._pass_turn(task, END)
@@ -150,6 +153,9 @@ class Turns(ABC):
             self.log.append((me, code, at, self._alternatives))  # every line pays for the code above this one
             return
         if me.inspecting:
+            return
+        if self.is_settling and me.points_before_bodies < POINTS_BEFORE_BODIES:
+            me.points_before_bodies += 1
             return
         if not self.headroom.is_taken:  # in this frame, so that no deeper one is needed than above
             self.headroom.limit = getrecursionlimit()
@@ -302,11 +308,9 @@ class Turns(ABC):
         workers = [worker for worker in self.tasks.workers if worker.state != State.DONE]
         if self.between.threads_first and (able := [w for w in workers if w.of_body and w.can_run()]):
             return able[0]
-        wakes = self.between.wakes[done] if done < len(self.between.wakes) else ()
-        woken = Counter(self.wakes)
-        before = Counter(origin for gap in self.between.wakes[:done] for origin in gap)
+        wakes = [origin for gap in self.between.wakes[: done + 1] for origin in gap]
         for worker in workers:
-            left = before[worker.origin] + wakes.count(worker.origin) - woken[worker.origin]
+            left = wakes.count(worker.origin) - self.wakes.count(worker.origin)
             if left > 0 and worker.state is State.BLOCKED and worker.timeout is not None and not worker.can_run():
                 return worker
         return None
@@ -318,6 +322,8 @@ class Turns(ABC):
     def _first_due(self, but: Task | None = None) -> Task | None:
         """Return the thread whose time-out passes first."""
         waiting = [task for task in self.tasks.waiting_with_timeout() if task is not but]
+        if self.between.exact:
+            waiting = [task for task in waiting if task.body is not None] or waiting
         return min(waiting, key=attrgetter("due"), default=None)
 
     def _let_time_pass(self) -> Task | None:
