@@ -435,7 +435,7 @@ class Turns(ABC):
             if self.current is None and not self.abandoning:  # it had stalled, and no other could go on
                 self.current = me
             me.state = State.BLOCKED
-        self.log.append((me, LOCKED if on_lock and not me.is_short else WAIT, 0, ()))
+        self.log.append((me, LOCKED if on_lock and timeout is None else WAIT, 0, ()))
         if self.current is not me or self._pass_turn(me, WAIT):
             self.park(me)
         me.ready = None
