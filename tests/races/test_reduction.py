@@ -1,10 +1,14 @@
 """Reduction skips equivalent schedules only: kinds, verdicts and counts stay correct."""
 
+from collections import deque
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from deadlines import scaled
 from programs import PROGRAMS, kinds
 
-from yolothreads.races import RIGHT
+from yolothreads.races import RIGHT, WRONG, explore
 
 pytestmark = pytest.mark.timeout(scaled(120))
 
@@ -46,3 +50,20 @@ def test_an_exploration_is_deterministic(name: str) -> None:
 def test_the_seed_does_not_change_the_trials_that_are_reported() -> None:
     one, other = (PROGRAMS["check then act"].explore(seed=seed) for seed in (0, 5))
     assert [(t.schedule, t.kind) for t in one.trials] == [(t.schedule, t.kind) for t in other.trials]
+
+
+def pass_on(x: object) -> object:
+    return x
+
+
+def take_all(s: Any) -> None:
+    s.taken.extend(map(pass_on, s.left))
+
+
+def take_one(s: Any) -> bool:
+    return (next(s.left, None), len(s.taken)) == (2, 0)
+
+
+def test_what_is_done_between_two_calls_of_a_function_with_local_lines_is_not_left_out() -> None:
+    found = explore(take_all, take_one, setup=lambda: SimpleNamespace(left=iter((1, 2)), taken=deque()))
+    assert kinds(found) == {WRONG}, "stopped before the first call, not before the second one"

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import timed_programs
 from deadlines import scaled
 from programs import kinds
 from test_tracing import VERSIONS, interpreter, run
@@ -73,8 +74,12 @@ def test_a_senseless_limit_of_time_outs_is_refused(timeouts_s: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["a heartbeat that is left behind", "a service without end", "a heartbeat that is joined"]
-)
+    "name",
+    [
+        "a heartbeat that is left behind", "a service without end", "a heartbeat that is joined",
+        "an executor that is left behind",
+    ],
+)  # fmt: skip
 def test_no_service_thread_is_left_behind(name: str) -> None:
     before = set(threading.enumerate())
     TIMED[name].explore()
@@ -95,6 +100,25 @@ def test_a_service_that_catches_everything_is_ended_too() -> None:
     before = set(threading.enumerate())
     assert explore(bump_locked, bump_locked, setup=Stubborn, observe=count).safe
     assert set(threading.enumerate()) <= before
+
+
+class Unseen(Closed):
+    """A service whose sleep is not seen."""
+
+    def serve(self, nap: Any = time.sleep) -> None:
+        while not self.over.is_set():
+            nap(0.05)
+            self.beat()
+
+
+def test_a_service_that_sleeps_unseen_is_named_and_ends_no_run_as_a_deadlock() -> None:
+    found = explore(bump_locked, bump_locked, setup=Unseen, observe=count)
+    assert not found.forbidden and not found.safe and len(found.uncontrolled) == 1, str(found)
+
+
+def test_functions_of_time_that_were_imported_by_name_are_put_back() -> None:
+    TIMED["a sampler that naps"].explore(preemptions=0)
+    assert timed_programs.nap is time.sleep and timed_programs.monotonic is time.monotonic
 
 
 def test_clocks_of_bodies_see_the_time_that_was_skipped_and_others_do_not() -> None:

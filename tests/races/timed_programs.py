@@ -13,6 +13,8 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
+from time import sleep as nap
 from types import SimpleNamespace
 from typing import Any
 
@@ -230,6 +232,50 @@ _polling = {"setup": shared(ready=False, gave_up=False)}
 _program("a poll with a deadline", poll_with_a_deadline, make_ready, bad=(None, None, WRONG), **_polling)
 
 
+def wait_until_a_time(s: State) -> bool:
+    until = monotonic() + 0.5
+    with s.changed:
+        while not s.ready and monotonic() < until:
+            s.changed.wait(until - monotonic())
+        return bool(s.ready)
+
+
+_changing = {"setup": shared(ready=False, changed=threading.Condition)}
+_program("a clock that was imported by name", wait_until_a_time, lambda s: None, bad=(None, None), **_changing)
+
+
+# --- bodies that need one another, with deadlines
+
+
+def ask(s: State) -> Any:
+    s.questions.put(1)
+    return s.answers.get(timeout=60)
+
+
+def reply(s: State) -> None:
+    s.answers.put(s.questions.get(timeout=60) + 1)
+
+
+def meet(s: State) -> int:
+    return s.barrier.wait(timeout=60)
+
+
+def meet_too(s: State) -> int:
+    return -s.barrier.wait(timeout=60)
+
+
+def meet_and_bump(s: State) -> None:
+    s.barrier.wait(timeout=60)
+    bump(s)
+
+
+_asking = {"setup": shared(questions=queue.Queue, answers=queue.Queue)}
+_meeting: dict[str, Any] = {"setup": shared(barrier=lambda: threading.Barrier(2), n=0)}
+_program("a question and its answer", ask, reply, bad=(None, None), **_asking)
+_program("the numbers that a barrier gives", meet, meet_too, bad=(None, None), **_meeting)
+_program("a race behind a barrier", meet_and_bump, meet_and_bump, bad=(None, WRONG), observe=count, **_meeting)
+
+
 # --- service threads
 
 
@@ -269,6 +315,27 @@ class Sleeper(Closed):
             self.beat()
 
 
+class Napper(Closed):
+    """The same with a function that was imported by name."""
+
+    def serve(self) -> None:
+        while not self.over.is_set():
+            nap(0.5)
+            self.beat()
+
+
+class Poller(Closed):
+    """A service that waits for work with a time-out; leaving it must not take an hour."""
+
+    def serve(self) -> None:
+        items = queue.Queue[int]()
+        while not self.over.is_set():
+            try:
+                items.get(timeout=3600)
+            except queue.Empty:
+                self.beat()
+
+
 class Endless(Service):
     """A service that nothing can stop."""
 
@@ -299,6 +366,8 @@ _program("a service that prepares itself", count, count, bad=(None, None), setup
 _program("a heartbeat that is joined", bump_locked, bump_locked, bad=(None, None), setup=Closed, observe=count)
 _program("a heartbeat that is left behind", bump_locked, bump_locked, bad=(None, None), setup=Service, observe=count)
 _program("a sampler that sleeps", bump_locked, bump_locked, bad=(None, None), setup=Sleeper, observe=count)
+_program("a sampler that naps", bump_locked, bump_locked, bad=(None, None), setup=Napper, observe=count)
+_program("a service that waits for work", bump_locked, bump_locked, bad=(None, None), setup=Poller, observe=count)
 _program("a service without end", bump_locked, bump_locked, bad=(None, None), setup=Endless, observe=count)
 _program("a race beside a heartbeat", bump, bump, bad=(None, WRONG), setup=Closed, observe=count)
 
@@ -471,6 +540,54 @@ _program("a timer of a body", bump_by_a_timer, bump_locked, bad=(None, None), **
 _program("a timer that nobody waits for", bump_later, bump_locked, bad=(None, None), **_counter)
 _program("a thread that nobody waits for", bump_without_waiting, bump_locked, bad=(None, None), **_counter)
 _program("a body that races with its own thread", start_and_write, lambda s: None, bad=(None, WRONG), **_counter)
+
+
+def race_once_open(s: State) -> None:
+    if s.open:
+        start_and_write(s)
+
+
+def open_it(s: State) -> None:
+    s.open = True
+
+
+def bump_in_a_thread_of_a_thread(s: State) -> None:
+    threading.Thread(target=lambda: threading.Thread(target=bump_after_a_while, args=(s,)).start()).start()
+
+
+def bump_after_a_while(s: State) -> None:
+    time.sleep(0.2)
+    bump(s)
+
+
+def set_a_timer_again_and_again(s: State) -> None:
+    s.n += 0
+    threading.Timer(0.2, set_a_timer_again_and_again, [s]).start()
+
+
+class Executor(SimpleNamespace):
+    """An executor that nobody shuts down."""
+
+    def __init__(self) -> None:
+        super().__init__(n=0, lock=threading.Lock(), executor=ThreadPoolExecutor(2))
+        self.itself = self  # so it does not vanish at once
+
+
+def submit_bump(s: State) -> None:
+    s.executor.submit(bump, s).result()
+
+
+def submit_bump_locked(s: State) -> None:
+    s.executor.submit(bump_locked, s).result()
+
+
+_opening: dict[str, Any] = {"setup": shared(n=0, open=False), "observe": lambda s: s.n != 1}
+_executing: dict[str, Any] = {"setup": Executor, "observe": count}
+_program("a body that races with its own thread, later", race_once_open, open_it, bad=(None, WRONG), **_opening)
+_program("a thread of a thread", bump_in_a_thread_of_a_thread, bump, bad=(None, WRONG), **_counter)
+_program("a timer without end", set_a_timer_again_and_again, lambda s: None, bad=(None, None), **_counter)
+_program("an executor that is left behind", submit_bump_locked, submit_bump_locked, bad=(None, None), **_executing)
+_program("a race in an executor that is left behind", submit_bump, submit_bump, bad=(None, WRONG), **_executing)
 
 
 def note_from_a_thread(s: State) -> None:

@@ -18,9 +18,11 @@ import ctypes
 import gc
 import queue
 import selectors
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any, Protocol
 
 from yolothreads.errors import ExploreError
@@ -290,6 +292,8 @@ _REPLACEMENTS: list[tuple[Any, str, Any]] = [
     ),
 ]
 _originals: list[tuple[Any, str, Any]] = []
+_OF_TIME = {getattr(owner, name): value for owner, name, value in _REPLACEMENTS if owner is time}
+"""The functions of `time`, each with its replacement: other modules may have imported them by name."""
 
 
 def hooks_now() -> Hooks | None:
@@ -314,6 +318,7 @@ def install(hooks: Hooks, more: Sequence[tuple[Any, str, Any]] = ()) -> None:
     for owner, name, value in [*_REPLACEMENTS, *more]:
         _originals.append((owner, name, vars(owner).get(name)))
         _set(owner, name, value)
+    _replace_imported(_OF_TIME)
 
 
 def uninstall() -> None:
@@ -322,7 +327,23 @@ def uninstall() -> None:
     _hooks = None
     while _originals:
         _set(*_originals.pop())
+    _replace_imported({value: original for original, value in _OF_TIME.items()})
     _holders.clear()
+
+
+def _replace_imported(functions: dict[Any, Any]) -> None:
+    """Replace functions in all modules that have imported them by name, as in `from time import sleep`.
+
+    Python's own modules keep them: `subprocess`, for one, waits for what happens outside, in real time.
+    """
+    by_id = {id(function): value for function, value in functions.items()}
+    for name, module in list(sys.modules.items()):
+        is_ours = name.startswith(__package__)
+        if is_ours or name.partition(".")[0] in sys.stdlib_module_names or not isinstance(module, ModuleType):
+            continue
+        for attribute, value in list(vars(module).items()):
+            if id(value) in by_id:
+                vars(module)[attribute] = by_id[id(value)]
 
 
 def _set(owner: Any, name: str, value: Any) -> None:

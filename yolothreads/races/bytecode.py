@@ -60,6 +60,7 @@ class Code:
         self.line_at = {i: line for start, end, line in code.co_lines() if line for i in range(start, end, 2)}
         lines: dict[int, list[dis.Instruction]] = {}
         self._loops: set[int] = set()  # lines that jump back to themselves
+        self.first_line = 0  # where each call begins
         self.entry: int | None = None  # the first instruction that does something, if it is on the function's own line
         last, begun = None, False
         # By line, the instructions that touch something: the offset, and the name that somebody has to store for that.
@@ -70,6 +71,7 @@ class Code:
             lines.setdefault(line, []).append(instruction)
             if not begun and last is not None and last.opname == "RESUME":
                 begun, self.entry = True, offset if self.line_at[last.offset] == line else None
+                self.first_line = line
             is_jump_back = instruction.opcode in _JUMPS and instruction.argval < offset
             if is_jump_back and self.line_at.get(instruction.argval) == line:
                 self._loops.add(line)

@@ -81,6 +81,8 @@ class References:
     def __init__(self, session: Runs, groups: Sequence[int]):
         self._session, self._judge, self._groups = session, session.judge, groups
         self._results: dict[Order, Results] = {}  # of the orders in which every body ended
+        self._cut_short: set[Order] = set()  # those among them in which only a deadline ended the wait for another body
+        self._together: list[Results] = []  # of runs that count as sequential, because no order ends by itself
         self._tried: set[Order] = set()
         self._patterns: set[Order] = set()  # the same, but each body stands for all that are equal to it
         self._route: list[tuple[str, CodeType, int]] = []  # the switch points of the first order
@@ -135,6 +137,8 @@ class References:
         self._patterns.add(self._pattern(order))
         if not run.failure and not run.setup_failed:
             self._results[order] = _results_of(run)
+            if run.cut_short:
+                self._cut_short.add(order)
             is_schedule = not any(isinstance(code, str) for _, code, *_ in run.log)
             if len(bodies) == 2 and is_schedule and between == QUIET:
                 self.sequential[label(bodies[0])] = run
@@ -183,18 +187,34 @@ class References:
                 raise BudgetEndedError
             self._run(order)
             found = self._kind(results)
-        if not self._results:  # no order ends by itself: the bodies need one another
-            self._results[_NO_ORDER] = results
-            return self._kind(results)
+        if found[0] != RIGHT and not self._together and self._results.keys() <= self._cut_short:
+            self._run_together(results)
+            found = self._kind(results)
         return found
+
+    def _run_together(self, results: Results) -> None:
+        """Take as right what the bodies give without a preemption, because they need one another to end by themselves.
+
+        If that is nothing, the first outcome is right.
+        """
+        for i in range(len(self._groups)):
+            run = self._session.run(Schedule(label(i)))
+            if not (run.failure or run.setup_failed or run.cut_short):
+                self._together.append(_results_of(run))
+        if not self._results and not self._together:
+            self._together.append(results)
 
     def _kind(self, results: Results) -> tuple[str, str]:
         """Compare with the orders in which the services woke up as often; with all others, if there is none."""
-        self._judge.references = self._alike(results) or list(self._results.values())
+        self._judge.references = self._alike(results) or self._known
         return self._judge.kind(results)
 
+    @property
+    def _known(self) -> list[Results]:
+        return [*self._results.values(), *self._together]
+
     def _alike(self, results: Results) -> list[Results]:
-        return [known for known in self._results.values() if known.beats == results.beats]
+        return [known for known in self._known if known.beats == results.beats]
 
     def _orders_for(self, run: Execution) -> Iterator[Order]:
         """Yield the orders that were not run yet, those that are most like a run first.

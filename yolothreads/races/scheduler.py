@@ -5,17 +5,17 @@ The thread that called `run` is not controlled; it is the watchdog meanwhile.
 
 from __future__ import annotations
 
-import concurrent.futures.thread
 import threading
 from _thread import get_ident
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from math import inf
-from operator import attrgetter
 from time import monotonic, perf_counter, sleep
 from typing import Any
 
 from yolothreads.races import blocking, process_locks
+from yolothreads.races.executors import Emptying, order_threads
 from yolothreads.races.orders import QUIET, Between
 from yolothreads.races.schedule import Schedule
 from yolothreads.races.threads import (
@@ -155,8 +155,9 @@ class Scheduler(Turns):
         if not self.on:
             self.tasks.forget_ended()
         run, arrived, task = thread.run, locked(), self.tasks.new_worker(thread, starter)
-        if _is_of_executor(thread):
-            _order_threads_of_executor(thread)
+        self._undisturbed = None  # it can be switched to from now on
+        if task.executor is not None:
+            order_threads(task.executor())
         elif starter is not None:
             thread.daemon = True  # if it never ends, the interpreter must not wait for it
 
@@ -181,6 +182,7 @@ class Scheduler(Turns):
 
         thread.run = run_controlled  # type: ignore[method-assign]
         self._start_for_real(thread)
+        thread._daemonic = task.is_daemon  # type: ignore[attr-defined]  # the threads that it starts inherit this
         acquire(arrived, timeout=10)
 
     def join(self, thread: threading.Thread, timeout: float | None) -> None:
@@ -228,59 +230,45 @@ class Scheduler(Turns):
         self.tasks.forget_ended()
         parked = (State.BLOCKED, State.READY, State.DONE)
         until = monotonic() + WORKERS_IDLE_S
-        waited_for = [worker for worker in self.tasks.workers if worker.thread.name not in self.uncontrolled]
+        waited_for = [worker for worker in self.tasks.workers if worker.origin not in self._never_idle]
         while any(worker.state not in parked for worker in waited_for) and monotonic() < until:
             sleep(0.0002)
         self.is_settling = False
         for worker in self.tasks.workers:
             worker.choices = worker.sleeps = worker.sleeps_in_a_row = worker.looks_at_clock = 0
             worker.points_before_bodies = 0
-            if worker.state not in parked:
+            worker.runs_freely = worker.state not in parked
+            if worker.runs_freely and worker.origin not in self._never_idle:
+                self._never_idle.add(worker.origin)
                 self.uncontrolled[worker.thread.name] = None
 
     def end_control(self) -> None:
         """End the control after a run: workers wait by themselves."""
-        self.on = False
-        for worker in self.tasks.workers:
-            if worker.state in (State.BLOCKED, State.READY):
-                worker.state = State.STALLED
-                worker.baton.release()
+        with self.mutex:
+            self.on = False
+            for worker in self.tasks.workers:
+                if worker.state in (State.BLOCKED, State.READY):
+                    worker.state = State.STALLED
+                    worker.baton.release()
 
     def end_workers(self, of_bodies: bool = False) -> None:
         """End the workers that a state leaves behind, where they wait; or only those that bodies started.
 
-        The idle worker of an executor is left alone: it ends with its executor.
+        The worker of an executor ends when it is idle.
         """
-        left = [
-            worker
-            for worker in self.tasks.workers
-            if worker.state != State.DONE and (worker.of_body or not of_bodies) and not _is_of_executor(worker.thread)
-        ]
+        left = [w for w in self.tasks.workers if w.state != State.DONE and (w.of_body or not of_bodies)]
+        executors = {id(e): e for w in left if w.executor is not None and (e := w.executor()) is not None}
         for worker in left:
             worker.doomed = True
-        for worker in left:
-            if not worker.ends_by_itself(WORKER_ENDS_S) and not worker.end(WORKER_ENDS_S):
-                self.watchdog.leaked.append(f"{worker.thread.name} {worker.place()}")
-                self.tasks.workers.remove(worker)
+        with ExitStack() as stack:
+            for executor in executors.values():
+                if executor._threads <= {worker.thread for worker in left}:
+                    stack.enter_context(Emptying(executor))
+            for worker in left:
+                if not worker.ends_by_itself(WORKER_ENDS_S) and not worker.end(WORKER_ENDS_S):
+                    self.watchdog.leaked.append(f"{worker.thread.name} {worker.place()}")
+                    self.tasks.workers.remove(worker)
         self.tasks.forget_ended()
-
-
-def _is_of_executor(thread: threading.Thread) -> bool:
-    return getattr(thread, "_target", None) is concurrent.futures.thread._worker
-
-
-class _Threads(set[threading.Thread]):
-    """A set of threads with a fixed order: that of an ordinary set differs from run to run."""
-
-    def __iter__(self) -> Iterator[threading.Thread]:
-        return iter(sorted(super().__iter__(), key=attrgetter("name")))
-
-
-def _order_threads_of_executor(thread: threading.Thread) -> None:
-    """Let an executor join its threads in the same order in every run."""
-    executor = thread._args[0]()  # type: ignore[attr-defined]
-    if type(getattr(executor, "_threads", None)) is set:
-        executor._threads = _Threads(executor._threads)
 
 
 def _join(thread: threading.Thread, timeout: float | None) -> bool:

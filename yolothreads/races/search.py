@@ -277,12 +277,16 @@ class LevelSearch(Search):
                 yield i, Stop(task.label, plain(code.co_name), where.line, offset, visit, ""), where, others
 
     def _is_local_line(self, run: Execution, i: int) -> bool:
-        """Return whether a line uses only the thread's own names, and another line of the same code follows at once."""
+        """Return whether a line uses only the thread's own names, and another line of the same call follows at once.
+
+        A further call begins with the first line; what was called in between could have touched anything.
+        """
         task, code, at, _ = run.log[i]
         if isinstance(code, str) or i + 1 == len(run.log):
             return False
-        follows = run.log[i + 1][0] is task and run.log[i + 1][1] is code
-        return follows and at in self.session.watch.facts(code).local_lines
+        facts, (next_task, next_code, next_at, _) = self.session.watch.facts(code), run.log[i + 1]
+        follows = next_task is task and next_code is code and next_at != facts.first_line
+        return follows and at in facts.local_lines
 
     def _blocked_at_once(self, candidate: Candidate, run: Execution) -> bool:
         """Return whether the thread that was switched to blocked on a lock before it had done anything.

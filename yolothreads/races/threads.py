@@ -15,6 +15,8 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from yolothreads.races.executors import executor_of
+
 CAN_CLEAR_LOCALS = sys.version_info < (3, 13)  # later versions keep them where they cannot be reached
 acquire = LockType.acquire  # the C method itself, which stays when `blocking` replaces it
 _HERE = str(Path(__file__).parent)
@@ -144,7 +146,9 @@ class Task:
     of_body: bool = False  # a body, or a thread of one, started it
     is_daemon: bool = False
     doomed: bool = False  # it has to end where it waits
+    runs_freely: bool = False  # it did not come to a wait before the bodies began
     queue_id: int = 0  # the id of the queue where it waits for work, as a pool's worker does
+    executor: Callable[[], Any] | None = None  # a weak reference to the executor that it works for
     result: Any = None
     error: BaseException | None = None
     choices: int = 0  # how often it blocked where several others could go on
@@ -313,9 +317,10 @@ class TaskSet:
             origin = f"{starter.origin or starter.label}.{starter.started}"
         self.workers.append(
             Task(
-                label, thread, state=State.STALLED, origin=origin, of_body=starter is not None, is_daemon=thread.daemon
+                label, thread, state=State.STALLED, origin=origin, of_body=starter is not None, is_daemon=thread.daemon,
+                executor=executor_of(thread),
             )
-        )
+        )  # fmt: skip
         return self.workers[-1]
 
     def worker(self, thread: threading.Thread) -> Task | None:
@@ -331,6 +336,11 @@ class TaskSet:
     def all_ended(self) -> bool:
         """Whether every body has ended."""
         return all(t.state == State.DONE for t in self.bodies)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a body, or a thread that one has started, has not finished."""
+        return not self.all_ended or any(worker.of_body and not worker.has_finished for worker in self.workers)
 
     def runnable(self, but: Task | None = None) -> list[Task]:
         """Return the tasks that may be given the turn now, without `but`."""

@@ -46,6 +46,7 @@ LINES_IN_A_ROW = 10_000  # watched lines after which the others have to run: so 
 POINTS_BEFORE_BODIES = 10_000  # switch points that a worker may pass before the bodies begin, on its way to a wait
 POINTS_IN_CLEAN_UP = 1000  # switch points that an abandoned body may still pass, in its `finally` and `except` blocks
 PASSES = 1000  # time-outs that pass one after another; if no body can go on by itself then, none ever will
+PASSES_AFTER_BODIES = 20  # the same once all bodies have ended: a timer that sets itself again ends no sooner
 PASSES_WITH_CHOICE = 3  # of these, how many leave a choice; the others would multiply the schedules for nothing
 LONG_S = 86_400.0  # what passes in a sleep at most
 NAP_S = 0.001  # the least that a sleep lets pass, so that `sleep(0)` in a loop comes to an end
@@ -64,6 +65,7 @@ class Execution:
     switched: list[LogEntry] = field(default_factory=list)  # where a thread was stopped that could have gone on
     failure: str = ""  # deadlock or livelock, in words; empty if every body ended
     endless: bool = False  # a thread could still have gone on, and did not end
+    cut_short: bool = False  # a body waited so long that its deadline passed, while another one had not ended
     stacks: str = ""
     stalls: list[str] = field(default_factory=list)
     # Each line when it ran, the length of the log then, and the inspected value.
@@ -107,6 +109,7 @@ class Turns(ABC):
         self.mutex = Mutex()
         self.headroom = Headroom()
         self.uncontrolled: dict[str, None] = {}  # names of threads
+        self._never_idle: set[str] = set()  # the origins of workers that were waited for in vain before the bodies
         self.skipped_s = 0.0  # the time of all runs before
         self._timeouts: dict[Place, tuple[float, bool]] = {}
         self.time_flies = False  # between two runs: sleeps and time-outs are over at once
@@ -140,6 +143,8 @@ class Turns(ABC):
             task.state = State.DONE
             if self.on:  # a service ends after the run
                 self.execution.ended.append(task.label)
+            if task.body is not None:
+                self._passes = 0
             task.ended.release()
         if had_turn and self.on and not self.abandoning:
             self._pass_turn(task, END)
@@ -168,8 +173,8 @@ class Turns(ABC):
 
     def _stop_at_point(self, me: Task, code: CodeType, at: int) -> None:
         """Let the strategy choose who goes on at a switch point."""
-        if self.current is not me:
-            self._rejoin(me)
+        if self.current is not me and not self._rejoin(me):
+            return
         if self.abandoning:
             me.points_in_clean_up += 1
             if me.points_in_clean_up > POINTS_IN_CLEAN_UP:
@@ -267,6 +272,8 @@ class Turns(ABC):
             self.passed_s = max(self.passed_s, target.due + LOOK_S)
             if target.body is None:
                 self.wakes.append(target.origin)
+            elif not target.is_short and sum(task.state != State.DONE for task in self.tasks.bodies) > 1:
+                self.execution.cut_short = True
 
     def park(self, me: Task) -> None:
         """Wait for the turn."""
@@ -332,7 +339,7 @@ class Turns(ABC):
         A service that wakes up again and again must not hide that no body can go on any more. The long time-outs of
         bodies are the last resort.
         """
-        if self._passes < PASSES:
+        if self._passes < (PASSES_AFTER_BODIES if self.tasks.all_ended else PASSES):
             self._passes += 1
             return self._first_due()
         waiting = [t for t in self.tasks.waiting_with_timeout() if t.body is not None and not t.is_short]
@@ -354,14 +361,20 @@ class Turns(ABC):
         self.log.append((me, event, me.choices, tuple(choices)[1:]))
         return self.strategy.at_event(me, event, me.choices, choices, runnable[0])
 
-    def _rejoin(self, me: Task) -> None:
-        """Let a thread that ran without having the turn, because it had stalled, wait until it is given the turn."""
+    def _rejoin(self, me: Task) -> bool:
+        """Let a thread that ran without having the turn, because it had stalled, wait until it is given the turn.
+
+        Return False if the run has ended meanwhile.
+        """
         with self.mutex:
+            if not self.on:
+                return False
             me.state = State.READY
             if self.current is None and not self.abandoning:
                 self.current, me.state = me, State.RUNNING
-                return
+                return True
         self.park(me)
+        return True
 
     def _give_up(self, me: Task, failure: str) -> None:
         """End the run, in the thread that has the turn."""
@@ -408,7 +421,7 @@ class Turns(ABC):
                 if self.on:
                     answer = self._wait_in_run(me, ready, timeout, what, on_lock, queue_id)
                 else:
-                    answer = self._wait_between_runs(me, ready, timeout)
+                    answer = self._wait_between_runs(me, ready, timeout, bool(queue_id))
                 if answer != _GO_ON:
                     return answer  # type: ignore[return-value]
         finally:
@@ -432,6 +445,8 @@ class Turns(ABC):
             return _GO_ON
         self._undisturbed = None
         with self.mutex:
+            if not self.on:  # it runs freely, and the run has just ended
+                return _GO_ON
             if self.current is None and not self.abandoning:  # it had stalled, and no other could go on
                 self.current = me
             me.state = State.BLOCKED
@@ -442,18 +457,23 @@ class Turns(ABC):
         # Between two runs a worker is woken without being given the turn: it goes on waiting.
         return not me.timed_out if me.state == State.RUNNING else _GO_ON
 
-    def _wait_between_runs(self, me: Task, ready: Callable[[], bool], timeout: float | None) -> bool | str | None:
+    def _wait_between_runs(
+        self, me: Task, ready: Callable[[], bool], timeout: float | None, for_work: bool
+    ) -> bool | str | None:
         """Wait while no thread is controlled, and none passes a turn on."""
         until = inf if timeout is None else monotonic() + timeout
         while not self.on:
-            if me.doomed:
+            if me.doomed and not (for_work and me.executor is not None):  # otherwise it finds an end of the work there
                 raise Abandoned
             if self.closed:
                 return None
             if ready():
                 return True
             acquire(me.baton, timeout=0.001)
-            if monotonic() > until or (self.time_flies and timeout is not None):
+            if timeout is not None and self.time_flies:
+                self.skipped_s += min(timeout, LONG_S)
+                return False
+            if monotonic() > until:
                 return False
         return _GO_ON
 
@@ -481,8 +501,8 @@ class Turns(ABC):
         return True
 
     def _sleep_in_run(self, me: Task, seconds: float) -> None:
-        if self.current is not me:
-            self._rejoin(me)
+        if self.current is not me and not self._rejoin(me):
+            return
         if self.abandoning:
             raise Abandoned
         self._undisturbed = None

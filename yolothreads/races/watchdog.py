@@ -123,6 +123,10 @@ class Watchdog:
                 continue
             self.check_stop()
             now, running = monotonic(), run.current
+            if run.tasks.all_ended and now - began > self.limit_s:
+                return
+            if running is not None and running.runs_freely and not run.tasks.has_work:
+                return
             if now - began > self.limit_s:
                 late = ", ".join(t.label for t in self._active_bodies())
                 self.fail(f"{late} had still not ended after {self.limit_s:.3g} s", endless=True)
@@ -135,6 +139,8 @@ class Watchdog:
             elif self._stalls(running, now - since, used):
                 self._skip_stalled(running)
                 last = -1
+                if not run.tasks.has_work:  # a service that waits in a way that is not seen
+                    return
 
     def _stalls(self, running: Task, for_s: float, used_before: float) -> bool:
         """Return whether the thread that has the turn is blocked by something that is not seen."""
