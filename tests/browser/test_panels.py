@@ -216,7 +216,7 @@ def test_a_higher_preemption_bound_changes_the_verdict_and_a_schedule_can_be_ste
     page.click(explorer.part("next-change"))
     expect(page.find(explorer.part("state"))).to_contain_text("changed")
     page.click(explorer.part("forward"))
-    for _ in range(2):
+    for _ in range(3):
         page.click(explorer.part("previous-change"))
     expect(page.find(explorer.part("threads"))).to_contain_text("Step 1 of")
     assert (explorer.text("state"), explorer.text("source")) == at_first
