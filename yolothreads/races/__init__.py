@@ -10,8 +10,8 @@
     watchdog     makes every call end                        schedule     a schedule as a string
     results      the data                                    report       tables, source map, drawing
     page         one schedule as a page                      values       short texts of what threads share
-    headroom     room on the stack                           process_locks  the locks of multiprocessing
-    rates        unforced trials
+    headroom     room on the stack                           executors    their idle threads
+    rates        unforced trials                             process_locks  the locks of multiprocessing
 
 Standard library only, and independent of YOLO.
 """

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from math import inf
-from time import monotonic, perf_counter, sleep
+from time import monotonic, perf_counter, process_time, sleep
 from typing import Any
 
 from yolothreads.races import blocking, process_locks
@@ -77,7 +77,7 @@ class Scheduler(Turns):
         Raises:
             KeyboardInterrupt: after every body has been ended.
         """
-        began = perf_counter()
+        began, cpu_before = perf_counter(), process_time()
         self.guard.pause()
         self.clear(schedule, keep_alternatives)
         blocking.stop_clocks()
@@ -88,6 +88,7 @@ class Scheduler(Turns):
             self.current, self.is_settling = Task("", threading.current_thread()), True
             self.on = True
             self._wait_until_workers_are_idle()
+            services = {worker.origin for worker in self.tasks.workers if worker.waits_by_time()}
             self.between = between
             first = self.worker_between_bodies() if order else None
             self.resume(first or (tasks[order[0]] if order else self.strategy.first(tasks)))
@@ -99,9 +100,8 @@ class Scheduler(Turns):
         run.results = tuple([task.result if task.error is None else task.error for task in tasks])
         run.thread_errors = tuple([worker.error for worker in self.tasks.workers if worker.error is not None])
         run.wakes = tuple(sorted(self.wakes))
-        of_bodies = {worker.origin for worker in self.tasks.workers if worker.of_body}
-        run.beats = tuple([name for name in run.wakes if name not in of_bodies])
-        run.seconds = perf_counter() - began
+        run.beats = tuple([name for name in run.wakes if name in services])
+        run.seconds, run.cpu_s = perf_counter() - began, process_time() - cpu_before
         return run
 
     def start_body(self, task: Task) -> None:
@@ -196,7 +196,10 @@ class Scheduler(Turns):
         wait = not me.waits_for_real and thread is not me.thread and thread.ident is not None
         worker = self.tasks.worker(thread)
         what = f"the end of {worker.label if worker is not None else f'thread {thread.name}'}"
-        if wait and self.wait(lambda: self._has_ended(thread), timeout, what) is False:
+        me.joins = thread if worker is None else None
+        has_ended = self.wait(lambda: self._has_ended(thread), timeout, what) if wait else True
+        me.joins = None
+        if has_ended is False:
             return
         me.waits_for_real, before = True, me.waits_for_real
         try:
