@@ -1,10 +1,14 @@
 """Reduction skips equivalent schedules only: kinds, verdicts and counts stay correct."""
 
+import threading
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
 import pytest
 from deadlines import scaled
 from programs import PROGRAMS, kinds
 
-from yolothreads.races import RIGHT
+from yolothreads.races import RIGHT, explore
 
 pytestmark = pytest.mark.timeout(scaled(120))
 
@@ -46,3 +50,42 @@ def test_an_exploration_is_deterministic(name: str) -> None:
 def test_the_seed_does_not_change_the_trials_that_are_reported() -> None:
     one, other = (PROGRAMS["check then act"].explore(seed=seed) for seed in (0, 5))
     assert [(t.schedule, t.kind) for t in one.trials] == [(t.schedule, t.kind) for t in other.trials]
+
+
+GATE = """
+class Gate:
+    def __init__(self, lock):
+        self.waiting, self.lock = 0, lock
+
+    def __enter__(self):
+        self.waiting += 1
+        self.lock.acquire()
+
+    def __exit__(self, *exc_info):
+        self.lock.release()
+"""
+
+
+def look_twice(s: Any) -> bool:
+    with s.gate:
+        first = s.gate.waiting
+        second = s.gate.waiting
+    return bool(first == second)
+
+
+def pass_gate(s: Any) -> None:
+    with s.gate:
+        s.passed = True
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_thread_that_waits_in_code_that_is_not_watched_may_have_done_something_before(seed: int) -> None:
+    gate = ModuleType("gate")
+    exec(GATE, vars(gate))
+
+    def setup() -> SimpleNamespace:
+        return SimpleNamespace(gate=gate.Gate(threading.Lock()))
+
+    bodies, watch = (look_twice, pass_gate), [look_twice, pass_gate]
+    found, whole = (explore(*bodies, setup=setup, watch=watch, seed=seed, reduce=reduce) for reduce in (True, False))
+    assert len(found.forbidden) == len(whole.forbidden) == 2

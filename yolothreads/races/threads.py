@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
 CAN_CLEAR_LOCALS = sys.version_info < (3, 13)  # later versions keep them where they cannot be reached
@@ -246,14 +246,22 @@ Place = tuple[str, int, str]
 
 
 def place_of_caller() -> Place:
-    """Return the innermost line of the calling thread outside this package and the library's modules that wait.
+    """Return the innermost line of the calling thread outside this package and the library's modules that wait."""
+    frame = _frame_of_caller()
+    return frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name
 
-    It calls no function of another module, because that would be traced.
-    """
-    frame: Any = sys._getframe(1)
+
+def code_of_caller() -> CodeType:
+    """Return the innermost code of the calling thread outside this package and the library's modules that wait."""
+    return _frame_of_caller().f_code
+
+
+def _frame_of_caller() -> FrameType:
+    """It calls no function of another module, because that would be traced."""
+    frame = sys._getframe(2)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_WAITERS):
         frame = frame.f_back
-    return frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name
+    return frame
 
 
 def line_of(file: str, line: int, function: str) -> str:
