@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import deque, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ from typing import Any
 from cases import Cases, bad
 
 from yolothreads.races import explore
-from yolothreads.races.judge import same_error, snapshot
+from yolothreads.races.judge import same, same_error, snapshot
 
 CASES = Cases()
 
@@ -110,6 +110,12 @@ def what_is_copied() -> Any:
     again = snapshot(loop)
     assert again[0] is again and snapshot([only])[0] is only and snapshot(Number) is Number
     return found
+
+
+@CASES.gives([True] * 3)
+def values_that_are_equal() -> Any:
+    pairs = [(namedtuple("Pair", "a b")(1, [2]) for _ in range(2)), (memoryview(b"ab") for _ in range(2))]
+    return [*(same(*pair) for pair in pairs), not same(memoryview(b"ab"), memoryview(b"ac"))]
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import threading
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from weakref import WeakValueDictionary
 
 import pytest
 from deadlines import scaled
@@ -64,6 +65,30 @@ class Gate:
     def __exit__(self, *exc_info):
         self.lock.release()
 """
+
+
+class Thing:
+    """Can be looked at weakly."""
+
+
+def drop(s: Any) -> None:
+    thing: Any = Thing()
+    s.things["k"] = thing
+    other = s.things
+    thing = None
+    s.done = other is thing
+
+
+def look_weakly(s: Any) -> tuple[int, bool]:
+    return len(s.things), s.done
+
+
+def test_an_object_that_vanishes_can_be_seen_by_others() -> None:
+    def setup() -> SimpleNamespace:
+        return SimpleNamespace(things=WeakValueDictionary(), done=None)
+
+    found, whole = (explore(drop, look_weakly, setup=setup, reduce=reduce) for reduce in (True, False))
+    assert len(found.forbidden) == len(whole.forbidden) > 0
 
 
 def look_twice(s: Any) -> bool:

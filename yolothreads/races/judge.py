@@ -33,11 +33,14 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
-        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+        return _class_of(a) == _class_of(b) and len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, float) and isinstance(b, float):
         return a == b or (a != a and b != b)
     if hasattr(a, "shape") and hasattr(b, "shape"):
-        return tuple(a.shape) == tuple(b.shape) and bool(((a == b) | ((a != a) & (b != b))).all())
+        if tuple(a.shape) != tuple(b.shape):
+            return False
+        equal = a == b
+        return equal if isinstance(equal, bool) else bool((equal | ((a != a) & (b != b))).all())
     if isinstance(a, BaseException) and isinstance(b, BaseException):
         return same_error(a, b)
     if type(a) is type(b) and getattr(type(a), "__eq__", None) is object.__eq__:
@@ -210,6 +213,11 @@ class Judge:
         return f"gave {short(results.all)}; one after the other they give {orders}"
 
 
+def _class_of(value: Any) -> tuple[str, str]:
+    """Return the name of a class, which is the same for two that were made by the same lines."""
+    return type(value).__module__, type(value).__qualname__
+
+
 def text_of(error: BaseException) -> str:
     """Return the message of an exception."""
     try:
@@ -225,11 +233,10 @@ def without_addresses(text: str) -> str:
 
 def same_error(a: Any, b: Any) -> bool:
     """Return whether two exceptions are of one type, or of two classes made by the same lines, and say the same."""
-    names = [(type(error).__module__, type(error).__qualname__) for error in (a, b)]
     return (
         isinstance(a, BaseException)
         and isinstance(b, BaseException)
-        and names[0] == names[1]
+        and _class_of(a) == _class_of(b)
         and without_addresses(text_of(a)) == without_addresses(text_of(b))
         and _same_parts(a, b)
     )

@@ -128,6 +128,7 @@ class Session:
         try:
             self._stack.close()
         finally:
+            self.references.sequential.clear()
             self.scheduler.guard.check()
 
     @cached_property

@@ -300,10 +300,14 @@ class TaskSet:
             self.bodies.append(Task(label, self.threads[label].thread, body))
 
     def close(self) -> None:
-        """End the threads of the bodies, and join the workers that have ended."""
+        """End the threads of the bodies, and join the workers that have ended.
+
+        They are forgotten at once: garbage collection might end their life where a later body has used up its stack.
+        """
         for thread in self.threads.values():
             thread.close()
         self.forget_ended()
+        self.threads, self.bodies = {}, []
 
     def forget_ended(self) -> None:
         """Join the workers that have ended, and forget them."""
