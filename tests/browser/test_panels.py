@@ -212,10 +212,11 @@ def test_a_higher_preemption_bound_changes_the_verdict_and_a_schedule_can_be_ste
     schedule = next(word for word in rows.locator("option").nth(1).inner_text().split() if "@" in word)
     expect(page.find(explorer.part("threads"))).to_contain_text(schedule)
     at_first = explorer.text("state"), explorer.text("source")
+    page.click(explorer.part("next-change"))  # the other thread has the turn
     page.click(explorer.part("next-change"))
     expect(page.find(explorer.part("state"))).to_contain_text("changed")
     page.click(explorer.part("forward"))
-    for _ in range(2):
+    for _ in range(3):
         page.click(explorer.part("previous-change"))
     expect(page.find(explorer.part("threads"))).to_contain_text("Step 1 of")
     assert (explorer.text("state"), explorer.text("source")) == at_first

@@ -350,7 +350,7 @@ def _ways_of_workers(run: Execution, gaps: int, is_served: bool) -> Iterator[Bet
     there `is_served` a body that waits, they may also pass last, because it may have waited for a shorter time.
     """
     has_threads = any(name.startswith("W") for name in run.ended) or any(task.of_body for task, *_ in run.log)
-    counts = Counter(run.wakes)
+    counts = Counter(name for name in run.wakes if name in run.beats or "." in name)  # services, threads of bodies
     for some in product(*(range(min(count, _MOST_WAKES), -1, -1) for count in counts.values())):
         others = tuple((counts - Counter(dict(zip(counts, some, strict=True)))).elements())
         for cuts in product(*(combinations_with_replacement(range(gaps), count) for count in some)):

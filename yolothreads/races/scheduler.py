@@ -89,6 +89,7 @@ class Scheduler(Turns):
             self.current, self.is_settling = Task("", threading.current_thread()), True
             self.on = True
             self._wait_until_workers_are_idle()
+            services = {worker.origin for worker in self.tasks.workers if worker.waits_by_time()}
             self.between = between
             first = self.worker_between_bodies() if order else None
             self.resume(first or (tasks[order[0]] if order else self.strategy.first(tasks)))
@@ -100,8 +101,7 @@ class Scheduler(Turns):
         run.results = tuple([task.result if task.error is None else task.error for task in tasks])
         run.thread_errors = tuple([worker.error for worker in self.tasks.workers if worker.error is not None])
         run.wakes = tuple(sorted(self.wakes))
-        of_bodies = {worker.origin for worker in self.tasks.workers if worker.of_body}
-        run.beats = tuple([name for name in run.wakes if name not in of_bodies])
+        run.beats = tuple([name for name in run.wakes if name in services])
         run.seconds = perf_counter() - began
         return run
 
@@ -195,7 +195,10 @@ class Scheduler(Turns):
         wait = not me.waits_for_real and thread is not me.thread and thread.ident is not None
         worker = self.tasks.worker(thread)
         what = f"the end of {worker.label if worker is not None else f'thread {thread.name}'}"
-        if wait and self.wait(lambda: self._has_ended(thread), timeout, what) is False:
+        me.joins = thread if worker is None else None
+        has_ended = self.wait(lambda: self._has_ended(thread), timeout, what) if wait else True
+        me.joins = None
+        if has_ended is False:
             return
         me.waits_for_real, before = True, me.waits_for_real
         try:

@@ -149,6 +149,7 @@ class Task:
     error: BaseException | None = None
     choices: int = 0  # how often it blocked where several others could go on
     sleeps: int = 0
+    joins: threading.Thread | None = None  # while it waits for the end of one that is not controlled
     looks_at_clock: int = 0  # how often, in this run
     sleeps_in_a_row: int = 0  # since another thread last ran
     points_before_bodies: int = 0
@@ -169,6 +170,10 @@ class Task:
         """Return whether it would go on if it had the turn."""
         state = self.state
         return state in _RUNNABLE or (state is State.BLOCKED and self.ready is not None and self.ready())
+
+    def waits_by_time(self) -> bool:
+        """Return whether it waits with a time-out."""
+        return self.state is State.BLOCKED and self.timeout is not None
 
     def can_expire(self) -> bool:
         """Return whether its time-out may pass at any time; ask only a task that cannot run."""
@@ -374,10 +379,7 @@ class TaskSet:
         return [
             t
             for t in self.all
-            if t.state == State.BLOCKED
-            and t.timeout is not None
-            and self._is_its_turn(t)
-            and (not over or (t.of_body and not t.is_daemon))
+            if t.waits_by_time() and self._is_its_turn(t) and (not over or (t.of_body and not t.is_daemon))
         ]
 
     def _is_its_turn(self, task: Task) -> bool:

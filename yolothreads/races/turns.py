@@ -78,7 +78,7 @@ class Execution:
     ended: list[str] = field(default_factory=list)  # the labels of all threads that ended
     thread_errors: tuple[BaseException, ...] = ()  # exceptions that ended workers
     wakes: tuple[str, ...] = ()  # the workers whose time-outs passed, by their origins, sorted
-    beats: tuple[str, ...] = ()  # those among them that no body started
+    beats: tuple[str, ...] = ()  # those among them that waited by time when the bodies began: services
 
     def lines(self, until: int | None = None) -> Iterator[tuple[Task, CodeType, int]]:
         """Yield the entries of the log that are lines (or instructions): thread, code, and place in it."""
@@ -324,7 +324,7 @@ class Turns(ABC):
         """Return the thread whose time-out passes first."""
         waiting = [task for task in self.tasks.waiting_with_timeout() if task is not but]
         if self.between.exact:
-            waiting = [task for task in waiting if task.body is not None] or waiting
+            waiting = [task for task in waiting if task.body is not None and task.is_short] or waiting
         return min(waiting, key=attrgetter("due"), default=None)
 
     def _let_time_pass(self) -> Task | None:

@@ -32,6 +32,7 @@ STALL_S = 0.5  # without a switch point and without CPU time: blocked by somethi
 STALL_AGAIN_S = 0.01  # the same at a line where a thread has stalled before
 HELP_AGAIN_S = 0.1  # the same for another process, after one that was waited for in vain (unmeasured)
 HELP_S = 1.0  # the wait for a thread that is not controlled, where no controlled one can go on (unmeasured)
+JOIN_S = 0.2  # the same where a body joins that thread, in any run (unmeasured)
 END_S = 5.0  # the time that a body gets to end when its run is given up
 QUIET_S = 30.0  # `setup` may use no CPU time for so long, if it has started no other process (unmeasured)
 LONGEST_S = 20.0  # `setup` may take so long, or five times the budget if that is more (unmeasured)
@@ -181,7 +182,11 @@ class Watchdog:
         of_processes = any(t.state == State.BLOCKED and t.what == OF_PROCESSES for t in run.tasks.all)
         if of_processes:
             limit_s = max(limit_s, self._process_helps_s)
-        until = monotonic() + limit_s
+        joined = [t.joins for t in run.tasks.bodies if t.state == State.BLOCKED and t.joins is not None]
+        if any(map(blocking.is_alive_for_real, joined)):  # it may be about to end
+            limit_s = max(limit_s, JOIN_S)
+        began = monotonic()
+        until = began + limit_s
         while not self._resume_one():
             if monotonic() >= until:
                 blocked = [t for t in run.tasks.bodies if t.state == State.BLOCKED]
@@ -192,8 +197,8 @@ class Watchdog:
                 return False
             self.check_stop()
             sleep(0.0005)
-            if limit_s and any(map(waits_for_cpu, helpers)):  # the machine is busy
-                until = max(until, monotonic() + limit_s / 2)
+            if any(map(waits_for_cpu, joined)):  # the machine is busy
+                until = min(max(until, monotonic() + JOIN_S), began + 10 * HELP_S)
         if monotonic() < until:
             names = [t.name for t in helpers]
             run.uncontrolled.update(dict.fromkeys([*names, "another process"] if of_processes else names))
