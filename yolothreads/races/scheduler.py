@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from math import inf
 from operator import attrgetter
-from time import monotonic, perf_counter, sleep
+from time import monotonic, perf_counter, process_time, sleep
 from typing import Any
 
 from yolothreads.races import blocking, process_locks
@@ -78,7 +78,7 @@ class Scheduler(Turns):
         Raises:
             KeyboardInterrupt: after every body has been ended.
         """
-        began = perf_counter()
+        began, cpu_before = perf_counter(), process_time()
         self.guard.pause()
         self.clear(schedule, keep_alternatives)
         blocking.stop_clocks()
@@ -102,7 +102,7 @@ class Scheduler(Turns):
         run.thread_errors = tuple([worker.error for worker in self.tasks.workers if worker.error is not None])
         run.wakes = tuple(sorted(self.wakes))
         run.beats = tuple([name for name in run.wakes if name in services])
-        run.seconds = perf_counter() - began
+        run.seconds, run.cpu_s = perf_counter() - began, process_time() - cpu_before
         return run
 
     def start_body(self, task: Task) -> None:

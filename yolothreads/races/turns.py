@@ -71,6 +71,7 @@ class Execution:
     inspected: list[tuple[LogEntry, int, Any]] = field(default_factory=list)
     at_end: Any = None  # the inspected value when the last body has ended
     seconds: float = 0.0
+    cpu_s: float = 0.0  # of the whole process
     results: tuple[Any, ...] = ()  # a result or an exception for each body, then the observed value
     outside: dict[str, BaseException] = field(default_factory=dict)  # exceptions outside the bodies, by what raised
     setup_failed: bool = False  # the bodies were not run
