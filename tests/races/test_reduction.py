@@ -64,6 +64,15 @@ class Gate:
 
     def __exit__(self, *exc_info):
         self.lock.release()
+
+class Counted:
+    def __init__(self, lock):
+        self.waiting, self.gate_lock = 0, lock
+
+    @property
+    def gate(self):
+        self.waiting += 1
+        return self.gate_lock
 """
 
 
@@ -114,3 +123,22 @@ def test_a_thread_that_waits_in_code_that_is_not_watched_may_have_done_something
     bodies, watch = (look_twice, pass_gate), [look_twice, pass_gate]
     found, whole = (explore(*bodies, setup=setup, watch=watch, seed=seed, reduce=reduce) for reduce in (True, False))
     assert len(found.forbidden) == len(whole.forbidden) == 2
+
+
+def look_at_count_twice(s: Any) -> bool:
+    with s.gate:
+        first = s.waiting
+        second = s.waiting
+    return bool(first == second)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_lock_behind_a_property_that_is_not_watched_is_no_mere_lock(seed: int) -> None:
+    gate = ModuleType("gate")
+    exec(GATE, vars(gate))
+    bodies: Any = look_at_count_twice, pass_gate
+    found, whole = (
+        explore(*bodies, setup=lambda: gate.Counted(threading.Lock()), watch=[*bodies], seed=seed, reduce=reduce)
+        for reduce in (True, False)
+    )
+    assert len(found.forbidden) == len(whole.forbidden) == 1

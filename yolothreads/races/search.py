@@ -338,7 +338,7 @@ class LevelSearch(Search):
         code, at = before[-1]
         if at > 0:
             looked_up = watch.facts(code).lock_lines.get(at)
-            if looked_up is None or watch.may_store(looked_up):
+            if looked_up is None or watch.may_do_more(looked_up):
                 return None
         elif ~at not in watch.facts(code).enters:
             return None

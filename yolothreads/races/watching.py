@@ -126,9 +126,13 @@ class Watch:
         facts, stored = self.facts(code), self._stored if self._by_names else None
         return any(facts.line_at[offset] == at for offset in facts.points(stored))
 
-    def may_store(self, names: set[str]) -> bool:
-        """Return whether some code that ran may store one of these names."""
-        return not self._by_names or not names.isdisjoint(self._stored)
+    def may_do_more(self, names: set[str]) -> bool:
+        """Return whether looking these names up may touch something: code stores one, or is run by that, as a property.
+
+        Watched code that is run by it has switch points of its own.
+        """
+        run = {name.rpartition(".")[2] for name in self.unwatched}
+        return not self._by_names or not {*names, "__getattr__", "__getattribute__"}.isdisjoint(run | self._stored)
 
     # --- code as it is met
 
