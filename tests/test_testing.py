@@ -218,6 +218,12 @@ def test_a_later_call_of_one_test_is_replayed_by_its_number(project: pytest.Pyte
     result.stdout.fnmatch_lines(["NOT SAFE*"])  # the second call explores as usual
 
 
+@pytest.mark.parametrize("word", ["0", "-1", "two"])
+def test_the_number_of_a_call_is_one_or_more(project: pytest.Pytester, word: str) -> None:
+    result = run(project, "--schedule", "A | py3.11 0", f"--schedule-call={word}")
+    result.stderr.fnmatch_lines([f"*argument --schedule-call: '{word}' makes no sense; give the number of a call*"])
+
+
 def test_a_call_that_the_test_does_not_make_is_an_error(project: pytest.Pytester) -> None:
     project.makepyfile(SAFE)
     result = run(project, "--schedule", "A | py3.11 0", "--schedule-call", "2")

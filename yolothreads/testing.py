@@ -48,11 +48,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("yolothreads", "every thread schedule (the fixture every_schedule)")
     group.addoption("--schedule", metavar="SCHEDULE", help="replay this schedule in the one test that is selected")
     text = "replay it in the N-th call of every_schedule in that test (1); the calls before it explore as usual"
-    group.addoption("--schedule-call", type=int, default=1, metavar="N", help=text)
+    group.addoption("--schedule-call", type=_number, default=1, metavar="N", help=text)
     text = "seconds after which a call of every_schedule begins no further schedule, whatever the test says"
     group.addoption("--explore-budget", type=_seconds, metavar="SECONDS", help=text)
     text = f"let tests pass in which nothing bad was found although nothing was proved: {', '.join(_LIMITS)}"
     group.addoption("--explore-allow", action="append", default=[], choices=[*_LIMITS], metavar="REASON", help=text)
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} makes no sense; give the number of a call: 1, 2, ...")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

@@ -9,6 +9,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -246,6 +247,25 @@ racy("a method is replaced by name", Stepper, lambda s: setattr(s, "step", two))
 racy("a method is replaced in the dictionary", Stepper, lambda s: s.__dict__.update(step=two))(
     lambda s: s.step() + s.step()
 )
+
+
+class Other(Stepper):
+    """Has the same method, but written in C, as below; so no line of it is a switch point."""
+
+    step = staticmethod(partial(int, 2))  # type: ignore[assignment]
+
+
+class InC(Stepper):
+    """An object whose class is replaced."""
+
+    step = staticmethod(partial(int, 1))  # type: ignore[assignment]
+
+
+def replace_class(s: Stepper) -> None:
+    s.__class__ = Other
+
+
+racy("the class is replaced", InC, replace_class)(lambda s: s.step() + s.step())
 racy("a global function is replaced", Stepper, replace_helper)(lambda s: helper(s) + helper(s))
 racy("a global function is replaced in a module", Stepper, lambda s: setattr(sys.modules[__name__], "helper", second))(
     lambda s: helper(s) + helper(s)

@@ -13,7 +13,7 @@ from programs import PROGRAMS
 from benchmarks import bodies
 from benchmarks.bodies import bump, state
 from yolothreads.errors import ExploreError, YoloThreadsError
-from yolothreads.races import WRONG, explore
+from yolothreads.races import WRONG, explore, replay
 
 pytestmark = pytest.mark.timeout(scaled(120))
 State = Any
@@ -56,7 +56,9 @@ def test_a_body_that_is_not_a_function_is_named(body: Any) -> None:
     ("name", "value"),
     [
         ("preemptions", -1), ("preemptions", 1.5), ("preemptions", "2"), ("granularity", "lines"),
-        ("strategy", "randomly"),
+        ("strategy", "randomly"), ("budget_s", float("nan")), ("budget_s", "1"), ("timeouts_s", None),
+        ("max_steps", 1.5), ("seed", None), ("depth", 1.5), ("runs", "9"), ("setup", 5), ("observe", 5), ("same", "eq"),
+        ("restore", 5), ("describe", 5), ("progress", 5), ("on_trial", 5), ("stop", 5),
     ],
 )  # fmt: skip
 def test_an_invalid_option_is_named_with_its_value(name: str, value: Any) -> None:
@@ -82,6 +84,18 @@ def test_max_steps_of_zero_is_refused() -> None:
 
 
 # --- watch
+
+
+@pytest.mark.parametrize("name", ["", ".shop"])
+def test_watching_a_name_that_is_not_whole(name: str) -> None:
+    assert f"'{name}'" in refused(bump, bump, watch=[name])
+
+
+def test_one_thing_to_watch_needs_no_list() -> None:
+    assert "holds 5" in refused(bump, bump, watch=5)
+    watch: Any = bump
+    found = explore(bump, bump, setup=state(n=0), observe=bodies.number, watch=watch)
+    assert found.forbidden and found.watched == ("bump",)
 
 
 @pytest.mark.parametrize("name", ["no_such_module", "yolothreads.no_such_module", "ultralytics.engin"])
@@ -201,6 +215,60 @@ def test_an_error_in_observe_is_a_result() -> None:
     found = explore(bump, bump, setup=state(n=0), observe=lambda s: {2: "right"}[s.n])
     assert {trial.kind for trial in found.forbidden} == {"exception"}
     assert all("observe raised KeyError: 1" in trial.detail for trial in found.forbidden)
+
+
+def test_an_observe_that_always_raises_is_refused() -> None:
+    assert "observe raised AttributeError" in refused(bump, bump, observe=lambda s: s.total)
+
+
+def test_a_body_that_always_raises_is_named() -> None:
+    def misspelt(s: State) -> None:
+        s.m += 1
+
+    found = explore(bump, misspelt, setup=state(n=0), observe=bodies.number)
+    assert found.safe and [note for note in found.notes if "In each sequential order, B raised AttributeError" in note]
+
+
+@pytest.mark.parametrize("name", ["on_trial", "progress"])
+def test_an_error_in_a_callback_loses_nothing(name: str) -> None:
+    calls: list[Any] = []
+
+    def fail(*arguments: Any) -> None:
+        calls.append(arguments)
+        if len(calls) == limit:
+            raise OSError("the disk is full")
+
+    limit = 20
+    found = explore(bump, bump, setup=state(n=0), observe=bodies.number, preemptions=2, **{name: fail})  # type: ignore[arg-type]
+    assert found.forbidden and not found.exhausted and f"{name} raised OSError: the disk is full" in found.bound
+    limit = len(calls) + 1
+    with pytest.raises(OSError, match="the disk is full"):
+        explore(bump, bump, setup=state(n=0), observe=bodies.number, **{name: fail})  # type: ignore[arg-type]
+
+
+def test_a_description_that_is_no_text_is_shown_as_one() -> None:
+    found = explore(bump, bump, setup=state(n=0), observe=bodies.number, describe=lambda *_: 42)  # type: ignore[arg-type, return-value]
+    assert {trial.detail for trial in found.forbidden} == {"42"}
+
+
+def test_more_preemptions_than_there_can_be_take_no_time() -> None:
+    found = explore(bump, bump, setup=state(n=0), observe=bodies.number, preemptions=10**9)
+    assert found.exhausted and found.forbidden
+
+
+@pytest.mark.parametrize("plan", ["random 0/9/1", "random 3/0/1"])
+def test_a_random_schedule_without_depth_or_steps_is_refused(plan: str) -> None:
+    version = explore(bump, bump, setup=state(n=0)).trials[0].schedule.partition("|")[2]
+    with pytest.raises(ExploreError, match="makes no sense"):
+        replay(f"{plan} |{version}", bump, bump, setup=state(n=0))
+
+
+def test_schedules_of_many_bodies_can_be_replayed() -> None:
+    many = [bump] * 30
+    found = explore(*many, setup=state(n=0), observe=bodies.number, strategy="random", runs=3)
+    plan, version = "Z4@bump:{}#1>B", found.trials[0].schedule.partition("|")[2]
+    line = next(place.line for place in found.executed if "value + 1" in place.text)
+    assert replay(f"{plan.format(line)} |{version}", *many, setup=state(n=0), observe=bodies.number).kind == WRONG
 
 
 # --- bodies that never end

@@ -1,8 +1,10 @@
 """Reduction skips equivalent schedules only: kinds, verdicts and counts stay correct."""
 
+import threading
 from collections import deque
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
+from weakref import WeakValueDictionary
 
 import pytest
 from deadlines import scaled
@@ -67,3 +69,94 @@ def take_one(s: Any) -> bool:
 def test_what_is_done_between_two_calls_of_a_function_with_local_lines_is_not_left_out() -> None:
     found = explore(take_all, take_one, setup=lambda: SimpleNamespace(left=iter((1, 2)), taken=deque()))
     assert kinds(found) == {WRONG}, "stopped before the first call, not before the second one"
+
+
+GATE = """
+class Gate:
+    def __init__(self, lock):
+        self.waiting, self.lock = 0, lock
+
+    def __enter__(self):
+        self.waiting += 1
+        self.lock.acquire()
+
+    def __exit__(self, *exc_info):
+        self.lock.release()
+
+class Counted:
+    def __init__(self, lock):
+        self.waiting, self.gate_lock = 0, lock
+
+    @property
+    def gate(self):
+        self.waiting += 1
+        return self.gate_lock
+"""
+
+
+class Thing:
+    """Can be looked at weakly."""
+
+
+def drop(s: Any) -> None:
+    thing: Any = Thing()
+    s.things["k"] = thing
+    other = s.things
+    thing = None
+    s.done = other is thing
+
+
+def look_weakly(s: Any) -> tuple[int, bool]:
+    return len(s.things), s.done
+
+
+def test_an_object_that_vanishes_can_be_seen_by_others() -> None:
+    def setup() -> SimpleNamespace:
+        return SimpleNamespace(things=WeakValueDictionary(), done=None)
+
+    found, whole = (explore(drop, look_weakly, setup=setup, reduce=reduce) for reduce in (True, False))
+    assert len(found.forbidden) == len(whole.forbidden) > 0
+
+
+def look_twice(s: Any) -> bool:
+    with s.gate:
+        first = s.gate.waiting
+        second = s.gate.waiting
+    return bool(first == second)
+
+
+def pass_gate(s: Any) -> None:
+    with s.gate:
+        s.passed = True
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_thread_that_waits_in_code_that_is_not_watched_may_have_done_something_before(seed: int) -> None:
+    gate = ModuleType("gate")
+    exec(GATE, vars(gate))
+
+    def setup() -> SimpleNamespace:
+        return SimpleNamespace(gate=gate.Gate(threading.Lock()))
+
+    bodies, watch = (look_twice, pass_gate), [look_twice, pass_gate]
+    found, whole = (explore(*bodies, setup=setup, watch=watch, seed=seed, reduce=reduce) for reduce in (True, False))
+    assert len(found.forbidden) == len(whole.forbidden) == 2
+
+
+def look_at_count_twice(s: Any) -> bool:
+    with s.gate:
+        first = s.waiting
+        second = s.waiting
+    return bool(first == second)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_lock_behind_a_property_that_is_not_watched_is_no_mere_lock(seed: int) -> None:
+    gate = ModuleType("gate")
+    exec(GATE, vars(gate))
+    bodies: Any = look_at_count_twice, pass_gate
+    found, whole = (
+        explore(*bodies, setup=lambda: gate.Counted(threading.Lock()), watch=[*bodies], seed=seed, reduce=reduce)
+        for reduce in (True, False)
+    )
+    assert len(found.forbidden) == len(whole.forbidden) == 1

@@ -3,6 +3,7 @@
 from typing import Any
 
 import cases_budget
+import cases_changing
 import cases_outside_bodies
 import cases_recursion
 import cases_repeatable
@@ -11,7 +12,7 @@ from deadlines import scaled
 from test_tracing import VERSIONS, interpreter, run
 
 pytestmark = pytest.mark.timeout(scaled(240))
-MODULES = (cases_outside_bodies, cases_repeatable, cases_budget, cases_recursion)
+MODULES = (cases_outside_bodies, cases_repeatable, cases_budget, cases_recursion, cases_changing)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """Which code is watched by default, what is listed as not watched, and on which source a schedule depends."""
 
+import importlib
+import importlib.util
 import json
 import sys
 import types
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -197,7 +200,69 @@ def test_a_body_outside_watch_is_run_beside_one_inside() -> None:
     assert any("outside" in name for name in found.unwatched)
 
 
+def test_methods_behind_descriptors_belong_to_a_class_that_is_watched(make: Make) -> None:
+    body = (
+        "from functools import cached_property, partialmethod, singledispatchmethod\n\nclass Counter:\n"
+        "    n = 0\n\n    @cached_property\n    def cached(self):\n        return self.n\n\n"
+        "    @singledispatchmethod\n    def add(self, k):\n        self.n += k\n\n"
+        "    @add.register\n    def _(self, k: str):\n        self.n += int(k)\n\n"
+        "    more = partialmethod(add, '1')\n\n"
+        "def body(s):\n    s.add(1)\n    s.more()\n    return s.cached\n"
+    )
+    program = make(program=body)
+    found = explore(program.body, program.body, setup=program.Counter, watch=[program.Counter])
+    assert {place.text for place in found.executed} == {"return self.n", "self.n += k", "self.n += int(k)"}
+
+
+def test_what_a_dispatched_function_calls_is_watched_with_it(make: Make) -> None:
+    program = make(
+        program="from functools import singledispatch\n\n@singledispatch\ndef bump(s):\n    s.n += 1\n\n"
+        "@bump.register\ndef _(s: list):\n    s[0] += 1\n"
+    )
+    assert explore(program.bump, program.bump, setup=lambda: [0], observe=list, watch=[program.bump]).forbidden
+
+
+def test_a_module_that_was_loaded_from_a_path_is_watched(tmp_path: Path) -> None:
+    (tmp_path / "loose.py").write_text(HELPER)
+    spec = importlib.util.spec_from_file_location("loose", tmp_path / "loose.py")
+    assert spec is not None and spec.loader is not None
+    spec.loader.exec_module(loose := importlib.util.module_from_spec(spec))
+    assert explore(loose.bump, loose.bump, setup=state(n=0), observe=bodies.number).forbidden
+
+
 # --- the version
+
+
+@pytest.mark.parametrize("options", [{}, {"watch": ["zipped"]}])
+def test_a_changed_function_in_a_zip_file_is_refused(
+    options: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(source: str) -> types.ModuleType:
+        with zipfile.ZipFile(tmp_path / f"{len(source)}.zip", "w") as file:
+            file.writestr("zipped.py", source)
+        monkeypatch.syspath_prepend(str(tmp_path / f"{len(source)}.zip"))
+        monkeypatch.delitem(sys.modules, "zipped", raising=False)
+        return importlib.import_module("zipped")
+
+    given: Any = {"setup": state(n=0), "observe": bodies.number, **options}
+    module = load(HELPER)
+    found = explore(module.bump, module.bump, **given)
+    assert found.replay(found.forbidden[0].schedule).kind == found.forbidden[0].kind
+    module = load(HELPER.replace("n + 1", "n + 20"))
+    with pytest.raises(ExploreError, match="lines may have moved"):
+        replay(found.forbidden[0].schedule, module.bump, module.bump, **given)
+
+
+def test_each_of_two_lambdas_without_a_file_counts() -> None:
+    def made(*steps: int) -> list[Any]:
+        return list(eval(", ".join(f"lambda s: setattr(s, 'n', s.n + {step})" for step in steps)))
+
+    given: Any = {"setup": state(n=0), "observe": bodies.number}
+    schedule = explore(*made(1, 2), **given).forbidden[0].schedule
+    assert replay(schedule, *made(1, 2), **given).kind != "as sequential"
+    for steps in ((3, 2), (1, 3)):
+        with pytest.raises(ExploreError, match="lines may have moved"):
+            replay(schedule, *made(*steps), **given)
 
 
 def test_a_changed_helper_in_a_second_file_is_refused(make: Make) -> None:

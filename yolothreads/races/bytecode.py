@@ -79,7 +79,8 @@ class Code:
                 name = _looked_up(instruction, found[i + 1] if i + 1 < len(found) else None)
                 self._operations.setdefault(line, []).append((offset, name))
             last = instruction
-        self.local_lines = {n for n, found in lines.items() if all(i.opname in LOCAL for i in found)}
+        freeing = {self.line_at[i] for i in _that_free(code, found)}
+        self.local_lines = {n for n, some in lines.items() if n not in freeing and all(i.opname in LOCAL for i in some)}
         self.lock_lines = {n: names for n, found in lines.items() if (names := _names_before_with(found)) is not None}
         self.enters = {i.offset for found in lines.values() for i in found if i.opname in _ENTERS}
 
@@ -109,6 +110,32 @@ class Code:
         if any(offset < point and offset in points for offset, _ in operations):
             return {name for offset, name in operations if offset == point}
         return {name for offset, name in operations if offset <= point}
+
+
+def _that_free(code: CodeType, instructions: list[dis.Instruction]) -> Iterator[int]:
+    """Yield the offsets of instructions that may free an object, which others can see: in a `WeakValueDictionary`, say.
+
+    An assignment frees what the name held before, unless this was nothing or a constant.
+    """
+    stores: dict[str, list[tuple[int, bool]]] = {}  # by name: the offset, and whether a constant is stored
+    jumps_back = [(i.argval, i.offset) for i in instructions if i.opcode in _JUMPS and i.argval < i.offset]
+    parameters = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 4) + bool(code.co_flags & 8)
+    given, last = set(code.co_varnames[:parameters]), None
+    for i in instructions:
+        if i.opname in ("DELETE_FAST", "POP_EXCEPT"):
+            yield i.offset
+        elif i.opname.startswith("STORE_FAST"):
+            names = i.argval if isinstance(i.argval, tuple) else (i.argval,)
+            is_constant = i.opname == "STORE_FAST" and _follows(i, last, {"LOAD_CONST"})
+            for name in names[: 1 if i.opname == "STORE_FAST_LOAD_FAST" else None]:
+                stores.setdefault(name, []).append((i.offset, is_constant))
+        last = i
+    for name, found in stores.items():
+        for n, (offset, is_constant) in enumerate(found):
+            is_again = not is_constant and any(start <= offset <= end for start, end in jumps_back)
+            others = [constant for other, (_, constant) in enumerate(found) if other != n]
+            if name in given or is_again or not all(others):
+                yield offset
 
 
 def _is_harmless(instruction: dis.Instruction, last: dis.Instruction | None) -> bool:

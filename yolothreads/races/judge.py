@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import operator
 import re
 import reprlib
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, NamedTuple
 
 from yolothreads.errors import ExploreError
 from yolothreads.races.results import EXCEPTION, RIGHT, WRONG
 from yolothreads.races.schedule import label
 
-_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+")
+_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{7,}")  # a shorter number is no address
+_CANNOT_CHANGE = (
+    type(None), bool, int, float, complex, str, bytes, range, type, FunctionType, BuiltinFunctionType, MethodType,
+)  # fmt: skip
 
 
 def same(a: Any, b: Any) -> bool:
@@ -25,11 +33,14 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
-        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+        return _class_of(a) == _class_of(b) and len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, float) and isinstance(b, float):
         return a == b or (a != a and b != b)
     if hasattr(a, "shape") and hasattr(b, "shape"):
-        return tuple(a.shape) == tuple(b.shape) and bool(((a == b) | ((a != a) & (b != b))).all())
+        if tuple(a.shape) != tuple(b.shape):
+            return False
+        equal = a == b
+        return equal if isinstance(equal, bool) else bool((equal | ((a != a) & (b != b))).all())
     if isinstance(a, BaseException) and isinstance(b, BaseException):
         return same_error(a, b)
     if type(a) is type(b) and getattr(type(a), "__eq__", None) is object.__eq__:
@@ -38,6 +49,52 @@ def same(a: Any, b: Any) -> bool:
             f"pass same=, or let the bodies return a value that can be compared."
         )
     return bool(a == b)
+
+
+def snapshot(value: Any) -> Any:
+    """Return a value as it is now: a copy of all in it that `same` compares by its content and that can change.
+
+    The program may go on to change what it returned: in `restore`, for instance, or when the state is left. What cannot
+    be copied is returned itself.
+    """
+    try:
+        return _snapshot(value, {})
+    except Exception:
+        return value
+
+
+def _snapshot(value: Any, known: dict[int, Any]) -> Any:
+    kind = type(value)
+    if kind in _CANNOT_CHANGE or isinstance(value, BaseException):
+        return value
+    if id(value) in known:
+        return known[id(value)]
+    if isinstance(value, tuple):
+        copies = [_snapshot(part, known) for part in value]
+        return value if all(map(operator.is_, copies, value)) else tuple.__new__(kind, copies)
+    made = known[id(value)] = _copied(value)
+    if made is not value:
+        for parts in (getattr(made, "__dict__", {}), made):
+            items = parts.items() if isinstance(parts, dict) else enumerate(parts) if _is_list(parts) else ()
+            for key, part in list(items):
+                if (new := _snapshot(part, known)) is not part:
+                    parts[key] = new
+    return made
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | deque)
+
+
+def _copied(value: Any) -> Any:
+    """Return a copy, whose parts are the same; or the value itself, if it is equal only to itself."""
+    kind = type(value)
+    with suppress(Exception):
+        if hasattr(kind, "shape"):
+            return value.clone() if hasattr(kind, "clone") else value.copy()
+        if getattr(kind, "__eq__", None) is not object.__eq__ and not hasattr(kind, "__del__"):
+            return copy.copy(value)
+    return value
 
 
 Same = Callable[[Any, Any], bool]
@@ -149,11 +206,16 @@ class Judge:
         if self._describe is not None:
             try:
                 if description := self._describe(results.values, [reference.values for reference in self.references]):
-                    return description
+                    return str(description)
             except Exception as error:  # the outcome is wrong all the same
                 return f"gave {short(results.all)}; describe raised {named(error)}"
         orders = " or ".join(dict.fromkeys(short(reference.all) for reference in self.references[:3]))
         return f"gave {short(results.all)}; one after the other they give {orders}"
+
+
+def _class_of(value: Any) -> tuple[str, str]:
+    """Return the name of a class, which is the same for two that were made by the same lines."""
+    return type(value).__module__, type(value).__qualname__
 
 
 def text_of(error: BaseException) -> str:
@@ -171,13 +233,26 @@ def without_addresses(text: str) -> str:
 
 def same_error(a: Any, b: Any) -> bool:
     """Return whether two exceptions are of one type, or of two classes made by the same lines, and say the same."""
-    names = [(type(error).__module__, type(error).__qualname__) for error in (a, b)]
     return (
         isinstance(a, BaseException)
         and isinstance(b, BaseException)
-        and names[0] == names[1]
+        and _class_of(a) == _class_of(b)
         and without_addresses(text_of(a)) == without_addresses(text_of(b))
+        and _same_parts(a, b)
     )
+
+
+def _same_parts(a: BaseException, b: BaseException) -> bool:
+    """Return whether two groups of exceptions hold the same ones, in any order; True for other exceptions."""
+    if not isinstance(a, BaseExceptionGroup) or not isinstance(b, BaseExceptionGroup):
+        return True
+    left = list(b.exceptions)
+    for part in a.exceptions:
+        at = next((i for i, other in enumerate(left) if same_error(part, other)), None)
+        if at is None:
+            return False
+        del left[at]
+    return not left
 
 
 def named(error: BaseException) -> str:

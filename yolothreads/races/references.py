@@ -15,7 +15,7 @@ from types import CodeType
 from typing import NamedTuple, Protocol
 
 from yolothreads.errors import ExploreError
-from yolothreads.races.judge import Judge, Results, named, short, without_addresses
+from yolothreads.races.judge import Judge, Results, named, same_error, short, without_addresses
 from yolothreads.races.orders import QUIET, Between, distinct_orders
 from yolothreads.races.results import DEADLOCK, EXCEPTION, RIGHT, Trial
 from yolothreads.races.schedule import Schedule, label
@@ -32,6 +32,7 @@ class Order(NamedTuple):
 
 
 _NO_ORDER = Order(())
+_OBSERVE = "observe"
 _MOST_WAKES = 3  # so many time-outs of a worker are spread
 _SERIES = 1000  # so many ways to spread the time-outs that passed in a run over a sequential order are tried
 
@@ -121,6 +122,9 @@ class References:
             )
         if not early.failure and not again.failure and early is not again:
             self._check_first_order(first, _results_of(early), _results_of(again))
+        for error, names in self._raised().items():
+            if names == [_OBSERVE]:
+                raise ExploreError(f"observe raised {error} after each sequential order; correct observe=.")
         if generation != self._session.watch.generation:
             self.sequential.clear()  # some of these runs passed fewer switch points than they would now
         self._route, self._route_generation = _route_of(again), generation
@@ -160,6 +164,22 @@ class References:
 
     def _is_late(self) -> bool:
         return perf_counter() > self._session.until
+
+    def always_raised(self) -> Iterator[str]:
+        """Yield remarks about the bodies that raise the same error in each order, so that little is compared."""
+        for error, names in self._raised().items():
+            yield f"In each sequential order, {', '.join(names)} raised {error}"
+
+    def _raised(self) -> dict[str, list[str]]:
+        """Return the errors that occur in each order that is known, with the labels of the bodies, or `observe`."""
+        found: dict[str, list[str]] = {}
+        whole = [known.values for order, known in self._results.items() if order not in self._cut_short]
+        for i, values in enumerate(zip(*whole, strict=True)):
+            first = values[0]
+            if isinstance(first, BaseException) and all(same_error(first, value) for value in values):
+                name = label(i) if i < len(self._groups) else _OBSERVE
+                found.setdefault(without_addresses(named(first)), []).append(name)
+        return found
 
     # --- during the search
 

@@ -26,7 +26,7 @@ from yolothreads.errors import ExploreError
 from yolothreads.races.threads import TIMEOUT, LogEntry, Task
 
 WAIT, LOCKED, END, SLEEP = "wait", "lock", "end", "sleep"
-"""Events in the log of a run that have no line: a thread waits, waits for a lock, ends or sleeps."""
+"""Events in the log of a run that have no line: a thread waits, waits for a lock at a watched line, ends or sleeps."""
 
 LONGEST = 119
 NO_POINT, EVERY_POINT = 0, 1 << 60
@@ -40,8 +40,8 @@ _RANDOM = re.compile(r"random (\d+)/(\d+)/(\d+)")
 
 
 def label(body: int) -> str:
-    """Return the name of a body in a schedule: A, B, C and so on."""
-    return chr(ord("A") + body)
+    """Return the name of a body in a schedule: A, B, C and so on; after Z come Z1, Z2 ..."""
+    return chr(ord("A") + body) if body < 26 else f"Z{body - 25}"
 
 
 def plain(function: str, letters: int = 99) -> str:
@@ -155,7 +155,10 @@ def parse(text: str, version: str, any_digest: bool = False) -> Schedule:
             f"moved, so a replay would be misleading: explore again."
         )
     if match := _RANDOM.fullmatch(plan):
-        return Schedule("", random=Random(*map(int, match.groups())))
+        run = Random(*map(int, match.groups()))
+        if min(run.depth, run.steps) < 1:
+            raise ExploreError(f"The schedule '{plan}' makes no sense: depth and steps are 1 or more.")
+        return Schedule("", random=run)
     first, *words = plan.split() or [""]
     if ">" in first:  # the thread that begins is the one that is stopped first
         first, words = first.partition("@")[0], [first, *words]

@@ -56,6 +56,7 @@ class Scheduler(Turns):
             blocking.uninstall()
             self.tracer.close()
             self.tasks.close()
+            self.clear(Schedule(""), False)
 
     def run(
         self,

@@ -6,8 +6,9 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from yolothreads.races.judge import named
 from yolothreads.races.references import BudgetEndedError, NotRepeatableError
@@ -18,6 +19,14 @@ from yolothreads.races.threads import TIMEOUT
 from yolothreads.races.turns import Execution
 
 _BUDGET = "the budget ended first"
+
+
+class _CallbackError(Exception):
+    """A function of the caller that is told about the search raised an error."""
+
+    def __init__(self, name: str, error: Exception):
+        super().__init__(name)
+        self.name, self.error = name, error
 
 
 class Search(ABC):
@@ -48,6 +57,10 @@ class Search(ABC):
                 raise
             self.ended_by = "the results are not repeatable"
             self.session.references.remarks[str(error)] = None
+        except _CallbackError as failed:
+            if all(trial.kind == RIGHT for trial in self.trials):
+                raise failed.error from None
+            self.ended_by = f"{failed.name} raised {named(failed.error)}"
         self._leave_kept_state()
         self._report()
         self.notes += self.session.references.remarks
@@ -81,12 +94,18 @@ class Search(ABC):
 
     def _keep(self, trial: Trial) -> None:
         self.trials.append(trial)
-        if self.options.on_trial is not None:
-            self.options.on_trial(trial)
+        self._call_back("on_trial", self.options.on_trial, trial)
 
     def _report_progress(self) -> None:
-        if self.options.progress is not None:
-            self.options.progress(len(self.trials), self.total)
+        self._call_back("progress", self.options.progress, len(self.trials), self.total)
+
+    @staticmethod
+    def _call_back(name: str, function: Callable[..., object] | None, *arguments: Any) -> None:
+        try:
+            if function is not None:
+                function(*arguments)
+        except Exception as error:
+            raise _CallbackError(name, error) from error
 
 
 class RandomSearch(Search):
@@ -167,6 +186,8 @@ class LevelSearch(Search):
         level = [Candidate(Schedule(name), None, (i,)) for i, name in enumerate(self.session.labels)]
         self.total = len(level)
         for preemptions in range(self.options.preemptions + 1):
+            if not level:
+                break
             level = self._run_level(level, preemptions)
             if self.ended_by:
                 return True
@@ -321,7 +342,7 @@ class LevelSearch(Search):
         code, at = before[-1]
         if at > 0:
             looked_up = watch.facts(code).lock_lines.get(at)
-            if looked_up is None or watch.may_store(looked_up):
+            if looked_up is None or watch.may_do_more(looked_up):
                 return None
         elif ~at not in watch.facts(code).enters:
             return None

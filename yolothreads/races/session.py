@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from numbers import Real
 from time import perf_counter
 from types import CodeType, CoroutineType
 from typing import Any, Literal, get_args
 
 from yolothreads.errors import ExploreError
-from yolothreads.races.judge import Describe, Judge, Results, Same, named, same, same_error, short
+from yolothreads.races.judge import Describe, Judge, Results, Same, named, same, same_error, short, snapshot
 from yolothreads.races.orders import QUIET, Between, equal_bodies
 from yolothreads.races.references import BudgetEndedError, References
 from yolothreads.races.results import RIGHT, Step, Trial, Where
@@ -72,6 +73,15 @@ class Options:
                 raise ExploreError(
                     f"The body {body!r} is not a function; pass functions, such as lambda state: state.work()."
                 )
+        for name in ("setup", "observe", "same", "restore", "describe", "inspect", "progress", "on_trial", "stop"):
+            if (given := getattr(self, name)) is not None and not callable(given):
+                raise ExploreError(f"{name}={given!r} is not a function; pass one, or leave {name}= out.")
+        for name in ("seed", "depth", "runs", "max_steps"):
+            if not isinstance(given := getattr(self, name), int):
+                raise ExploreError(f"{name}={given!r} makes no sense; pass a whole number.")
+        for name in ("budget_s", "timeouts_s"):
+            if not isinstance(given := getattr(self, name), Real) or given != given:
+                raise ExploreError(f"{name}={given!r} makes no sense; pass a number of seconds.")
         if not isinstance(self.preemptions, int) or self.preemptions < 0:
             raise ExploreError(f"preemptions={self.preemptions!r} makes no sense; pass 0, 1, 2, ...")
         if self.granularity not in get_args(Granularity):
@@ -95,7 +105,7 @@ class Session:
         groups = equal_bodies(options.bodies)
         self.judge = Judge(groups, options.same or same, options.describe)
         self.references = References(self, groups)
-        watch = options.watch or dict.fromkeys(_module_of(body) for body in options.bodies)
+        watch = options.watch or dict.fromkeys(map(_module_of, options.bodies))
         self.watch = Watch(
             watch, options.granularity, all_of_user=not options.watch, by_names=options.strategy != "random"
         )
@@ -118,6 +128,7 @@ class Session:
         try:
             self._stack.close()
         finally:
+            self.references.sequential.clear()
             self.scheduler.guard.check()
 
     @cached_property
@@ -221,6 +232,7 @@ class Session:
             self._note_lines(run)
         if observe is not None and not run.failure:
             run.results += (_result_of(observe, *arguments),)
+        run.results = snapshot(run.results)
         # A body that was ended by force may have left the state in any condition.
         if self.options.restore is None or run.failure:
             self._leave_state(run.outside)
@@ -346,6 +358,7 @@ class Session:
         """Yield the remarks about all the runs together."""
         stalled = f"Stalled for {STALL_S} s, by something that is no lock of Python's"
         yield from (f"{stalled}: {stall}" for stall in self._stalls)
+        yield from self.references.always_raised()
         yield from (f"Body {name} ran no watched line, so it was not stopped anywhere." for name in self._idle)
         unseen = "" if MONITORING else ", and does not see the bodies"
         yield from (f"Also traces this process{unseen}: {other}" for other in other_tracers())
@@ -412,8 +425,12 @@ def _name_of(body: Body) -> tuple[str, str]:
     return getattr(code, "co_filename", ""), getattr(body, "__qualname__", type(body).__qualname__)
 
 
-def _module_of(body: Any) -> str:
-    name = getattr(_function_of(body), "__module__", None)
+def _module_of(body: Any) -> Any:
+    """Return the name of the module of a body; or its function, if that has been loaded in another way."""
+    function = _function_of(body)
+    name = getattr(function, "__module__", None)
     if name is None or name not in sys.modules:
+        if hasattr(function, "__code__"):
+            return function
         raise ExploreError(f"watch= is empty, and the module of {body!r} is unknown; name the code to watch.")
     return name

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
 from yolothreads.races.executors import executor_of
@@ -255,14 +255,22 @@ Place = tuple[str, int, str]
 
 
 def place_of_caller() -> Place:
-    """Return the innermost line of the calling thread outside this package and the library's modules that wait.
+    """Return the innermost line of the calling thread outside this package and the library's modules that wait."""
+    frame = _frame_of_caller()
+    return frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name
 
-    It calls no function of another module, because that would be traced.
-    """
-    frame: Any = sys._getframe(1)
+
+def code_of_caller() -> CodeType:
+    """Return the innermost code of the calling thread outside this package and the library's modules that wait."""
+    return _frame_of_caller().f_code
+
+
+def _frame_of_caller() -> FrameType:
+    """It calls no function of another module, because that would be traced."""
+    frame = sys._getframe(2)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_WAITERS):
         frame = frame.f_back
-    return frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name
+    return frame
 
 
 def line_of(file: str, line: int, function: str) -> str:
@@ -301,10 +309,14 @@ class TaskSet:
             self.bodies.append(Task(label, self.threads[label].thread, body))
 
     def close(self) -> None:
-        """End the threads of the bodies, and join the workers that have ended."""
+        """End the threads of the bodies, and join the workers that have ended.
+
+        They are forgotten at once: garbage collection might end their life where a later body has used up its stack.
+        """
         for thread in self.threads.values():
             thread.close()
         self.forget_ended()
+        self.threads, self.bodies = {}, []
 
     def forget_ended(self) -> None:
         """Join the workers that have ended, and forget them."""

@@ -33,6 +33,7 @@ from yolothreads.races.threads import (
     TaskSet,
     UnreadableError,
     acquire,
+    code_of_caller,
     line_of,
     place_of_caller,
 )  # fmt: skip
@@ -441,7 +442,10 @@ class Turns(ABC):
         if self.abandoning:
             if me.body is not None or not queue_id:
                 raise Abandoned
-            me.state = State.BLOCKED
+            with self.mutex:
+                if not self.on:
+                    return _GO_ON
+                me.state = State.BLOCKED
             acquire(me.baton)  # until no thread is controlled
             return _GO_ON
         self._undisturbed = None
@@ -451,12 +455,17 @@ class Turns(ABC):
             if self.current is None and not self.abandoning:  # it had stalled, and no other could go on
                 self.current = me
             me.state = State.BLOCKED
-        self.log.append((me, LOCKED if on_lock and timeout is None else WAIT, 0, ()))
+        self.log.append((me, LOCKED if on_lock and timeout is None and self._has_only_begun(me) else WAIT, 0, ()))
         if self.current is not me or self._pass_turn(me, WAIT):
             self.park(me)
         me.ready = None
         # Between two runs a worker is woken without being given the turn: it goes on waiting.
         return not me.timed_out if me.state == State.RUNNING else _GO_ON
+
+    def _has_only_begun(self, me: Task) -> bool:
+        """Return whether the code of the last switch point waits itself, and not other code that it has called."""
+        codes = (code for task, code, *_ in reversed(self.log) if task is me and not isinstance(code, str))
+        return next(codes, None) is code_of_caller()
 
     def _wait_between_runs(
         self, me: Task, ready: Callable[[], bool], timeout: float | None, for_work: bool

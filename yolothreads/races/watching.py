@@ -14,10 +14,10 @@ import sys
 import sysconfig
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial, partialmethod, singledispatchmethod
 from pathlib import Path
 from tokenize import TokenError
-from types import CodeType, FrameType, FunctionType, MethodType, ModuleType
+from types import CodeType, FrameType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any, Literal
 
 from yolothreads.errors import ExploreError
@@ -36,6 +36,8 @@ _CALLS_OTHERS = ("run", "_run", "_invoke_callbacks")  # their functions that cal
 _STORES_ANY_NAME = frozenset({
     "setattr", "delattr", "__setattr__", "__delattr__", "__dict__", "vars", "globals", "exec", "eval",
 })  # fmt: skip
+# What a store under one of these changes is found under other names.
+_CHANGES_LOOKUPS = frozenset({"__class__", "__bases__", "__getattr__", "__getattribute__"})
 # Python calls these in whatever thread collects garbage, not because a body reaches them.
 _FINALIZERS = (
     ".__del__", "_weakrefset.WeakSet.__init__.<locals>._remove", "weakref.WeakValueDictionary.__init__.<locals>.remove",
@@ -78,7 +80,8 @@ class Watch:
         self._stored: set[str] = set()  # the names that the code that ran may store
         self._has_new_names = False
         self._kept: list[CodeType] = []  # the code objects with these ids, so that no other can get one of them
-        for entry in [watch] if isinstance(watch, str | ModuleType) else watch:
+        is_one = isinstance(watch, str | type) or not isinstance(watch, Iterable)
+        for entry in [watch] if is_one else watch:
             self._add(_import(entry) if isinstance(entry, str) else entry)
         self._ids = {id(code) for code in self._codes}
 
@@ -123,9 +126,13 @@ class Watch:
         facts, stored = self.facts(code), self._stored if self._by_names else None
         return any(facts.line_at[offset] == at for offset in facts.points(stored))
 
-    def may_store(self, names: set[str]) -> bool:
-        """Return whether some code that ran may store one of these names."""
-        return not self._by_names or not names.isdisjoint(self._stored)
+    def may_do_more(self, names: set[str]) -> bool:
+        """Return whether looking these names up may touch something: code stores one, or is run by that, as a property.
+
+        Watched code that is run by it has switch points of its own.
+        """
+        run = {name.rpartition(".")[2] for name in self.unwatched}
+        return not self._by_names or not {*names, "__getattr__", "__getattribute__"}.isdisjoint(run | self._stored)
 
     # --- code as it is met
 
@@ -154,7 +161,7 @@ class Watch:
             self._has_new_names = True
         if facts is not None:
             self._ran.append(code)
-            if self._by_names and not _STORES_ANY_NAME.isdisjoint(code.co_names):
+            if self._by_names and _may_store_any_name(code):
                 self._by_names, self._has_new_names = False, True
             if self._all_of_user:
                 self.names.setdefault(module)
@@ -233,21 +240,27 @@ class Watch:
         files, loose = set(self.files), list(self._codes)
         if self._all_of_user or self._all_cells:
             reached = _reached.setdefault(key, {})
-            reached.update({_file_or_name(code): code for code in self._ran})
+            ran: dict[str, list[CodeType]] = {}
+            for code in self._ran:
+                ran.setdefault(_file_or_name(code), []).append(code)
+            reached.update(ran)
             files |= {name for name in reached if Path(name).is_file()}
-            loose += [code for name, code in reached.items() if name not in files]
-        paths = [Path(file) for file in sorted(files) if Path(file).is_file()]
+            loose += [code for name, codes in reached.items() if name not in files for code in codes]
+        else:  # of a zip file, for instance
+            loose += [code for code in self._ran if not Path(code.co_filename).is_file()]
+        files = {file for file in files if Path(file).is_file()}
+        paths = [Path(file) for file in sorted(files)]
         paths += [path for folder in self.folders for path in sorted(Path(folder).rglob("*.py"))]
         texts = [_text(path, path.stat().st_mtime_ns) for path in dict.fromkeys(paths)]
         texts += sorted({_source(code) for code in loose if code.co_filename not in files})
         return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:8]
 
 
-_reached: dict[Hashable, dict[str, CodeType]] = {}
+_reached: dict[Hashable, dict[str, list[CodeType]]] = {}
 
 
 def _file_or_name(code: CodeType) -> str:
-    """Return the file of a code object, or the name of a function that has none: of two versions, the newer counts."""
+    """Return the file of a code object, or its name if it has none: under each name, only what ran last counts."""
     return code.co_filename if Path(code.co_filename).is_file() else code.co_qualname
 
 
@@ -291,10 +304,17 @@ def _constant(value: Any) -> str:
 
 
 def _import(name: str) -> ModuleType:
+    if not name or name.startswith("."):
+        raise ExploreError(f"watch names '{name}', which is not the whole name of a module; give that, such as 'shop'.")
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise ExploreError(f"watch names '{name}', but there is no module '{error.name}'; check the name.") from error
+
+
+def _may_store_any_name(code: CodeType) -> bool:
+    """Return whether code can change what is found under names that stand nowhere in it."""
+    return not _STORES_ANY_NAME.isdisjoint(code.co_names) or not _CHANGES_LOOKUPS.isdisjoint(stored_names(code))
 
 
 def _module_of(frame: FrameType | None) -> str:
@@ -357,10 +377,14 @@ def _codes(thing: Any) -> Iterator[CodeType]:
         parts = (thing.fget, thing.fset, thing.fdel)
     elif isinstance(thing, staticmethod | classmethod | MethodType):
         parts = (thing.__func__,)
-    elif isinstance(thing, partial):
+    elif isinstance(thing, partial | partialmethod | cached_property):
         parts = (thing.func,)
+    elif isinstance(thing, singledispatchmethod):
+        parts = (thing.func, *thing.dispatcher.registry.values())
     elif isinstance(thing, FunctionType):
         parts = (thing.__code__, getattr(thing, "__wrapped__", None))
+        if isinstance(registry := getattr(thing, "registry", None), MappingProxyType):  # of functools.singledispatch
+            parts = (*parts, *registry.values())
     elif hasattr(thing, "__wrapped__"):  # functools.lru_cache, and what wraps a function in the same way
         parts = (thing.__wrapped__,)
     for part in parts:
