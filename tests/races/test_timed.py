@@ -28,6 +28,7 @@ def test_the_bad_kinds_of_a_program_with_time_are_found_and_no_others(name: str,
     assert found.safe == (not found.forbidden)
 
 
+@pytest.mark.nightly  # a minute of processor time
 @pytest.mark.parametrize("version", VERSIONS)
 def test_programs_with_time_have_the_same_outcomes_on_other_pythons(version: str) -> None:
     reported = run(interpreter(version), "timed_programs.py")
