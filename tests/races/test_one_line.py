@@ -22,6 +22,7 @@ def test_a_race_in_one_line_is_found_and_only_there(name: str) -> None:
     assert one_line_programs.faults(name) == []
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("version", VERSIONS)
 def test_races_in_one_line_are_found_on_other_pythons(version: str) -> None:
     reported = run(interpreter(version), "one_line_programs.py")
@@ -41,6 +42,7 @@ def test_so_does_a_search_with_two_preemptions(seed: int) -> None:
     assert random_lines.difference(seed, preemptions=2) == ""
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("version", VERSIONS)
 def test_so_do_searches_on_other_pythons(version: str) -> None:
     reported = run(interpreter(version), "random_lines.py", "200", "230")

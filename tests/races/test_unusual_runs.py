@@ -24,6 +24,7 @@ def test_case(module: Any, name: str) -> None:
     assert module.CASES.functions[name]() == module.CASES.expected[name]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("module", MODULES, ids=[module.__name__ for module in MODULES])
 @pytest.mark.parametrize("version", VERSIONS)
 def test_cases_on_other_pythons(version: str, module: Any) -> None:

@@ -309,7 +309,7 @@ def test_the_lines_of_the_racy_window_stand_above_lines_that_run_often() -> None
 # --- notebooks
 
 
-@pytest.mark.parametrize("version", ["", *VERSIONS])
+@pytest.mark.parametrize("version", ["", *(pytest.param(name, marks=pytest.mark.nightly) for name in VERSIONS)])
 def test_all_functions_of_a_notebook_are_watched_and_edited_ones_are_refused(version: str) -> None:
     reported = run(interpreter(version) if version else sys.executable, "cells.py")
     assert {name: fault for name, fault in reported.items() if fault} == {}
