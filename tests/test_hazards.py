@@ -197,7 +197,7 @@ def test_a_try_restores_logging_and_the_thread_count() -> None:
 
 
 def test_exploring_tells_two_pools_apart() -> None:
-    done = hazards.matrix([SharedModel, LockedModel], 6.0, hazards=["argument-leak"], trials=2)
+    done = hazards.matrix([SharedModel, LockedModel], 20.0, hazards=["argument-leak"], trials=2)
     shared, locked = (done.tries["argument-leak", pool] for pool in ("SharedModel", "LockedModel"))
     assert (shared.word, locked.word) == (REPRODUCED, NOT_REPRODUCED), done
     assert 0 < shared.bad < shared.count and shared.unit == locked.unit == "schedule"
