@@ -262,8 +262,14 @@ def _selector_select(original: Callable[..., Any]) -> Callable[..., Any]:
     return select
 
 
-# A condition keeps the C method of its lock from when it was made; this property looks it up each time.
-_condition_acquire = property(lambda self: self._lock.acquire, lambda self, value: self.__dict__.update(acquire=value))
+def acquire_of(part: str) -> property:
+    """Make an attribute `acquire` that is looked up in a part of the object each time.
+
+    A condition, for one, keeps the C method of its lock from when it was made.
+    """
+    return property(lambda self: getattr(self, part).acquire, lambda self, value: self.__dict__.update(acquire=value))
+
+
 _SELECTORS = [
     kind
     for name in ("SelectSelector", "PollSelector", "EpollSelector", "DevpollSelector", "KqueueSelector")
@@ -279,7 +285,7 @@ _REPLACEMENTS: list[tuple[Any, str, Any]] = [
     *((kind, name, _lock_acquire(_acquire[kind])) for kind in (_LOCK, _RLOCK) for name in ("acquire", "__enter__")),
     (_QUEUE, "get", _queue_get),
     (threading.Condition, "wait", _condition_wait),
-    (threading.Condition, "acquire", _condition_acquire),
+    (threading.Condition, "acquire", acquire_of("_lock")),
     (threading.Thread, "start", _thread_start),
     (threading.Thread, "join", _thread_join),
     (threading.Thread, "is_alive", _thread_is_alive),

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from yolothreads.races.blocking import hooks_now
+from yolothreads.races.blocking import acquire_of, hooks_now
 from yolothreads.races.threads import OF_PROCESSES
 
 try:
@@ -27,16 +27,9 @@ def replacements() -> list[tuple[Any, str, Any]]:
         acquire = _acquire(kind.acquire)
         found += [(kind, "acquire", acquire), (kind, "__enter__", acquire)]
     if (made_of_them := sys.modules.get("multiprocessing.synchronize")) is not None:
-        found.append((made_of_them.SemLock, "acquire", _looked_up("_semlock")))
-        found.append((made_of_them.Condition, "acquire", _looked_up("_lock")))
+        found.append((made_of_them.SemLock, "acquire", acquire_of("_semlock")))
+        found.append((made_of_them.Condition, "acquire", acquire_of("_lock")))
     return found  # if the module is imported later, its objects keep the methods that were replaced
-
-
-def _looked_up(part: str) -> property:
-    """Make a property that looks `acquire` up each time, in a part of the object."""
-    return property(
-        lambda self: getattr(self, part).acquire, lambda self, value: self.__dict__.__setitem__("acquire", value)
-    )
 
 
 def _acquire(original: Any) -> Callable[..., bool]:

@@ -18,13 +18,7 @@ from yolothreads.races import blocking, process_locks
 from yolothreads.races.executors import Emptying, order_threads
 from yolothreads.races.orders import QUIET, Between
 from yolothreads.races.schedule import Schedule
-from yolothreads.races.threads import (
-    Abandoned,
-    State,
-    Task,
-    acquire,
-    locked,
-)  # fmt: skip
+from yolothreads.races.threads import Abandoned, State, Task, acquire, locked
 from yolothreads.races.turns import Execution, Turns
 
 WORKERS_IDLE_S = 1.0  # the time that a worker gets to become idle before the bodies begin (unmeasured)

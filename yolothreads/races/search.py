@@ -46,24 +46,28 @@ class Search(ABC):
         """Search until everything is done, the budget is spent, or the search is stopped."""
         try:
             self._search()
-            if all(trial.kind == RIGHT for trial in self.trials):
+            if not self._found_any():
                 self.session.references.check_again()
         except KeyboardInterrupt:
             self.ended_by = "interrupted"
         except BudgetEndedError:
             self.ended_by = _BUDGET
         except NotRepeatableError as error:
-            if all(trial.kind == RIGHT for trial in self.trials):
+            if not self._found_any():
                 raise
             self.ended_by = "the results are not repeatable"
             self.session.references.remarks[str(error)] = None
         except _CallbackError as failed:
-            if all(trial.kind == RIGHT for trial in self.trials):
+            if not self._found_any():
                 raise failed.error from None
             self.ended_by = f"{failed.name} raised {named(failed.error)}"
         self._leave_kept_state()
         self._report()
         self.notes += self.session.references.remarks
+
+    def _found_any(self) -> bool:
+        """Return whether a bad schedule has been found."""
+        return any(trial.kind != RIGHT for trial in self.trials)
 
     def _leave_kept_state(self) -> None:
         """Leave a state that `restore` kept until now; if only that raises an exception, the last run is bad."""
@@ -204,7 +208,7 @@ class LevelSearch(Search):
         run = "every schedule:" if self.exhausted else cut_short
         self.bound = f"At most {limit} preemption{'s' * (limit != 1)}, {run}"
         self.notes = [f"Could not be followed from run to run: {text}" for text in self._diverged[:3]]
-        if self.ended_by == _BUDGET and all(trial.kind == RIGHT for trial in self.trials):
+        if self.ended_by == _BUDGET and not self._found_any():
             self.notes.append(
                 'strategy="random" spreads its runs over all schedules, and so meets some of them sooner.'
             )

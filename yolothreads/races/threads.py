@@ -405,7 +405,5 @@ class TaskSet:
         found: dict[int | Task, Task] = {}
         for worker in self.workers:
             waits_for_work = worker.state == State.BLOCKED and worker.queue_id
-            found.setdefault(
-                worker.queue_id if waits_for_work else worker, worker
-            )  # two live workers may share a label
+            found.setdefault(worker.queue_id if waits_for_work else worker, worker)
         return [*self.bodies, *found.values()]

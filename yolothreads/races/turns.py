@@ -320,7 +320,7 @@ class Turns(ABC):
         wakes = [origin for gap in self.between.wakes[: done + 1] for origin in gap]
         for worker in workers:
             left = wakes.count(worker.origin) - self.wakes.count(worker.origin)
-            if left > 0 and worker.state is State.BLOCKED and worker.timeout is not None and not worker.can_run():
+            if left > 0 and worker.waits_by_time() and not worker.can_run():
                 return worker
         return None
 
@@ -536,11 +536,6 @@ class Turns(ABC):
                 target = self._choose(me, WAIT, others)
         if target is not me:
             self._switch(me, target)
-
-    @property
-    def record(self) -> Execution:
-        """The record of the run."""
-        return self.execution
 
     def prepare_to_end(self) -> None:
         """Note that the run is being given up, or is over: from now on all threads take the long way."""

@@ -62,7 +62,7 @@ class Run(Protocol):
     abandoning: bool
 
     @property
-    def record(self) -> Failure:
+    def execution(self) -> Failure:
         """The record of the run."""
 
     def gets_help(self) -> bool:
@@ -105,7 +105,7 @@ class Watchdog:
 
     def fail(self, failure: str, endless: bool = False) -> None:
         """Give the run up."""
-        record = self._run.record
+        record = self._run.execution
         record.failure, record.endless = failure, endless
         record.stacks = "\n".join(f"{t.label} {t.place()}\n{t.stack()}" for t in self._active_bodies())
 
@@ -158,7 +158,7 @@ class Watchdog:
             if run.current is not running or running.state != State.RUNNING:
                 return
             self._stalled_at.add(running.place())
-            run.record.stalls.append(f"{running.label} {running.place()}")
+            run.execution.stalls.append(f"{running.label} {running.place()}")
             running.state = State.STALLED
             others = run.tasks.runnable()
             run.current = others[0] if others else None
@@ -225,7 +225,7 @@ class Watchdog:
 
     def _end_task(self, task: Task) -> None:
         self._run.current = task
-        if task.state in (State.READY, State.BLOCKED) or self._run.record.failure:
+        if task.state in (State.READY, State.BLOCKED) or self._run.execution.failure:
             task.baton.release()
             task.wait_finished(0.5)
         if not task.end(END_S):

@@ -150,7 +150,8 @@ class Watch:
     def note(self, frame: FrameType) -> None:
         """Note that a controlled thread runs a function."""
         code, module = frame.f_code, _module_of(frame)
-        if _is_generated(code, module):
+        is_generated = _is_generated(code, module)
+        if is_generated:
             self._kept.append(code)
             self.known.setdefault(id(code))
         facts = self.get(code)
@@ -165,7 +166,7 @@ class Watch:
                 self._by_names, self._has_new_names = False, True
             if self._all_of_user:
                 self.names.setdefault(module)
-        elif not _is_in(module, (*_WAITING_MODULES, _OWN_NAME)) and not _is_generated(code, module):
+        elif not _is_in(module, (*_WAITING_MODULES, _OWN_NAME)) and not is_generated:
             name = f"{module}.{code.co_qualname}"
             if _serves_waiting(frame):
                 self.noted.remove(id(code))  # somebody else may call it, too
