@@ -11,7 +11,7 @@ import pytest
 from deadlines import scaled
 from fakes import WAIT_S
 
-from yolothreads.errors import DeadlineError, PoolClosedError
+from yolothreads.errors import DeadlineError, PoolClosedError, QueueFullError
 from yolothreads.pools.batching import Call, CallQueue
 from yolothreads.races import explore
 
@@ -24,15 +24,20 @@ class Calls:
     def __init__(self, size: int = 2) -> None:
         self.queue = CallQueue(size, lambda: self.work.append("come"))
         self.work: list[str] = []  # the tasks of an executor with one thread
-        self.calls = [Call(np.zeros((1, 1, 3), np.uint8), name, {}, "same", monotonic()) for name in "ab"]
+        self.calls = [Call(np.zeros((1, 1, 3), np.uint8), name, {}, "same", monotonic()) for name in "abc"]
+        self.made: set[Call] = set()
         self.taken: list[str] = []
 
-    def ask(self, which: int) -> None:
+    def ask(self, which: int, when_full: str = "block") -> None:
         """Make the call of a caller's thread, then do the work of the worker if it was started."""
+        self.made.add(self.calls[which])
         try:
-            self.queue.put(self.calls[which], block=True)
+            self.queue.put(self.calls[which], when_full=when_full)
         except PoolClosedError:
             self.calls[which].future.cancel()
+        self.work_if_started()
+
+    def work_if_started(self) -> None:
         with suppress(IndexError):
             self.work.pop()
             self.serve()
@@ -47,8 +52,8 @@ class Calls:
         self.calls[0].future.cancel()
 
     def outcome(self) -> list[str]:
-        """Return for each call whether its caller got the right answer once."""
-        return [self._of(call) for call in self.calls]
+        """Return for each call that was made whether its caller got the right answer once."""
+        return [self._of(call) for call in self.calls if call in self.made]
 
     def _of(self, call: Call) -> str:
         taken = self.taken.count(call.name)
@@ -91,11 +96,68 @@ def test_under_every_schedule_each_call_is_answered_once(third: Callable[[Calls]
     assert found.schedules > 50
 
 
+class Line(Calls):
+    """A queue with room for one call, which waits in it; a second one stands in the line. Nobody serves them yet."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        for call in self.calls[:2]:
+            self.made.add(call)
+            self.queue.put(call, when_full="line")
+
+    def cancel_the_second(self) -> None:
+        self.calls[1].future.cancel()
+
+
+@pytest.mark.parametrize("when_full", ["block", "line"])
+@pytest.mark.parametrize(
+    "third",
+    [Line.cancel, Line.cancel_the_second, lambda line: line.queue.close(cancel=False)],
+    ids=["the call in the queue is cancelled", "a call in the line is cancelled", "the queue is closed"],
+)
+@pytest.mark.nightly
+@pytest.mark.timeout(scaled(300))
+def test_under_every_schedule_no_call_in_the_line_is_forgotten(third: Callable[[Line], None], when_full: str) -> None:
+    bodies = [Line.work_if_started, lambda line: line.ask(2, when_full), third]
+    watch = [CallQueue, Line.cancel, Line.cancel_the_second]
+    found = explore(*bodies, setup=Line, watch=watch, observe=settled, preemptions=1, budget_s=scaled(240))
+    assert found.exhausted and not found.forbidden, str(found)
+    assert found.schedules > 50
+
+
+def test_a_cancelled_call_leaves_the_line_and_the_next_one_keeps_its_place() -> None:
+    line = Line()
+    line.queue.put(line.calls[2], when_full="line")
+    line.cancel_the_second()
+    assert line.queue.gather(2, 0) == [line.calls[0]] and len(line.queue) == 1
+    assert line.queue.gather(2, 0) == [line.calls[2]] and len(line.queue) == 0
+
+
+def test_nobody_overtakes_the_line() -> None:
+    line = Line()
+    assert line.queue.gather(1, 0) == [line.calls[0]]  # room for the second, which enters
+    with pytest.raises(QueueFullError):
+        line.queue.put(line.calls[2], when_full="refuse")
+    assert line.queue.gather(1, 0) == [line.calls[1]]
+
+
+def test_calls_that_are_too_late_keep_nobody_waiting_in_the_line() -> None:
+    calls, now = Calls(1), monotonic()
+    calls.queue._deadline_thread = threading.Thread(target=calls.queue._enforce_deadlines)  # comes later
+    late = [Call(np.zeros((1, 1, 3), np.uint8), "late", {}, "same", now - 2, due=now - 1) for _ in range(2)]
+    for call in [*late, calls.calls[0]]:
+        calls.queue.put(call, when_full="line")
+    assert calls.queue.gather(2, 0) == [calls.calls[0]]
+    calls.queue._deadline_thread.start()
+    assert all(isinstance(call.future.exception(WAIT_S), DeadlineError) for call in late)
+    calls.queue.end()
+
+
 def test_a_call_that_the_worker_finds_too_late_still_gets_its_error() -> None:
     calls, now = Calls(), monotonic()
     late = Call(np.zeros((1, 1, 3), np.uint8), "late", {}, "same", now - 2, due=now - 1)
     thread = calls.queue._deadline_thread = threading.Thread(target=calls.queue._enforce_deadlines)
-    calls.queue.put(late, block=True)
+    calls.queue.put(late, when_full="block")
     assert calls.queue.gather(2, 0) == []  # before the thread of the deadlines has come to it
     thread.start()
     assert isinstance(late.future.exception(WAIT_S), DeadlineError)
@@ -105,11 +167,11 @@ def test_a_call_that_the_worker_finds_too_late_still_gets_its_error() -> None:
 def test_a_call_that_is_too_late_makes_room_for_a_caller_that_waits() -> None:
     queue, picture = CallQueue(1, lambda: None), np.zeros((1, 1, 3), np.uint8)
     under_way, last = (Call(picture, name, {}, "same", monotonic()) for name in ("under way", "last"))
-    queue.put(under_way, block=True)
+    queue.put(under_way, when_full="block")
     assert queue.gather(1, 0) == [under_way]  # the worker is busy with it
     late = Call(picture, "late", {}, "same", monotonic(), due=monotonic() + 0.1)
-    queue.put(late, block=True)
-    caller = threading.Thread(target=queue.put, args=(last,), kwargs={"block": True})
+    queue.put(late, when_full="block")
+    caller = threading.Thread(target=queue.put, args=(last,), kwargs={"when_full": "block"})
     caller.start()
     assert isinstance(late.future.exception(WAIT_S), DeadlineError)
     caller.join(WAIT_S)

@@ -28,6 +28,7 @@ from yolothreads.errors import (
     need_extra,
     not_negative,
 )
+from yolothreads.pools.asking import answer_of
 from yolothreads.weights import check
 
 if TYPE_CHECKING:
@@ -161,8 +162,13 @@ class Pool(ABC):
         """Finish the work and join the workers; after an exception or Ctrl-C, drop the work that has not begun."""
         self.close(cancel_futures=kind is not None)
 
-    def submit(self, image: Image, **settings: Any) -> Future[Results]:
+    def submit(self, image: Image, *, block: bool = True, **settings: Any) -> Future[Results]:
         """Hand in one image; return a future of its `Results`.
+
+        Args:
+            image: a path, or an (H, W, 3) uint8 BGR array.
+            block: only for a pool with a bounded queue, see `BatchingWorker.submit`; the others never wait here.
+            settings: settings of `YOLO.predict` for this image.
 
         Raises:
             ArgumentError: `YOLO.predict` does not know a setting, or a setting belongs to the whole pool.
@@ -171,6 +177,24 @@ class Pool(ABC):
         self._check_settings(settings)
         self._check_open()
         return self._submit(image, settings)
+
+    async def predict(self, image: Image, *, block: bool = True, **settings: Any) -> Results:
+        """Return the `Results` of one image, for asyncio: `result = await pool.predict(image, conf=0.5)`.
+
+        The event loop never waits: a worker reads the file, and a call for which a queue has no room waits without a
+        thread. A coroutine that is cancelled, also by a time-out, cancels its call. If a worker has begun with it, the
+        answer is dropped. Any number of event loops and threads may share a pool.
+
+        Args:
+            image: as in `submit`; an array must not change before the result is there.
+            block: as in `submit`.
+            **settings: as in `submit`.
+
+        Raises:
+            ArgumentError, PoolClosedError, QueueFullError: as `submit` does.
+            Exception: the error of this image, as its future has it.
+        """
+        return await answer_of(self.submit(image, block=block, **settings))
 
     @overload
     def map(

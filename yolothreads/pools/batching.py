@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from yolothreads import errors
 from yolothreads.devices import memory_errors_named
 from yolothreads.errors import ArgumentError, DeadlineError, ImageError, PoolClosedError, QueueFullError
+from yolothreads.pools.asking import answer_of, runs_event_loop
 from yolothreads.pools.base import Image, Predict, read_image
 from yolothreads.pools.thread_pools import ThreadPool
 
@@ -76,7 +77,7 @@ class BatchingWorker(ThreadPool):
         max_batch: the largest number of images in one pass.
         max_wait_ms: the longest time in milliseconds that the oldest image waits for others, 0 or more.
         queue_size: the number of images that may wait. `map` waits for room.
-        when_full: "block": `submit` waits for room; "refuse": it raises `QueueFullError`.
+        when_full: "block": `submit` and `predict` wait for room; "refuse": they raise `QueueFullError`.
         deadline_s: the seconds after which the future of an unanswered call gets a `DeadlineError`.
     """
 
@@ -121,22 +122,46 @@ class BatchingWorker(ThreadPool):
         with self._counting:
             return Counters(waiting=len(self._queue), **self._counts)
 
-    def submit(self, image: Image, *, deadline_s: float | None = None, **settings: Any) -> Future[Results]:
+    def submit(
+        self, image: Image, *, block: bool | None = None, deadline_s: float | None = None, **settings: Any
+    ) -> Future[Results]:
         """Hand in one image; return a future of its `Results`.
+
+        Where the thread must not wait, because it runs an event loop or is the worker's own, `block=True` returns at
+        once, too: then the call waits for room in a line before the queue.
 
         Args:
             image: a path, or an (H, W, 3) uint8 BGR array.
+            block: whether to wait for room in a full queue; by default as `when_full` says.
             deadline_s: the seconds in which it must be answered; the time before a full queue counts too.
             settings: settings of `YOLO.predict` for this image.
 
         Raises:
             ArgumentError, PoolClosedError: as in every pool.
-            QueueFullError: the queue has no room, and the pool was made with `when_full="refuse"`.
+            QueueFullError: the queue has no room, and the call must not wait for room.
         """
         self._check_settings(settings)
         self._check_open()
         given_s = self.deadline_s if deadline_s is None else errors.not_negative("deadline_s", deadline_s)
-        return self._enqueue(image, settings, given_s, block=self.when_full == "block")
+        block = self.when_full == "block" if block is None else block
+        return self._enqueue(image, settings, given_s, block=block)
+
+    async def predict(
+        self, image: Image, *, block: bool | None = None, deadline_s: float | None = None, **settings: Any
+    ) -> Results:
+        """Return the `Results` of one image, for asyncio, as every pool does.
+
+        Args:
+            image: as in `submit`.
+            block: whether to wait for room in a full queue, in which only the coroutine waits.
+            deadline_s: as in `submit`.
+            **settings: as in `submit`.
+
+        Raises:
+            ArgumentError, PoolClosedError, QueueFullError: as `submit` does.
+            Exception: the error of this image, as its future has it.
+        """
+        return await answer_of(self.submit(image, block=block, deadline_s=deadline_s, **settings))
 
     def _submit(self, image: Image, settings: dict[str, Any]) -> Future[Results]:
         return self._enqueue(image, settings, self.deadline_s, block=True)
@@ -150,8 +175,9 @@ class BatchingWorker(ThreadPool):
             settings = {**self.settings, **own}
             due = now + (math.inf if deadline_s is None else deadline_s)
             call = Call(pixels, name, settings, batch_key(pixels, settings, self._after), now, due, future)
-            self._queue.put(call, block=block)
-        except (ImageError, DeadlineError, TypeError, ValueError) as error:  # the last two: a setting out of range
+            must_not_wait = runs_event_loop() or hasattr(self._own, "predict")
+            self._queue.put(call, when_full="refuse" if not block else "line" if must_not_wait else "block")
+        except (ImageError, TypeError, ValueError) as error:  # the last two: a setting out of range
             future.set_exception(error)
             return future
         except QueueFullError:
@@ -255,10 +281,11 @@ class Call:
 class CallQueue:
     """A queue into which callers put calls, and from which one worker gathers batches.
 
-    A thread of its own enforces the deadlines, from the first call with a deadline on.
+    Calls for which there is no room stand in a line before it, and enter in their order as room is made: by a batch, or
+    by a call that is cancelled or too late. A thread of its own enforces the deadlines, from the first deadline on.
 
     Args:
-        size: the number of calls that may wait.
+        size: the number of calls that may wait in the queue.
         start_worker: called, in the thread that puts, when a call comes and no worker gathers. The worker then gathers
             until `gather` returns an empty list. It may raise PoolClosedError.
     """
@@ -267,7 +294,9 @@ class CallQueue:
         self.size = size
         self._start_worker = start_worker
         self._worker_is_active = False
-        self._waiting: deque[Call] = deque()
+        self._line: dict[Call, None] = {}  # ordered sets, so that a call can leave from the middle
+        self._waiting: dict[Call, None] = {}
+        self._late: list[Call] = []  # calls that wait only to be told that they are too late
         self._under_way: list[Call] = []  # the latest batch
         self._changed = threading.Condition()
         self._closed = False
@@ -275,32 +304,48 @@ class CallQueue:
         self._deadlines_end = False
 
     def __len__(self) -> int:
-        return sum(not call.future.done() for call in self._waiting.copy())
+        return len(self._waiting)
 
-    def put(self, call: Call, *, block: bool) -> None:
-        """Add a call. If there is no room, wait for room until the call is due, or refuse the call.
+    def put(self, call: Call, *, when_full: Literal["block", "refuse", "line"]) -> None:
+        """Add a call.
+
+        Args:
+            call: a call with a fresh future.
+            when_full: "block": return when the call has room, or its future is done. "refuse": raise QueueFullError
+                if there is no room. "line": return at once; only the future of the call waits.
 
         Raises:
-            QueueFullError, PoolClosedError, DeadlineError: the call was not added.
+            QueueFullError, PoolClosedError: the call was not added.
         """
         with self._changed:
-            if not (block or self._closed or self._has_room()):
-                raise QueueFullError(f"{len(self)} calls wait already; try again later, or make queue_size larger.")
-            wait_s = None if call.due == math.inf else max(0.0, call.due - monotonic())
-            if not self._changed.wait_for(lambda: self._closed or self._has_room(), wait_s):
-                raise _too_late(call)
             if self._closed:
                 raise PoolClosedError("This BatchingWorker has been shut down; open it again.")
+            if when_full == "refuse" and not self._has_room():
+                waiting = len(self._waiting) + len(self._line)
+                raise QueueFullError(f"{waiting} calls wait already; try again later, or make queue_size larger.")
+            if call.due < math.inf and self._deadline_thread is None:
+                name = "BatchingWorker deadlines"  # a daemon, so that it does not keep the interpreter alive
+                thread = threading.Thread(target=self._enforce_deadlines, name=name, daemon=True)
+                thread.start()
+                self._deadline_thread = thread
             if not self._worker_is_active:
                 self._start_worker()
                 self._worker_is_active = True
-            self._waiting.append(call)
-            call.future.add_done_callback(self._wake)  # a late or cancelled call makes room for a caller that waits
-            if call.due < math.inf and self._deadline_thread is None:
-                name = "BatchingWorker deadlines"  # a daemon, so that it does not keep the interpreter alive
-                self._deadline_thread = threading.Thread(target=self._enforce_deadlines, name=name, daemon=True)
-                self._deadline_thread.start()
-            self._changed.notify_all()
+            self._line[call] = None  # nothing fails from here on
+            self._let_in()
+            call.future.add_done_callback(lambda _: self._leave(call))  # a late or cancelled call makes room
+            if when_full == "block":
+                self._wait_for_room(call)
+
+    def _wait_for_room(self, call: Call) -> None:
+        try:
+            self._changed.wait_for(lambda: self._closed or call not in self._line)
+        except BaseException:  # Ctrl-C: nobody will get the future
+            call.future.cancel()
+            raise
+        if call in self._line:
+            del self._line[call]
+            raise PoolClosedError("This BatchingWorker has been shut down; open it again.")
 
     def gather(self, most: int, wait_s: float) -> list[Call]:
         """Take up to `most` calls that may share a batch with the oldest one; an empty list if no call waits.
@@ -311,22 +356,20 @@ class CallQueue:
         """
         with self._changed:
             self._under_way = []
-            while waiting := [call for call in self._waiting if call.is_wanted]:
-                oldest = waiting[0]
-                batch = [call for call in waiting if call.batch_key == oldest.batch_key][:most]
+            while self._let_in():
+                oldest = next(iter(self._waiting))
+                batch = [call for call in self._waiting if call.batch_key == oldest.batch_key][:most]
                 left_s = oldest.asked + min(wait_s, (oldest.due - oldest.asked) / 2) - monotonic()
                 if len(batch) == most or left_s <= 0 or self._closed or not self._has_room():
                     for call in batch:
-                        self._waiting.remove(call)
-                    self._changed.notify_all()
+                        del self._waiting[call]
                     # From now on they cannot be cancelled.
                     self._under_way = [call for call in batch if call.future.set_running_or_notify_cancel()]
+                    self._let_in()
                     if self._under_way:
                         return self._under_way
                 else:
                     self._changed.wait(left_s)
-            # What is left is too late, and will be told so.
-            self._waiting = deque(call for call in self._waiting if not call.future.done())
             self._worker_is_active = False
             return []
 
@@ -334,7 +377,7 @@ class CallQueue:
         """Take no more calls; with `cancel`, drop the calls that wait."""
         with self._changed:
             self._closed = True
-            dropped = list(self._waiting) if cancel else []
+            dropped = [*self._waiting, *self._line] if cancel else []
             self._changed.notify_all()
         for call in dropped:
             call.future.cancel()
@@ -352,22 +395,51 @@ class CallQueue:
         while not self._deadlines_end:
             with self._changed:
                 now = monotonic()
-                calls = [call for call in (*self._waiting, *self._under_way) if not call.future.done()]
+                calls = [*self._line, *self._waiting, *self._under_way, *self._late]
+                calls = [call for call in calls if not call.future.done()]
                 late = [call for call in calls if call.due <= now]
-                # The worker must not take a call that is about to fail.
-                self._waiting = deque(call for call in self._waiting if call not in late)
+                for call in late:  # the worker must not take a call that is about to fail
+                    self._line.pop(call, None)
+                    self._waiting.pop(call, None)
+                self._late.clear()
                 if not late and not self._deadlines_end:
                     due = min((call.due for call in calls), default=math.inf)
                     self._changed.wait(None if due == math.inf else due - now)
             for call in late:  # without the lock, because a callback of the future may put a call
                 call.settle(_too_late(call))
 
-    def _wake(self, _: Future[Results]) -> None:
+    def _leave(self, call: Call) -> None:
+        """Take a call whose future is done out of the queue, if it is still there, and let another one in."""
         with self._changed:
-            self._changed.notify_all()
+            self._line.pop(call, None)
+            self._waiting.pop(call, None)
+            self._let_in()
+
+    def _let_in(self) -> int:
+        """Move calls from the line into the queue while it has room; return the number of calls in the queue.
+
+        Then no call stands in the line of an empty queue, and the worker may leave. So calls that are too late, and
+        have not been told so, must not take up room.
+        """
+        self._set_apart_late([call for call in self._waiting if not call.is_wanted], self._waiting)
+        while self._line and len(self._waiting) < self.size:
+            call = next(iter(self._line))
+            if call.is_wanted:
+                del self._line[call]
+                self._waiting[call] = None
+            else:
+                self._set_apart_late([call], self._line)
+        self._changed.notify_all()
+        return len(self._waiting)
+
+    def _set_apart_late(self, calls: list[Call], place: dict[Call, None]) -> None:
+        for call in calls:
+            del place[call]
+            if not call.future.done():
+                self._late.append(call)
 
     def _has_room(self) -> bool:
-        return len(self) < self.size
+        return not self._line and len(self._waiting) < self.size
 
 
 def _too_late(call: Call) -> DeadlineError:
