@@ -39,8 +39,18 @@ class Oracle:
     def __init__(self) -> None:
         self.asked: dict[str, Any] = {}
 
-    def map(self, frames: Iterable[Any], *, return_exceptions: bool, errors: None, **settings: Any) -> Iterator[Any]:
-        self.asked = settings
+    def map(
+        self,
+        frames: Iterable[Any],
+        *,
+        timeout: float | None,
+        buffersize: int | None,
+        copy: bool,
+        return_exceptions: bool,
+        errors: None,
+        **settings: Any,
+    ) -> Iterator[Any]:
+        self.limits, self.asked = (timeout, buffersize, copy), settings
         for frame in frames:
             if isinstance(frame, Exception) and not return_exceptions:
                 raise frame

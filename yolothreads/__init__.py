@@ -13,10 +13,11 @@
     testing      The pytest plugin, which stands on races alone
     cli          The command `yolothreads`
 
-    scenes, weights and devices, then child, palette, trace, tables and errors stand below all of these.
+    sources (files and cameras, the newest frame), scenes, weights and devices, then child, palette, trace, tables and
+    errors stand below all of these.
     Imports go downwards only, and never in a circle:
     cli -> headless -> lessons -> bench, hazards, charts, measure -> detections, tracking, memory -> pools, races
-    -> scenes, weights, devices -> child, palette, trace, tables, errors
+    -> sources, scenes, weights, devices -> child, palette, trace, tables, errors
 
 Importing this package is quick, and needs no other package: a module is imported when one of its names is first used.
 Modules that need an extra, such as `yolothreads[pools]`, say so then.
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         PanelError,
         PoolClosedError,
         QueueFullError,
+        SourceError,
         WeightsError,
         WorkerDiedError,
         YoloThreadsError,
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     )
     from yolothreads.races import rate
     from yolothreads.scenes import Scene, clip, pictures, scene
+    from yolothreads.sources import Latest, frames, latest
     from yolothreads.tables import Table
     from yolothreads.trace import Span, TracedLock, recording, span
     from yolothreads.tracking import Camera, identity_switches
@@ -80,7 +83,8 @@ _NAMES = {
     "devices": "cores",
     "errors": (
         "ArgumentError DeadlineError DeviceError ExploreError ExtraError ImageError NotebookError OutOfMemoryError "
-        "OutputError PanelError PoolClosedError QueueFullError WeightsError WorkerDiedError YoloThreadsError"
+        "OutputError PanelError PoolClosedError QueueFullError SourceError WeightsError WorkerDiedError "
+        "YoloThreadsError"
     ),
     "headless.doctor": "checkup",
     "measure": "Comparison Measurement Spread compare stamp turns",
@@ -91,6 +95,7 @@ _NAMES = {
     ),
     "races": "rate",
     "scenes": "Scene clip pictures scene",
+    "sources": "Latest frames latest",
     "tables": "Table",
     "trace": "Span TracedLock recording span",
     "tracking": "Camera identity_switches",
@@ -98,18 +103,21 @@ _NAMES = {
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 """The module of each public name, which is imported when the name is first used."""
 
-_EXTRAS = {"headless.doctor": "lessons", **dict.fromkeys(("measure", "memory", "pools", "scenes", "tracking"), "pools")}
+_EXTRAS = {
+    "headless.doctor": "lessons",
+    **dict.fromkeys(("measure", "memory", "pools", "scenes", "sources", "tracking"), "pools"),
+}
 """The extras that some of these modules need."""
 
 __all__ = [
     "POOLS", "ArgumentError", "Batch", "BatchingWorker", "Camera", "Comparison", "Counters", "DeadlineError",
-    "DeviceError", "ExploreError", "ExtraError", "ImageError", "LockedModel", "Measurement", "ModelPerProcess",
-    "ModelPerThread", "ModelsBuiltOutside", "NotebookError", "OnnxSession", "OutOfMemoryError", "OutputError",
-    "PanelError", "Pool", "PoolClosedError", "QueueFullError", "RayActors", "Replicas", "Scene", "Sequential",
-    "SharedModel", "Span", "Spread", "Table", "TracedLock", "WeightsError", "WorkerDiedError", "YoloThreadsError",
-    "checkup", "clip", "compare", "cores", "explore", "finds_all", "identity_switches", "memory_of", "outcome", "pack",
-    "pictures", "rate", "read_image", "recording", "replay", "same", "scene", "span", "stamp", "turns", "unpack",
-    "used_mb",
+    "DeviceError", "ExploreError", "ExtraError", "ImageError", "Latest", "LockedModel", "Measurement",
+    "ModelPerProcess", "ModelPerThread", "ModelsBuiltOutside", "NotebookError", "OnnxSession", "OutOfMemoryError",
+    "OutputError", "PanelError", "Pool", "PoolClosedError", "QueueFullError", "RayActors", "Replicas", "Scene",
+    "Sequential", "SharedModel", "SourceError", "Span", "Spread", "Table", "TracedLock", "WeightsError",
+    "WorkerDiedError", "YoloThreadsError", "checkup", "clip", "compare", "cores", "explore", "finds_all", "frames",
+    "identity_switches", "latest", "memory_of", "outcome", "pack", "pictures", "rate", "read_image", "recording",
+    "replay", "same", "scene", "span", "stamp", "turns", "unpack", "used_mb",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of ours

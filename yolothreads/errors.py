@@ -4,6 +4,7 @@
     ├── ArgumentError     a value that makes no sense: workers=0, an unknown setting (also a ValueError)
     ├── DeviceError       a device that this machine does not have
     ├── ImageError        one image that cannot be read, or no images at all
+    │   └── SourceError   a file, folder, camera or stream that cannot be opened, or has broken off
     ├── WeightsError      weights that are missing, damaged, unsafe or made for another task
     ├── ExploreError      an exploration that cannot be run, or a schedule that cannot be replayed (also a ValueError)
     ├── ExtraError        a library of an extra that is not installed (also an ImportError)
@@ -40,6 +41,10 @@ class DeviceError(YoloThreadsError):
 
 class ImageError(YoloThreadsError):
     """An image is missing, unreadable or of the wrong kind, or a folder holds none."""
+
+
+class SourceError(ImageError):
+    """A source of images cannot be opened, or has broken off."""
 
 
 class WeightsError(YoloThreadsError):

@@ -53,20 +53,26 @@ class Camera:
         self,
         frames: Iterable[Image],
         *,
+        timeout: float | None = None,
+        buffersize: int | None = None,
+        copy: bool = True,
         return_exceptions: bool = False,
         errors: Literal["raise", "return"] | None = None,
     ) -> Iterator[Results | Exception]:
         """Follow objects through frames; return, in the order of the frames, the objects in each with `boxes.id` set.
 
         The pool detects in several frames at once, as in `Pool.map`, and the tracker gets them one by one in their
-        order. A frame that fails is raised or returned as in `Pool.map`; the tracker skips it. A later call continues
-        with the same objects. `errors` is deprecated, as in `Pool.map`.
+        order. All arguments are those of `Pool.map`: a thread of its own reads and copies the frames. For a camera that
+        may be faster than the pool, use `latest(source)`. A frame that fails is raised or returned as in `Pool.map`;
+        the tracker skips it. A later call continues with the same objects. `errors` is deprecated, as in `Pool.map`.
 
         Raises:
             ArgumentError: from the iterator: this camera is being followed already, or the weights give no boxes.
             PoolClosedError: at once: the pool is not open.
         """
-        return self._in_turn(self.pool.map(frames, return_exceptions=return_exceptions, errors=errors, **self.settings))
+        limits: dict[str, Any] = {"timeout": timeout, "buffersize": buffersize, "copy": copy}
+        limits |= {"return_exceptions": return_exceptions, "errors": errors}
+        return self._in_turn(self.pool.map(frames, **limits, **self.settings))
 
     def _in_turn(self, found: Iterator[Results | Exception]) -> Iterator[Results | Exception]:
         if not self._turn.acquire(blocking=False):
@@ -75,6 +81,7 @@ class Camera:
             for result in found:
                 yield result if isinstance(result, Exception) else self._identified(result)
         finally:
+            del found  # which closes it
             self._turn.release()
 
     def _identified(self, result: Results) -> Results:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from pathlib import Path
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, overload
@@ -21,7 +20,6 @@ from numpy.typing import NDArray
 from yolothreads import devices, trace
 from yolothreads.errors import (
     ArgumentError,
-    DeadlineError,
     ImageError,
     PoolClosedError,
     at_least_one,
@@ -29,6 +27,7 @@ from yolothreads.errors import (
     not_negative,
 )
 from yolothreads.pools.asking import answer_of
+from yolothreads.pools.feed import Feed, in_order, stop_feeds
 from yolothreads.weights import check
 
 if TYPE_CHECKING:
@@ -148,7 +147,12 @@ class Pool(ABC):
             cancel_futures: drop the work that has not begun.
         """
         self._is_open = False
-        self._stop(cancel=cancel_futures, wait=wait)
+        feeds = stop_feeds(self)
+        try:
+            self._stop(cancel=cancel_futures, wait=wait)
+        finally:
+            for feed in feeds if wait else ():
+                feed.join()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the pool; the name that `concurrent.futures.Executor` has for `close`."""
@@ -164,6 +168,8 @@ class Pool(ABC):
 
     def submit(self, image: Image, *, block: bool = True, **settings: Any) -> Future[Results]:
         """Hand in one image; return a future of its `Results`.
+
+        An array or a PIL image is not copied: it must not change before the result is there.
 
         Args:
             image: a path, or an (H, W, 3) uint8 BGR array.
@@ -203,6 +209,7 @@ class Pool(ABC):
         *,
         timeout: float | None = None,
         buffersize: int | None = None,
+        copy: bool = True,
         return_exceptions: Literal[False] = False,
         errors: None = None,
         **settings: Any,
@@ -215,6 +222,7 @@ class Pool(ABC):
         *,
         timeout: float | None = None,
         buffersize: int | None = None,
+        copy: bool = True,
         return_exceptions: bool = False,
         errors: Literal["raise", "return"] | None = None,
         **settings: Any,
@@ -226,18 +234,27 @@ class Pool(ABC):
         *,
         timeout: float | None = None,
         buffersize: int | None = None,
+        copy: bool = True,
         return_exceptions: bool = False,
         errors: Literal["raise", "return"] | None = None,
         **settings: Any,
     ) -> Iterator[Results | Exception]:
-        """Return the results of many images, in the order of the images.
+        """Return the results of many images, in the order of the images, as soon as they are ready.
 
-        Nothing begins before the first result is asked for.
+        Nothing begins before the first result is asked for. Then a thread of its own reads `images`, however slow they
+        come, until they end, or the iterator is closed or dropped, or the pool is closed; if they are a generator, that
+        thread also closes it. Closing waits for up to 2 s for a source that is in the middle of an image. A source that
+        blocks for ever keeps its thread, a daemon whose name begins with "source of".
 
         Args:
-            images: the images; the pool takes them as it needs them.
+            images: the images; the pool takes them as it needs them. If they raise an error, it comes after the results
+                of all earlier images.
             timeout: the seconds, counted from this call, after which a result that is missing is a `DeadlineError`.
-            buffersize: the largest number of images that are taken before their results; by default `2 * at_once`.
+            buffersize: the largest number of images that are taken before their results; by default `2 * at_once`. With
+                1, the next image is taken only after the next result was asked for, so that it may be made from the
+                last result.
+            copy: whether each array and PIL image is copied when it is taken, because the source may write the next
+                image into the same memory. Without, no image may change before its result is there.
             return_exceptions: whether the exception of an image takes the place of its result, and the others go on.
                 By default the first exception ends the iteration.
             errors: deprecated; "return" means `return_exceptions=True`.
@@ -245,7 +262,7 @@ class Pool(ABC):
 
         Raises:
             ArgumentError: an argument or a setting is not valid.
-            PoolClosedError: the pool is not open.
+            PoolClosedError: the pool is not open. Also from the iterator: it was closed meanwhile.
             DeadlineError: from the iterator: a result was not there in time. It is a `TimeoutError` too.
         """
         if errors is not None:
@@ -257,7 +274,12 @@ class Pool(ABC):
         end = None if timeout is None else monotonic() + not_negative("timeout", timeout)
         self._check_open()
         self._check_settings(settings)
-        return self._in_order(images, settings, ahead, end, return_exceptions)
+
+        def hand_in(image: Image) -> Future[Results]:
+            return self._submit(image, settings)
+
+        feed = Feed(self, self._check_open, hand_in, ahead=ahead, copy=copy)
+        return in_order(feed, images, end, return_exceptions)
 
     # --- the inside ---
 
@@ -290,38 +312,6 @@ class Pool(ABC):
                 raise ArgumentError(f'"{name}" cannot be set for single images; choose it when you make the pool.')
             if name not in DEFAULT_CFG_DICT:
                 raise ArgumentError(f'"{name}" is not a setting of YOLO.predict; its documentation lists all settings.')
-
-    def _in_order(
-        self, images: Iterable[Image], settings: dict[str, Any], ahead: int, end: float | None, return_exceptions: bool
-    ) -> Iterator[Results | Exception]:
-        under_way: deque[Future[Results]] = deque()
-
-        def next_result() -> Results | Exception:
-            try:
-                under_way[0].exception(None if end is None else max(0.0, end - monotonic()))
-            except TimeoutError:
-                reason = "A result of map was not there before its timeout; give it more time, or fewer images."
-                raise DeadlineError(reason) from None
-            except CancelledError:
-                pass  # it is raised or returned below
-            try:
-                return under_way.popleft().result()
-            except Exception as error:
-                if return_exceptions:
-                    return error
-                raise
-
-        try:
-            for image in images:
-                self._check_open()
-                under_way.append(self._submit(image, settings))
-                if len(under_way) >= ahead:
-                    yield next_result()
-            while under_way:
-                yield next_result()
-        finally:
-            for future in under_way:
-                future.cancel()
 
 
 def make_pool(

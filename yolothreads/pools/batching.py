@@ -127,6 +127,8 @@ class BatchingWorker(ThreadPool):
     ) -> Future[Results]:
         """Hand in one image; return a future of its `Results`.
 
+        An array or a PIL image is not copied: it must not change before the result is there.
+
         Where the thread must not wait, because it runs an event loop or is the worker's own, `block=True` returns at
         once, too: then the call waits for room in a line before the queue.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import chain, tee
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -98,15 +99,14 @@ class CamerasRun(Run):
         cameras = range(self.settings.cameras)
         clips = [clip(SEEDS[i], self.settings.frames, SHAPE, first_id=i * _IDENTITIES) for i in cameras]
         streams = [chain.from_iterable(zip(*clips, strict=True))] if self.settings.tracker == FOR_ALL else clips
-        followed = []
-        for stream in streams:
-            scenes, ahead = tee(stream)  # the pool takes more frames than it has given back
-            followed.append(zip(scenes, Camera(pool).follow(scene.image for scene in ahead), strict=True))
+        # The pool takes more frames than it has given back, in a thread of its own: a deque holds their scenes.
+        ahead = [deque[Scene]() for _ in streams]
+        followed = [Camera(pool).follow(_images(*pair)) for pair in zip(streams, ahead, strict=True)]
         for number in range(self.total):
             tracker = number % len(streams)
-            scene, result = next(followed[tracker])
+            result = next(followed[tracker])
             assert not isinstance(result, Exception)  # it would have been raised
-            yield tracker, scene, result
+            yield tracker, ahead[tracker].popleft(), result
 
     def _count(self, tracker: int, scene: Scene, result: Results) -> None:
         """Count a frame, and keep it to be shown."""
@@ -125,6 +125,13 @@ class CamerasRun(Run):
         self.step()
         if camera == self.settings.cameras - 1 and _moved(self.views) >= _moved(self.most_moved):
             self.most_moved = self.views
+
+
+def _images(scenes: Iterable[Scene], ahead: deque[Scene]) -> Iterator[NDArray[np.uint8]]:
+    """Return the images of scenes, and keep each scene until its result is there."""
+    for scene in scenes:
+        ahead.append(scene)
+        yield scene.image
 
 
 def _moved(views: Sequence[View]) -> int:
