@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import atexit
-import math
 import os
 import re
 import sys
 import threading
 import time
-import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -198,6 +196,7 @@ class Latest(Generator[Any, None, None]):
     def __init__(self, source: Iterable[Any], *, copy: bool = True) -> None:
         self._source: Iterable[Any] | None = source
         self._newest = _Newest(copy)
+        self._starting = threading.Lock()  # several threads may ask
         self._times: deque[float] | None = None
 
     @property
@@ -207,10 +206,10 @@ class Latest(Generator[Any, None, None]):
 
     def send(self, value: None = None) -> Any:
         """Return the newest item that was not given yet; wait for one if there is none."""
-        if self._source is not None:
+        with self._starting:
             source, self._source = self._source, None
-            self._newest.start(source)
-            weakref.finalize(self, self._newest.close)
+            if source is not None:
+                self._newest.start(source)
         item, taken_at = self._newest.wait()
         if self._times is not None:
             self._times.append(taken_at)
@@ -221,6 +220,10 @@ class Latest(Generator[Any, None, None]):
         self._source = None
         self._newest.close()
         return super().throw(*error)  # raises it
+
+    def __del__(self) -> None:
+        """Let the thread end after its next item; take no lock, because this may run anywhere."""
+        self._newest._ended = True
 
     def with_age(self, results: Iterable[_Result]) -> Iterator[tuple[_Result, float]]:
         """Pair each result with its age: the milliseconds from the moment when its item was taken from the source.
@@ -407,7 +410,7 @@ def _captured(capture: cv2.VideoCapture, realtime: bool = False) -> Generator[Fr
     """Read an open capture to its end, and close it."""
     import cv2
 
-    rate = capture.get(cv2.CAP_PROP_FPS) if realtime else math.inf
+    rate = capture.get(cv2.CAP_PROP_FPS) if realtime else 0.0  # also of a file that names none
     due = time.monotonic()
     try:
         while True:
