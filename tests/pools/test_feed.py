@@ -1,4 +1,4 @@
-"""The source of `map` in every pool: results when they are ready, errors in order, closing, and one thread per source."""
+"""The source of `map` in every pool: results when they are ready, errors in order, closing, one thread per source."""
 
 import asyncio
 import gc
