@@ -93,6 +93,8 @@ class FakeModel:
         """Return Results with one box of score 0.9 and one of 0.3, those of at least `conf`, as real ones have."""
         images = source if isinstance(source, list) else [source]
         self.settings = {"conf": 0.25, **self.overrides, **settings}
+        if not images[0].any() and self.warm:  # no picture: the pool measures how fast its threads are
+            return self._results(images)
         if not self.warm:
             torch.set_num_threads(torch.get_num_threads() + 3)  # as ultralytics does when it sets up a model
             self.warm = True

@@ -4,16 +4,74 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
 
 from yolothreads.errors import DeviceError, OutOfMemoryError
 
+# --- cores ---
+
 
 def cores() -> int:
-    """Return the number of CPU cores that this process may use."""
+    """Return the number of CPU cores that this process is given, 1 or more; it may see more (`os.cpu_count`).
+
+    It is the number of cores in the process's affinity (taskset, cpusets), within the CPU quota of its control group
+    (`docker run --cpus`, limits of Kubernetes). A quota of 2.5 cores counts as 2.
+    """
+    quota = cpu_quota()
+    return _affinity() if quota is None else max(1, min(_affinity(), int(quota)))
+
+
+def _affinity() -> int:
+    if hasattr(os, "process_cpu_count"):  # since Python 3.13; it knows `-X cpu_count` too
+        return os.process_cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def cpu_quota(proc: Path = Path("/proc/self")) -> float | None:
+    """Return the cores' worth of CPU time that this process's control group may use; None without a limit.
+
+    Groups are nested, and each may have a limit: the smallest one holds. Versions 1 and 2 of control groups are read
+    (docs.kernel.org/admin-guide/cgroup-v2.html, docs.kernel.org/scheduler/sched-bwc.html).
+
+    Args:
+        proc: the folder of the process; its files `cgroup` and `mountinfo` name the groups and where they are mounted.
+    """
+    quotas: list[float] = []
+    with suppress(OSError):  # this system has no control groups
+        groups = [line.split(":", 2) for line in (proc / "cgroup").read_text().splitlines()]
+        for line in (proc / "mountinfo").read_text().splitlines():
+            mount, _, filesystem = line.partition(" - ")
+            (*_, root, point), kind = mount.split()[:5], filesystem.split()
+            controllers = {"cpu"} & set(kind[2].split(",")) if kind[0] == "cgroup" else set()
+            for _, names, path in groups:
+                if (kind[0] == "cgroup2" and not names) or controllers & set(names.split(",")):
+                    quotas += _quotas(Path(point), PurePosixPath(root), PurePosixPath(path))
+    return min(quotas, default=None)
+
+
+def _quotas(point: Path, root: PurePosixPath, path: PurePosixPath) -> Iterator[float]:
+    """Yield the quotas of a group and of those around it, as far as they can be seen in this mount of them.
+
+    Args:
+        point: where the groups are mounted.
+        root: the group that is mounted there; a container may see only its own.
+        path: the group of the process.
+    """
+    inside = path.relative_to(root) if path.is_relative_to(root) else PurePosixPath()
+    for folder in (inside, *inside.parents):
+        with suppress(OSError, ValueError):  # the root group has no such file, and "max" is no number
+            quota, period = (point / folder / "cpu.max").read_text().split()
+            yield int(quota) / int(period)
+        with suppress(OSError, ValueError):
+            microseconds = int((point / folder / "cpu.cfs_quota_us").read_text())
+            if microseconds > 0:  # -1 is no limit
+                yield microseconds / int((point / folder / "cpu.cfs_period_us").read_text())
+
+
+# --- devices ---
 
 
 def devices() -> list[str]:

@@ -1,6 +1,7 @@
 """The check-up of a machine: one row per item, and a remedy for each problem."""
 
 import importlib
+import os
 import shutil
 from types import ModuleType, SimpleNamespace
 
@@ -37,6 +38,14 @@ def test_a_torchvision_that_does_not_import_is_a_problem_with_a_remedy(monkeypat
     assert row["found"] == "RuntimeError: operator torchvision::nms does not exist"
     assert "make install" in row["state"]
     assert doctor.problems(table) == 1
+
+
+def test_cores_seen_and_given_and_the_load_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(doctor.devices, "cores", lambda: 2)
+    monkeypatch.setattr(os, "getloadavg", lambda: (3.21, 2.0, 1.0), raising=False)
+    found = {row["item"]: (row["found"], row["state"]) for row in doctor.checkup().to_dicts()}
+    assert found["cores"] == ("8 seen, 2 given, load 3.2", doctor.OK)
 
 
 def test_a_changed_bundled_model_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:

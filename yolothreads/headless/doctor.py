@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import platform
 import shutil
 import sys
@@ -32,7 +33,7 @@ def checkup() -> Table:
         "Python": _python,
         **{name: partial(_package, name) for name in ("torch", "torchvision", "ultralytics")},
         "devices": lambda: (", ".join(devices.devices()), OK),
-        "cores": lambda: (str(devices.cores()), OK),
+        "cores": lambda: (_cores(), OK),
         "memory": _memory,
         "bundled model": lambda: (weights.check("bundled").name, OK),
         "JupyterLab": partial(_package, "jupyterlab"),
@@ -65,6 +66,15 @@ def _package(name: str) -> Finding:
     """Import a package and return its version: a torchvision built for another torch is present but fails to import."""
     importlib.import_module(name)
     return metadata.version(name), OK
+
+
+def _cores() -> str:
+    """Return the cores seen and given, and the load: how many threads of all programs ran or waited in the last minute.
+
+    Where the load is above the cores seen, or fewer are given than seen, figures of speed are those of a busy machine.
+    """
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    return f"{os.cpu_count() or 1} seen, {devices.cores()} given{load}"
 
 
 def _memory() -> Finding:

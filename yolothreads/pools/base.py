@@ -58,7 +58,9 @@ class Pool(ABC):
         workers: the number of workers, 1 or more.
         device: "cpu", "cuda", "cuda:N", "mps", or "auto" for the best one here.
         imgsz: the size in pixels to which images are scaled.
-        threads: the number of threads that torch may use in each worker on the CPU; by default its share of the cores.
+        threads: the number of threads that torch may use in each worker on the CPU. By default its share of the cores
+            that this process is given (`yolothreads.devices.cores`), taken again at each opening; it is 1 if a
+            measurement at the opening shows that more threads take more than twice the time.
         settings: further settings of `YOLO.predict` that hold for every call, such as `conf=0.25`.
 
     Raises:
@@ -87,8 +89,8 @@ class Pool(ABC):
         if self.one_worker and workers != 1:
             raise ArgumentError(f"workers={workers} makes no sense: {name} has one worker; leave it out.")
         self.imgsz = at_least_one("imgsz", imgsz)
-        share = max(1, devices.cores() // self.workers)
-        self.threads = share if threads is None else at_least_one("threads", threads)
+        self._shares_cores = threads is None
+        self.threads = self._share_of_cores() if threads is None else at_least_one("threads", threads)
         self._check_settings(settings, of_pool=True)
         self.device = self._resolve(device)
         self.weights = check(weights, task=None)
@@ -130,6 +132,8 @@ class Pool(ABC):
             raise PoolClosedError(f"This {type(self).__name__} is open already; close it first.")
         self._stop(cancel=False, wait=True)  # what `close(wait=False)` has left
         start = perf_counter()
+        if self._shares_cores:
+            self.threads = self._share_of_cores()
         try:
             self._start()
         except BaseException:
@@ -286,6 +290,14 @@ class Pool(ABC):
     def _check_open(self) -> None:
         if not self._is_open:
             raise PoolClosedError(f"This {type(self).__name__} is not open; call open(), or use `with ... as pool:`.")
+
+    @property
+    def _may_fall_back(self) -> bool:
+        """Whether the workers may use one torch thread instead of `threads`, if they measure that it is faster."""
+        return self._shares_cores and self.threads > 1 and self.device == "cpu"
+
+    def _share_of_cores(self) -> int:
+        return max(1, devices.cores() // self.workers)
 
     def _resolve(self, device: str) -> str:
         """Return the name of the device that the pool uses for `device`."""

@@ -11,6 +11,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
@@ -26,6 +27,7 @@ from yolothreads.devices import memory_errors_named
 from yolothreads.errors import ArgumentError, OutOfMemoryError, WorkerDiedError, YoloThreadsError
 from yolothreads.pools.base import Predict, load
 from yolothreads.pools.remote import RemotePool, pack, unpack
+from yolothreads.pools.torch_threads import Slow, fall_back
 
 if TYPE_CHECKING:
     from ultralytics.engine.results import Results
@@ -134,20 +136,26 @@ def load_predict(weights: Path, imgsz: int, device: str, settings: dict[str, Any
 
 
 def serve(
-    pipe: Connection[bytes, bytes], make_predict: Callable[..., Predict], given: tuple[Any, ...], device: str
+    pipe: Connection[bytes, bytes],
+    make_predict: Callable[..., Predict],
+    given: tuple[Any, ...],
+    device: str,
+    check: Callable[[Predict], Slow | None] | None = None,
 ) -> None:
     """Report the start, then the loaded model, then answer each image, until the caller closes the pipe or dies.
 
-    Each answer is a pickled (value, error), one of them None; `given` are the arguments of `make_predict`.
+    Each answer is a pickled (value, error), one of them None; `given` are the arguments of `make_predict`. `check`
+    looks at the loaded model, and what it returns is reported.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the caller decides
     os.environ["YOLO_OFFLINE"] = "true"  # no usage statistics; the weights are here
     images = ImageReader()
     predict: Predict
 
-    def load_it() -> None:
+    def load_it() -> Slow | None:
         nonlocal predict
         predict = make_predict(*given)
+        return check(predict) if check else None
 
     def detect(request: bytes) -> dict[str, Any]:
         name, shape, settings = pickle.loads(request)
@@ -263,7 +271,10 @@ class _Worker:
         context: Any = multiprocessing.get_context(pool.mp_context)
         self._pipe, theirs = context.Pipe()
         given = (pool.weights, pool.imgsz, pool.device, pool.settings, pool.threads)
-        args, name = (theirs, pool._make_predict, given, pool.device), f"{type(pool).__name__}-{index}"
+        check = None
+        if pool._may_fall_back:
+            check = partial(fall_back, pool.threads, imgsz=pool.imgsz, settings=pool.settings)
+        args, name = (theirs, pool._make_predict, given, pool.device, check), f"{type(pool).__name__}-{index}"
         # A daemon, so that a script that never closes its pool can end.
         self.process = context.Process(target=serve, args=args, name=name, daemon=True)
         with theirs:
@@ -290,8 +301,8 @@ class _Worker:
                 main.update(hidden)
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def load(self) -> None:
-        """Wait until the process has its model."""
+    def load(self) -> Slow | None:
+        """Wait until the process has its model; return what it measured if it has fallen back to one torch thread."""
         try:
             self._answer(_START_S)
         except WorkerDiedError as error:
@@ -301,7 +312,7 @@ class _Worker:
                 f"Worker {self._index} could not begin ({error}): a new process runs the caller's script again from "
                 'its start. Put the work of the script under `if __name__ == "__main__":`.'
             ) from None
-        self._answer(_START_S)
+        return self._answer(_START_S)
 
     def is_alive(self) -> bool:
         return self._in_step and not self._ending and not wait([self.process.sentinel], 0)

@@ -29,6 +29,7 @@ from yolothreads.devices import devices, memory_errors_named
 from yolothreads.errors import ArgumentError, DeadlineError, PoolClosedError, WorkerDiedError, not_negative
 from yolothreads.pools.base import load
 from yolothreads.pools.remote import RemotePool, pack, unpack
+from yolothreads.pools.torch_threads import Slow, fall_back
 
 if TYPE_CHECKING:
     from ultralytics.engine.results import Results
@@ -127,8 +128,15 @@ class _Actor:
         return os.getpid()
 
     def load(
-        self, weights: bytes, name: str, imgsz: int, device: str, settings: dict[str, Any], torch_threads: int
-    ) -> None:
+        self,
+        weights: bytes,
+        name: str,
+        imgsz: int,
+        device: str,
+        settings: dict[str, Any],
+        torch_threads: int,
+        may_fall_back: bool,
+    ) -> Slow | None:
         import ray
         import torch
 
@@ -139,6 +147,7 @@ class _Actor:
             file.write_bytes(weights)
             self._model, self._device = load(file, imgsz, device, settings), device
         torch.set_num_threads(torch_threads)  # last: setting up the model has changed it
+        return fall_back(torch_threads, self._model.predict, imgsz, settings) if may_fall_back else None
 
     def predict(self, pixels: NDArray[np.uint8], settings: dict[str, Any]) -> dict[str, Any]:
         # A copy, because the model keeps its last image, which would stay in Ray's object store.
@@ -162,11 +171,11 @@ class _RayWorker:
         self._actor: Any = ray.remote(_Actor).options(**options).remote()
         self._alive, self._has_ended = True, False
 
-    def load(self) -> None:
+    def load(self) -> Slow | None:
         self._find_place()
         pool, device = self._pool, "cuda:0" if self._pool.gpus_per_worker else self._pool.device
-        given = (pool.weights.name, pool.imgsz, device, pool.settings, pool.threads)
-        self._answer(self._actor.load.remote(pool._weights_sent, *given), _LOAD_S)
+        given = (pool.weights.name, pool.imgsz, device, pool.settings, pool.threads, pool._may_fall_back)
+        return self._answer(self._actor.load.remote(pool._weights_sent, *given), _LOAD_S)
 
     def _find_place(self) -> None:
         """Wait until Ray has started the process on some machine."""

@@ -14,6 +14,7 @@ from yolothreads import trace
 from yolothreads.errors import PoolClosedError, WorkerDiedError
 from yolothreads.pools.base import Predict
 from yolothreads.pools.thread_pools import ThreadPool
+from yolothreads.pools.torch_threads import Slow
 
 if TYPE_CHECKING:
     from ultralytics.engine.results import Results
@@ -24,8 +25,8 @@ _TRIES = 3  # the starts of one worker before the pool gives it up
 class RemoteWorker(Protocol):
     """A worker process with a model of its own. One thread uses it, and another one may kill it."""
 
-    def load(self) -> None:
-        """Wait until the worker has its model.
+    def load(self) -> Slow | None:
+        """Wait until the worker has its model; return what it measured if it has fallen back to one torch thread.
 
         Raises:
             WorkerDiedError: the process ended; the message says how. Any other error is what loading raised.
@@ -71,12 +72,19 @@ class RemotePool(ThreadPool):
     def _start(self) -> None:
         self._workers: dict[int, RemoteWorker] = {}
         self._loading: set[RemoteWorker] = set()
+        self._slow: list[Slow] = []
         self._opening_failed = False
         try:
             super()._start()
         except BaseException:
             self._kill_loading()
             raise
+        if self._slow:
+            self.threads = 1
+            self._slow[0].warn(type(self).__name__)
+
+    def _check_threads(self) -> None:
+        """Do nothing: each worker process has checked its own threads."""
 
     def _kill_loading(self) -> None:
         """Kill the workers that still load after the opening has failed, so that nobody waits for them."""
@@ -92,7 +100,8 @@ class RemotePool(ThreadPool):
         try:
             if self._opening_failed:
                 raise PoolClosedError(f"The opening of this {type(self).__name__} has failed; open it again.")
-            worker.load()
+            if slow := worker.load():
+                self._slow.append(slow)
         except BaseException:
             worker.kill()
             worker.join()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from yolothreads.devices import memory_errors_named, torch_threads_kept
 from yolothreads.errors import PoolClosedError
 from yolothreads.pools.base import Image, Pool, Predict, load, read_image
+from yolothreads.pools.torch_threads import find_slow, seconds_with
 from yolothreads.trace import TracedLock
 
 if TYPE_CHECKING:
@@ -58,27 +59,50 @@ class ThreadPool(Pool):
         self._under_way: set[Future[Results]] = set()
         self._torch_threads = torch.get_num_threads()
         self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix=type(self).__name__)
+        with torch_threads_kept():  # setting up a model changes the count in this thread, which is the caller's
+            self._prepare()
+        self._in_every_worker(self._start_thread)
+        if self._may_fall_back:
+            self._check_threads()
+
+    def _in_every_worker(self, work: Callable[[int], Any]) -> list[Any]:
+        """Call a function in every worker thread at once, with a number from 0 on; return what it returned."""
+        assert self._executor is not None
         # The executor starts a thread per task only while none is idle: the barrier keeps each busy until all run.
         everyone = threading.Barrier(self.workers + 1)
-        try:
-            with torch_threads_kept():  # setting up a model changes the count in this thread, which is the caller's
-                self._prepare()
-            started = [self._executor.submit(self._start_thread, everyone, i) for i in range(self.workers)]
+
+        def with_the_others(index: int) -> Any:
             everyone.wait(_START_S)
-            for worker in started:
-                worker.result()
+            return work(index)
+
+        try:
+            under_way = [self._executor.submit(with_the_others, index) for index in range(self.workers)]
+            everyone.wait(_START_S)
+            return [worker.result() for worker in under_way]
         except BaseException:
             everyone.abort()
             raise
 
-    def _start_thread(self, everyone: threading.Barrier, index: int) -> None:
+    def _start_thread(self, index: int) -> None:
         import torch
 
-        everyone.wait(_START_S)
         with self._worker_context():
             self._own.predict = self._predictor(index)
         # Last, because ultralytics sets torch's thread count itself each time it sets up a model on the CPU.
         torch.set_num_threads(self.threads)
+
+    def _check_threads(self) -> None:
+        """Fall back to one torch thread per worker if more of them are slower."""
+        import torch
+
+        def seconds(threads: int) -> float:
+            given = self.imgsz, self.settings
+            return max(self._in_every_worker(lambda _: seconds_with(threads, self._own.predict, *given)))
+
+        if slow := find_slow(self.threads, seconds):
+            self._in_every_worker(lambda _: torch.set_num_threads(1))
+            self.threads = 1
+            slow.warn(type(self).__name__)
 
     def _submit(self, image: Image, settings: dict[str, Any]) -> Future[Results]:
         future = self._hand_over(self._detect, image, settings)
