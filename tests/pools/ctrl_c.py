@@ -4,12 +4,14 @@ import itertools
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 import ultralytics
 from fakes import KINDS, REMOTE, WAIT_S, FakeModels, launch_here, picture
 
-from yolothreads.pools import make_pool
+from yolothreads.pools import feed, make_pool
 
 MAIN = threading.main_thread().ident
 
@@ -46,12 +48,20 @@ def loads_slowly(weights: object) -> object:
     return fakes(weights)
 
 
+def waiting_source() -> Iterator[Any]:
+    """Interrupt the main thread while it waits for a picture that does not come."""
+    yield picture(1)
+    interrupt_main(None, 5)
+    yield picture(2)
+
+
 signal.signal(signal.SIGINT, once)
 for kind in REMOTE:
     kind._launch_worker = launch_here
 pause = threading.Event()  # never set
 kinds = [kind for kind in KINDS if kind.__name__ in sys.argv[1:]]
-for kind, where in itertools.product(kinds, ("start", "map", "leaving")):
+feed.GRACE_S = 0.1  # for a source that waits until the interrupt was noticed
+for kind, where in itertools.product(kinds, ("start", "map", "source", "leaving")):
     fakes, there, noticed, futures = FakeModels(), threading.Event(), threading.Event(), []
     fakes.inside, before, interrupted = interrupt_main, torch.get_num_threads(), False
     ultralytics.YOLO = loads_slowly if where == "start" else fakes
@@ -60,10 +70,11 @@ for kind, where in itertools.product(kinds, ("start", "map", "leaving")):
         noticed.set()
     try:
         with make_pool(kind, workers=2, device="cpu") as pool:
-            if where == "map":
+            if where in ("map", "source"):
                 there.set()
+                pictures = map(picture, itertools.cycle(range(1, 200)))
                 try:
-                    for _ in pool.map(map(picture, itertools.cycle(range(1, 200)))):
+                    for _ in pool.map(pictures if where == "map" else waiting_source()):
                         pass
                 finally:
                     noticed.set()

@@ -456,6 +456,7 @@ EXPLORED = [
 BOUNDS = pytest.mark.parametrize("preemptions", [0, pytest.param(1, marks=pytest.mark.nightly)])
 
 
+@pytest.mark.timeout(scaled(600))
 @BOUNDS
 @pytest.mark.parametrize(("consumer", "other", "given"), EXPLORED)
 def test_under_every_schedule_a_map_ends_as_it_should(
@@ -469,7 +470,7 @@ def test_under_every_schedule_a_map_ends_as_it_should(
 
 
 def bounds(preemptions: int) -> dict[str, Any]:
-    return {"preemptions": preemptions, "budget_s": scaled(100)}
+    return {"preemptions": preemptions, "budget_s": scaled(500)}
 
 
 class Newest:
@@ -493,6 +494,7 @@ class Newest:
         return "right" if is_right else f"{self.got}, {self.live.dropped} dropped"
 
 
+@pytest.mark.timeout(scaled(600))
 @BOUNDS
 def test_under_every_schedule_the_last_item_is_given_and_each_other_one_is_given_or_counted(preemptions: int) -> None:
     watch = [Latest.send, Reading, sources._Newest]  # without `Latest.__del__`, which runs between two schedules
