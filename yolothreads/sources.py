@@ -72,10 +72,14 @@ class Reading(ABC, Generic[_Item]):
     def start(self, source: Iterable[_Item]) -> None:
         """Start the thread. Only the thread keeps the source."""
         name = f"{self._name}: {getattr(source, '__name__', type(source).__name__)}"
-        thread = threading.Thread(target=self._run, args=(source,), name=name, daemon=True)
-        thread.start()
-        self._thread = thread
-        _running.add(self)
+        self._thread = threading.Thread(target=self._run, args=(source,), name=name, daemon=True)
+        _running.add(self)  # before it runs, because Ctrl-C may interrupt the call that starts it
+        try:
+            self._thread.start()
+        except RuntimeError:  # there is no room for another thread
+            self._thread = None
+            _running.discard(self)
+            raise
 
     @property
     def is_alive(self) -> bool:

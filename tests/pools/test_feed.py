@@ -167,6 +167,21 @@ def test_an_iterator_in_a_garbage_cycle_ends_its_thread(fakes: FakeModels) -> No
         assert not source_threads() and source.closed_in
 
 
+def test_ctrl_c_while_the_thread_is_started_ends_it(fakes: FakeModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    start, source = threading.Thread.start, Source()
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    with Sequential(device="cpu") as pool:
+        results = pool.map(source.camera())
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(threading.Thread, "start", interrupted)
+            next(results)
+        assert not source_threads() and source.taken in ([], [1])
+
+
 def test_what_closing_the_source_raises_is_raised_by_closing_the_iterator(fakes: FakeModels) -> None:
     def camera() -> Iterator[np.ndarray]:
         try:
