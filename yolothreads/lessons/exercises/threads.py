@@ -1,10 +1,11 @@
-"""Exercises on results, on what threads may share, on cameras and on the choice of a pool: lessons 00 to 06, 10, 11.
+"""Exercises on results, on what threads may share, on cameras, the choice of a pool and a cache: lessons 00 to 06, 10 to 12.
 
 A check calls the reader's function, and raises `CheckFailed` where it sees something wrong.
 """
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -100,12 +101,29 @@ class _KeepsConf:
 _CALLS = ((1, 0.25), (2, 0.75))  # image and conf of two calls at once
 
 
-def _explore(function: Function, *bodies: Callable[..., Any], setup: Callable[[], Any]) -> None:
-    """Run the bodies under every schedule with up to two preemptions; raise CheckFailed if any of them goes wrong."""
+def _explore(
+    function: Function,
+    *bodies: Callable[..., Any],
+    setup: Callable[[], Any],
+    used: type = _KeepsConf,
+    observe: Callable[[Any], Any] | None = None,
+    observed: str = "",
+) -> None:
+    """Run the bodies under every schedule with up to two preemptions; raise CheckFailed if any of them goes wrong.
+
+    Args:
+        function: the reader's function.
+        *bodies: functions of the state.
+        setup: makes the state.
+        used: the class of the stand-in, whose lines are switch points, too.
+        observe: state -> value, which is compared with the results of the bodies.
+        observed: one sentence that says what that value is.
+    """
     begin, wrong = monotonic(), list[Trial]()
     try:
         found = explore(
-            *bodies, setup=setup, watch=[function, _KeepsConf], preemptions=2, budget_s=_SEARCH_S, max_steps=1000,
+            *bodies, setup=setup, watch=[function, used], preemptions=2, budget_s=_SEARCH_S, max_steps=1000,
+            observe=observe,
             on_trial=lambda trial: None if trial.kind == RIGHT else wrong.append(trial),
             stop=lambda: bool(wrong) and monotonic() - begin > _ENOUGH_S,
         )  # fmt: skip
@@ -117,7 +135,9 @@ def _explore(function: Function, *bodies: Callable[..., Any], setup: Callable[[]
         raise CheckFailed(found.verdict)
     bad = found.forbidden[0]
     detail = bad.detail.partition("\n")[0].removesuffix(".")
-    if bad.kind == WRONG:
+    if bad.kind == WRONG and observe is not None:
+        detail = f'With a switch just before "{bad.where.text}", the threads {detail}. {observed}'.removesuffix(".")
+    elif bad.kind == WRONG:
         one, other = bad.results
         detail = f'With a switch just before "{bad.where.text}", the threads got {one!r} and {other!r}'
     count = sum(trial.kind == bad.kind for trial in found.forbidden)
@@ -297,3 +317,66 @@ def check_choose(choose: Function) -> None:
             require(got == right, f"With {memory_mb} MB to spare, your function chose {got!r} from {pools}.")
     got = choose([], 100)
     require(got is None, f"Without any rows, your function returned {got!r}.")
+
+
+# Lesson 12: a cache that threads fill
+
+
+class _Compute:
+    """Work that is done for a key. It notes each key it is asked for, and fails for a key of which it knows nothing."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values, self.asked = values, list[str]()
+
+    def __call__(self, key: str) -> Any:
+        self.asked.append(key)
+        if key not in self.values:
+            raise LookupError(f"nothing is known of {key}")
+        return self.values[key]
+
+
+class _Cached:
+    """A cache of the reader's around such work."""
+
+    def __init__(self, make_cache: Function, values: dict[str, Any]) -> None:
+        self.compute = _Compute(values)
+        self.get = make_cache(self.compute)
+
+    def ask(self, keys: tuple[str, ...]) -> list[Any]:
+        """Return the answer for each key; for one that fails, the error in words."""
+        answers: list[Any] = []
+        for key in keys:
+            try:
+                answers.append(self.get(key))
+            except LookupError as error:
+                answers.append(str(error))
+        return answers
+
+
+def check_make_cache(make_cache: Function) -> None:
+    """Check that each key is computed once, under every schedule, and that an error is neither hidden nor kept.
+
+    The keys and their values are drawn anew in each check; one of the values is false in a condition.
+    """
+    one, two, bad = (f"picture {n}" for n in random.sample(range(100, 1000), 3))
+    values = {one: random.choice([None, 0, False, ""]), two: random.randrange(2, 100)}
+    unknown = f"nothing is known of {bad}"
+    for first, second in (((one, two), (two, one)), ((bad, bad), (one,))):
+        _explore(
+            make_cache, *(partial(_ask, keys) for keys in (first, second)), setup=partial(_Cached, make_cache, values),
+            used=_Compute, observe=lambda cached: sorted(cached.compute.asked),
+            observed="The last of the three lists has the keys that were computed.",
+        )  # fmt: skip
+    for keys, wanted, computed in (
+        ((one, two, one, two), [values[one], values[two]] * 2, [one, two]),
+        ((bad, one, bad), [unknown, values[one], unknown], [bad, one, bad]),
+    ):
+        cached = _Cached(make_cache, values)
+        got = cached.ask(keys)
+        require(got == wanted, f"Asked for {list(keys)}, your cache answered {got!r} instead of {wanted!r}.")
+        asked = cached.compute.asked
+        require(asked == computed, f"Asked for {list(keys)}, your cache computed {asked} instead of {computed}.")
+
+
+def _ask(keys: tuple[str, ...], cached: _Cached) -> list[Any]:
+    return cached.ask(keys)
