@@ -220,7 +220,7 @@ def test_it_also_runs_with_other_settings(name: str, other_settings: Series) -> 
 
 @pytest.mark.nightly
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("number", ["03", "07", "09", "10", "11"])
+@pytest.mark.parametrize("number", ["03", "07", "09", "10", "11", "12"])
 def test_a_long_lesson_runs_at_full_length(number: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("YOLOTHREADS_QUICK", "0")
     (run,) = notebooks.run(notebooks.find([number]), out=tmp_path, timeout_s=scaled(1500))

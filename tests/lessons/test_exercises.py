@@ -25,7 +25,7 @@ SEEN = {  # parts of the message of some wrong answers; the others only need som
     "detect_all/wrong_nested_locks": r"(\d+) of \1 schedules ended with: deadlock. A waits for a lock that A holds",
     "detect_all/wrong_generator": r"came as a generator; the task asks for a list",
     "detect_all/wrong_cut_short": r"were \[\(10, 0.25\)\] instead of",
-    "make_cache/wrong_lock_for_the_entry_only": r"schedules ended with: wrong result. .* has the keys that were computed",
+    "make_cache/wrong_lock_for_the_entry_only": r"schedules ended with: wrong result. .* keys that were computed",
     "make_cache/wrong_lock_never_released_after_an_error": r"(\d+) of \1 schedules ended with: deadlock",
     "make_cache/wrong_false_values_computed_again": r"your cache computed .* instead of",
     "make_cache/wrong_errors_hidden": r"your cache answered \[None, ",

@@ -1,4 +1,4 @@
-"""Exercises on results, on what threads may share, on cameras, the choice of a pool and a cache: lessons 00 to 06, 10 to 12.
+"""Exercises on results, on what threads may share, on cameras, pools and caches: lessons 00 to 06 and 10 to 12.
 
 A check calls the reader's function, and raises `CheckFailed` where it sees something wrong.
 """
