@@ -361,7 +361,7 @@ def check_make_cache(make_cache: Function) -> None:
     one, two, bad = (f"picture {n}" for n in random.sample(range(100, 1000), 3))
     values = {one: random.choice([None, 0, False, ""]), two: random.randrange(2, 100)}
     unknown = f"nothing is known of {bad}"
-    for first, second in (((one, two), (two, one)), ((bad, bad), (one,))):
+    for first, second in (((one, two), (one,)), ((bad,), (one,))):
         _explore(
             make_cache, *(partial(_ask, keys) for keys in (first, second)), setup=partial(_Cached, make_cache, values),
             used=_Compute, observe=lambda cached: sorted(cached.compute.asked),
