@@ -26,7 +26,7 @@ SEEN = {  # parts of the message of some wrong answers; the others only need som
     "detect_all/wrong_generator": r"came as a generator; the task asks for a list",
     "detect_all/wrong_cut_short": r"were \[\(10, 0.25\)\] instead of",
     "make_cache/wrong_lock_for_the_entry_only": r"schedules ended with: wrong result. .* keys that were computed",
-    "make_cache/wrong_lock_never_released_after_an_error": r"schedules ended with: deadlock. B waits for a lock that A holds",
+    "make_cache/wrong_lock_never_released_after_an_error": r"ended with: deadlock. B waits for a lock that A holds",
     "make_cache/wrong_false_values_computed_again": r"your cache computed .* instead of",
     "make_cache/wrong_errors_hidden": r"your cache answered \[None, ",
     "make_replica/wrong_buffers_not_shared": r"3 of 9 tensors are not shared, for example the buffer",
