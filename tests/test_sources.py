@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from deadlines import scaled
 from fakes import WAIT_S, FakeError, FakeModels, picture, tag_of
-from PIL import Image
+from PIL import Image, ImageOps
 
 from yolothreads import sources
 from yolothreads.errors import ArgumentError, ImageError, SourceError
@@ -132,6 +132,16 @@ def test_items_are_copied_unless_asked_not_to() -> None:
         assert next(latest([item])) is not item
         assert next(latest([item], copy=False)) is item
     assert next(latest(["path.jpg"])) == "path.jpg"
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+def test_the_copy_of_a_picture_has_its_rotation(tmp_path: Path, suffix: str) -> None:
+    pixels, exif = np.random.RandomState(0).randint(0, 255, (40, 20, 3), dtype=np.uint8), Image.Exif()
+    exif[274] = 6  # to be turned by 90 degrees
+    Image.fromarray(pixels).save(tmp_path / f"turned.{suffix}", exif=exif)
+    with Image.open(tmp_path / f"turned.{suffix}") as one, Image.open(tmp_path / f"turned.{suffix}") as other:
+        copied, read = (np.asarray(ImageOps.exif_transpose(image)) for image in (next(latest([one])), other))
+    assert read.shape == (20, 40, 3) and np.array_equal(copied, read)
 
 
 def test_a_pool_works_on_the_newest_frame_and_knows_the_age_of_each_result(

@@ -137,7 +137,6 @@ class Reading(ABC, Generic[_Item]):
 
     def _read(self, source: Iterable[_Item]) -> None:
         items = iter(source)
-        del source
         try:
             while self._may_read():
                 try:
@@ -190,16 +189,16 @@ def _end_all() -> None:
 # --- the newest frame of a live source ---
 
 
-class Latest(Generator[Any, None, None]):
+class Latest(Generator[_Item, None, None]):
     """An iterator over a live source that gives the newest item each time, and drops those that came in between.
 
     A thread of its own reads the source as fast as that gives, from the first item that is asked for until the source
     ends, or this iterator is closed or dropped. `pool.map` and `Camera.follow` close it as they close a generator.
     """
 
-    def __init__(self, source: Iterable[Any], *, copy: bool = True) -> None:
-        self._source: Iterable[Any] | None = source
-        self._newest = _Newest(copy)
+    def __init__(self, source: Iterable[_Item], *, copy: bool = True) -> None:
+        self._source: Iterable[_Item] | None = source
+        self._newest = _Newest[_Item](copy)
         self._starting = threading.Lock()  # several threads may ask
         self._times: deque[float] | None = None
 
@@ -208,7 +207,7 @@ class Latest(Generator[Any, None, None]):
         """The number of items that were dropped because a newer one came before they were asked for."""
         return self._newest.dropped
 
-    def send(self, value: None = None) -> Any:
+    def send(self, value: None = None) -> _Item:
         """Return the newest item that was not given yet; wait for one if there is none."""
         with self._starting:
             source, self._source = self._source, None
@@ -248,16 +247,16 @@ class Latest(Generator[Any, None, None]):
         return ((result, 1000 * (time.perf_counter() - times.popleft())) for result in results)
 
 
-class _Newest(Reading[Any]):
+class _Newest(Reading[_Item]):
     """A reading that keeps the newest item only."""
 
     def __init__(self, copy: bool) -> None:
         super().__init__("source of latest")
         self._copy = own_copy if copy else (lambda item: item)
-        self._waiting: tuple[Any, float] | None = None  # the item, and when it was taken
+        self._waiting: tuple[_Item, float] | None = None  # the item, and when it was taken
         self.dropped = 0
 
-    def wait(self) -> tuple[Any, float]:
+    def wait(self) -> tuple[_Item, float]:
         """Return the newest item and the time at which it was taken, in seconds of `time.perf_counter`.
 
         Raises:
@@ -276,7 +275,7 @@ class _Newest(Reading[Any]):
     def _may_read(self) -> bool:
         return not self._ended
 
-    def _take(self, item: Any) -> None:
+    def _take(self, item: _Item) -> None:
         taken_at = time.perf_counter()
         own = self._copy(item)
         with self._changed:
@@ -287,7 +286,7 @@ class _Newest(Reading[Any]):
             self._changed.notify_all()
 
 
-def latest(source: Iterable[Any], *, copy: bool = True) -> Latest:
+def latest(source: Iterable[_Item], *, copy: bool = True) -> Latest[_Item]:
     """Wrap a live source, so that a pool always works on its newest frame; count the frames that are dropped.
 
         live = latest(frames("rtsp://camera/1"))

@@ -20,14 +20,17 @@ from PIL import Image
 
 from yolothreads import sources
 from yolothreads.errors import DeadlineError, PoolClosedError
-from yolothreads.pools import Pool, Replicas, Sequential, feed, make_pool
+from yolothreads.pools import BatchingWorker, OnnxSession, Pool, Replicas, Sequential, feed, make_pool
 from yolothreads.pools.feed import Feed, in_order, stop_feeds
 from yolothreads.races import explore
 from yolothreads.sources import Latest, Reading, running
 from yolothreads.tracking import Camera
 
 pytestmark = pytest.mark.timeout(scaled(120))
-every_pool = pytest.mark.parametrize("kind", KINDS)
+SLOW = [OnnxSession]  # to export a model takes seconds
+every_pool = pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.nightly) if kind in SLOW else kind for kind in KINDS]
+)
 
 
 def source_threads() -> list[threading.Thread]:
@@ -249,6 +252,35 @@ def test_a_caller_that_waits_for_a_blocked_source_is_woken_when_the_pool_closes(
         source.goes_on.set()
         for thread in threads:
             thread.join(WAIT_S)
+
+
+def test_a_source_that_waits_for_room_in_a_queue_ends_with_the_pool(fakes: FakeModels) -> None:
+    source, gate, errors = Source(), threading.Event(), []
+    fakes.inside = lambda model, tag: gate.wait(WAIT_S)
+    pool = BatchingWorker(device="cpu", max_batch=1, max_wait_ms=0, queue_size=1).open()
+    put = pool._queue.put
+
+    def watched(call: Any, **given: Any) -> None:
+        if call.pixels[0, 0, 0] == 3:  # the first is under way, and the second fills the queue
+            source.waiting.set()
+        put(call, **given)
+
+    pool._queue.put = watched
+
+    def call() -> None:
+        try:
+            list(pool.map(source.camera(), buffersize=5))
+        except (PoolClosedError, CancelledError) as error:
+            errors.append(error)
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    assert source.waiting.wait(WAIT_S)
+    pool.close(wait=False, cancel_futures=True)
+    gate.set()
+    pool.close()
+    caller.join(WAIT_S)
+    assert len(errors) == 1 and source.closed_in and not source_threads()
 
 
 def test_a_pool_that_is_closed_before_the_first_result_reads_nothing(fakes: FakeModels) -> None:

@@ -4,9 +4,14 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, assert_type
 
+import numpy as np
+from numpy.typing import NDArray
+
 import yolothreads
 from yolothreads import (
     BatchingWorker,
+    Camera,
+    Latest,
     ModelPerProcess,
     ModelPerThread,
     Pool,
@@ -14,6 +19,8 @@ from yolothreads import (
     Scene,
     YoloThreadsError,
     explore,
+    frames,
+    latest,
     rate,
     replay,
     scene,
@@ -34,6 +41,9 @@ def detect(path: str) -> None:
     assert_type(Replicas(workers=2, streams=False).open(), Replicas)
     pools: list[Pool] = [BatchingWorker(when_full="refuse"), ModelPerProcess(mp_context="spawn")]
     pools[0].close(cancel_futures=True)
+    live = latest(frames(0, reconnect=3))
+    assert_type(live, Latest[NDArray[np.uint8]])
+    assert_type(live.with_age(Camera(pools[0]).follow(live)), Iterator[tuple[Results | Exception, float]])
 
 
 def search() -> None:
