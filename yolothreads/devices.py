@@ -6,8 +6,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Union
 
 from yolothreads.errors import DeviceError, OutOfMemoryError
+
+if TYPE_CHECKING:
+    import torch
+
+Device = Union[str, int, "torch.device", None]
+"""One device: "auto", or whatever `YOLO.predict` takes for one: "cpu", "cuda", "cuda:N", "mps", N, "N", None."""
 
 # --- cores ---
 
@@ -84,17 +91,35 @@ def devices() -> list[str]:
     return [*found, "cpu"]
 
 
-def resolve(device: str) -> str:
-    """Return the name of a device that is here for "auto", "cpu", "cuda", "cuda:N" or "mps".
+def resolve(device: Device) -> str:
+    """Return the name of a device that is here: "cpu", "cuda:N" or "mps".
+
+    Args:
+        device: "auto" for the best one here; or one of those, "cuda", or a `torch.device`; or, as in `YOLO.predict`,
+            the number of a GPU (0 or "0"), or None for the present GPU if there is one, else the CPU.
 
     Raises:
         DeviceError: there is no such device; the message names the devices that are here.
     """
+    import torch
+
     here = devices()
-    wanted = here[0] if device == "auto" else "cuda:0" if device == "cuda" else device
+    wanted = device
+    if device == "auto":
+        wanted = here[0]
+    elif device is None:
+        wanted = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
+    elif isinstance(device, torch.device):
+        wanted = device.type if device.index is None or device.type != "cuda" else str(device)
+    elif isinstance(device, int) and not isinstance(device, bool):
+        wanted = f"cuda:{device}"
+    elif isinstance(device, str) and device.isdecimal():
+        wanted = f"cuda:{int(device)}"
+    if wanted == "cuda":
+        wanted = "cuda:0"
     if wanted not in here:
         raise DeviceError(f'There is no device "{device}" here; use "auto" or one of: {", ".join(here)}.')
-    return wanted
+    return str(wanted)
 
 
 @contextmanager

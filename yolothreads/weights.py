@@ -1,13 +1,21 @@
-"""Weights: the bundled model, an official name or a path, checked before they are loaded."""
+"""Weights: the bundled model, an official name, a path or a YOLO object, checked before they are loaded."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from yolothreads.errors import WeightsError
+
+if TYPE_CHECKING:
+    from ultralytics import YOLO
+
+Weights = Union[str, "os.PathLike[str]", "YOLO"]
+"""What a pool can be made of: "bundled", an official name, a path, or a YOLO object, which is copied."""
 
 ASSETS = Path(__file__).parent / "assets"
 _BUNDLED = ASSETS / "scenes-yolo11n.pt"
@@ -45,10 +53,62 @@ def check(weights: str | os.PathLike[str] = "bundled", task: str | None = "detec
         WeightsError: the file is missing, damaged, not to be trusted, or made for another task.
     """
     path = bundled() if str(weights) == "bundled" else _locate(Path(weights).expanduser())
-    found = _task_of(path, path.stat().st_mtime_ns)
+    found = _kind_of(path, path.stat().st_mtime_ns).task
     if task is not None and found != task:
         raise WeightsError(f'"{path}" was made for the task "{found}"; give weights made for "{task}".')
     return path
+
+
+def channels_of(path: Path) -> int:
+    """Return the number of channels of the images that a checked model takes: 3 for colours, 1 for grey, or others."""
+    return _kind_of(path, path.stat().st_mtime_ns).channels
+
+
+class Snapshot:
+    """The network and the settings that a YOLO object has now, in a file of its own. Nothing of the object is changed.
+
+    file: the weights, in full precision; it disappears with this snapshot. settings: what the object's `overrides` say
+    about predictions.
+
+    Raises:
+        WeightsError: the object is no YOLO object, or cannot be copied completely.
+    """
+
+    def __init__(self, model: YOLO) -> None:
+        import torch
+        from ultralytics.models import RTDETR, YOLO, YOLOWorld  # loading the file gives each of these again
+        from ultralytics.utils import DEFAULT_CFG_DICT
+
+        if type(model) not in (RTDETR, YOLO, YOLOWorld):
+            raise WeightsError(f"A {type(model).__name__} is not copied by a pool; give a path, or a YOLO object.")
+        if not isinstance(network := model.model, torch.nn.Module):
+            raise WeightsError(f'This YOLO object is the exported model "{network}"; give its path instead.')
+        if _has_own_callbacks(model):
+            raise WeightsError("This YOLO object has callbacks of yours, which no pool calls; take them away first.")
+        # The pool itself decides on these, `YOLO.predict` overrides them, or they belong to training.
+        others = {"task", "model", "mode", "data", "single_cls", "imgsz", "device", "verbose"}
+        others |= {"batch", "conf", "embed", "rect", "save"}
+        self.settings = {k: v for k, v in model.overrides.items() if k in DEFAULT_CFG_DICT and k not in others}
+        self._folder = tempfile.TemporaryDirectory(prefix="yolothreads-", ignore_cleanup_errors=True)
+        self.file = Path(self._folder.name, Path(model.ckpt_path or "model.pt").with_suffix(".pt").name)
+        try:
+            torch.save({"model": network}, self.file)
+            check(self.file, task=None)
+        except Exception as error:  # pickle raises whatever an object of the user's raises
+            raise WeightsError(
+                f"This YOLO object cannot be copied ({type(error).__name__}: {error}); give the path of its weights."
+            ) from error
+
+
+def _has_own_callbacks(model: YOLO) -> bool:
+    """Return whether a model calls functions that are neither ultralytics' defaults nor of its integrations."""
+    called = (callback for callbacks in model.callbacks.values() for callback in callbacks)
+    return any(not str(callback.__module__).startswith("ultralytics") for callback in called)
+
+
+class _Kind(NamedTuple):
+    task: str
+    channels: int
 
 
 def _locate(path: Path) -> Path:
@@ -72,8 +132,8 @@ def _locate(path: Path) -> Path:
 
 
 @lru_cache(maxsize=32)
-def _task_of(path: Path, changed_ns: int) -> str:
-    """Load a file without trusting it, and return the task of its model. `changed_ns` keeps edited files apart."""
+def _kind_of(path: Path, changed_ns: int) -> _Kind:
+    """Load a file without trusting it, and return the kind of its model. `changed_ns` keeps edited files apart."""
     import torch
     from ultralytics.nn.tasks import guess_model_task, torch_safe_load
 
@@ -97,7 +157,8 @@ def _task_of(path: Path, changed_ns: int) -> str:
     model = (state.get("ema") or state.get("model")) if isinstance(state, dict) else None
     if not hasattr(model, "parameters"):
         raise WeightsError(f'"{path}" holds no YOLO model; give weights that ultralytics saved.')
-    return str(guess_model_task(model))
+    about: dict[str, Any] = getattr(model, "yaml", {})
+    return _Kind(str(guess_model_task(model)), int(about.get("channels", 3)))
 
 
 def _is_pickle(path: Path, error: TypeError) -> bool:

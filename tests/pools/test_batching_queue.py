@@ -1,5 +1,6 @@
 """The batching queue under every schedule with one preemption: no call is lost, answered twice, or left waiting."""
 
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError
@@ -18,13 +19,19 @@ from yolothreads.races import explore
 pytestmark = pytest.mark.timeout(scaled(120))
 
 
+def read_call(name: str, asked: float, due: float = math.inf) -> Call:
+    """Return a call whose picture was read."""
+    picture = np.zeros((1, 1, 3), np.uint8)
+    return Call(picture, {}, asked, due, pixels=picture, name=name, batch_key="same")
+
+
 class Calls:
     """A queue with two calls, and how often a worker took each."""
 
     def __init__(self, size: int = 2) -> None:
         self.queue = CallQueue(size, lambda: self.work.append("come"))
         self.work: list[str] = []  # the tasks of an executor with one thread
-        self.calls = [Call(np.zeros((1, 1, 3), np.uint8), name, {}, "same", monotonic()) for name in "abc"]
+        self.calls = [read_call(name, monotonic()) for name in "abc"]
         self.made: set[Call] = set()
         self.taken: list[str] = []
 
@@ -144,7 +151,7 @@ def test_nobody_overtakes_the_line() -> None:
 def test_calls_that_are_too_late_keep_nobody_waiting_in_the_line() -> None:
     calls, now = Calls(1), monotonic()
     calls.queue._deadline_thread = threading.Thread(target=calls.queue._enforce_deadlines)  # comes later
-    late = [Call(np.zeros((1, 1, 3), np.uint8), "late", {}, "same", now - 2, due=now - 1) for _ in range(2)]
+    late = [read_call("late", now - 2, now - 1) for _ in range(2)]
     for call in [*late, calls.calls[0]]:
         calls.queue.put(call, when_full="line")
     assert calls.queue.gather(2, 0) == [calls.calls[0]]
@@ -155,7 +162,7 @@ def test_calls_that_are_too_late_keep_nobody_waiting_in_the_line() -> None:
 
 def test_a_call_that_the_worker_finds_too_late_still_gets_its_error() -> None:
     calls, now = Calls(), monotonic()
-    late = Call(np.zeros((1, 1, 3), np.uint8), "late", {}, "same", now - 2, due=now - 1)
+    late = read_call("late", now - 2, now - 1)
     thread = calls.queue._deadline_thread = threading.Thread(target=calls.queue._enforce_deadlines)
     calls.queue.put(late, when_full="block")
     assert calls.queue.gather(2, 0) == []  # before the thread of the deadlines has come to it
@@ -165,11 +172,11 @@ def test_a_call_that_the_worker_finds_too_late_still_gets_its_error() -> None:
 
 
 def test_a_call_that_is_too_late_makes_room_for_a_caller_that_waits() -> None:
-    queue, picture = CallQueue(1, lambda: None), np.zeros((1, 1, 3), np.uint8)
-    under_way, last = (Call(picture, name, {}, "same", monotonic()) for name in ("under way", "last"))
+    queue = CallQueue(1, lambda: None)
+    under_way, last = (read_call(name, monotonic()) for name in ("under way", "last"))
     queue.put(under_way, when_full="block")
     assert queue.gather(1, 0) == [under_way]  # the worker is busy with it
-    late = Call(picture, "late", {}, "same", monotonic(), due=monotonic() + 0.1)
+    late = read_call("late", monotonic(), monotonic() + 0.1)
     queue.put(late, when_full="block")
     caller = threading.Thread(target=queue.put, args=(last,), kwargs={"when_full": "block"})
     caller.start()

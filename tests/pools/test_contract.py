@@ -43,7 +43,7 @@ def bad_images(folder: Path) -> list:
     (folder / "empty.png").write_bytes(b"")
     whole = cv2.imencode(".png", np.random.RandomState(0).randint(0, 255, (40, 40, 3), dtype=np.uint8))[1].tobytes()
     (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
-    arrays = [np.zeros((32, 32, 3), np.float32), np.zeros((32, 32), np.uint8), np.zeros((0, 32, 3), np.uint8)]
+    arrays = [np.zeros((32, 32, 3), np.float32), np.zeros((32, 32), np.int32), np.zeros((0, 32, 3), np.uint8)]
     return [folder / "missing.jpg", folder, folder / "text.jpg", folder / "empty.png", folder / "cut.png", *arrays, 3]
 
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from yolothreads.errors import ArgumentError, DeviceError, at_least_one, need_libraries
 from yolothreads.measure import Contender, pools_here
 from yolothreads.pools import POOLS, BatchingWorker, Image, ModelPerThread, OnnxSession, Pool, Predict, load, onnx_file
+from yolothreads.pools.base import Size, sides
 from yolothreads.scenes import scene
 
 Run = Callable[[Sequence[Image]], int]
@@ -126,7 +127,7 @@ class ProcessExecutor(Alternative):
             executor.shutdown(cancel_futures=True)
 
 
-def _load_here(everyone: Barrier, weights: os.PathLike[str], imgsz: int, device: str, torch_threads: int) -> None:
+def _load_here(everyone: Barrier, weights: os.PathLike[str], imgsz: Size, device: str, torch_threads: int) -> None:
     """Load the model of this worker process."""
     global _predict
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches it, too; the caller ends it
@@ -152,7 +153,7 @@ class _Workers(ModelPerThread):
         import torch
 
         self._own.model = self._load()
-        self._own.tensor = torch.rand(1, 3, self.imgsz, self.imgsz, device=self.device)
+        self._own.tensor = torch.rand(1, 3, *sides(self.imgsz), device=self.device)
         return self._own.model.predict
 
     def run(self, work: Callable[[Any, Iterator[Image]], None], images: Sequence[Image]) -> int:
@@ -243,7 +244,7 @@ class BareOnnx(Alternative):
     def ready(self) -> Iterator[Run]:
         """Export the weights, unless they are in the cache, and make the session."""
         session = self._pool._make_session(onnx_file(self._pool.weights))
-        given = {session.get_inputs()[0].name: _ready_tensor(self.like.imgsz)}
+        given = {session.get_inputs()[0].name: _ready_tensor(*sides(self.like.imgsz))}
 
         def run(images: Sequence[Image]) -> int:
             with ThreadPoolExecutor(self.workers, thread_name_prefix="bare") as threads:
@@ -267,15 +268,15 @@ class BareOpenVino(Alternative):
     def ready(self) -> Iterator[Run]:
         """Export the weights, unless they are in the cache, and compile them."""
         openvino = _import_openvino()
-        core, side = openvino.Core(), self.like.imgsz
+        core, (height, width) = openvino.Core(), sides(self.like.imgsz)
         network = core.read_model(onnx_file(self.like.weights))
-        network.reshape([1, 3, side, side])
+        network.reshape([1, 3, height, width])
         options: dict[str, str | int] = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
         options |= {"NUM_STREAMS": self.workers, "INFERENCE_NUM_THREADS": self.workers * self.like.threads}
         queue = openvino.AsyncInferQueue(core.compile_model(network, "CPU", options), self.workers)
 
         def run(images: Sequence[Image]) -> int:
-            tensor = _ready_tensor(side)
+            tensor = _ready_tensor(height, width)
             for _ in images:
                 queue.start_async([tensor])
             queue.wait_all()
@@ -296,5 +297,5 @@ def _import_openvino() -> Any:
             del sys.modules[telemetry]
 
 
-def _ready_tensor(side: int) -> NDArray[np.float32]:
-    return np.random.default_rng(0).random((1, 3, side, side), np.float32)
+def _ready_tensor(height: int, width: int) -> NDArray[np.float32]:
+    return np.random.default_rng(0).random((1, 3, height, width), np.float32)

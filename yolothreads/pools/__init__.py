@@ -5,8 +5,9 @@ from yolothreads.errors import need_extra
 
 need_extra("yolothreads.pools", "pools")  # in a sentence, before an import below fails
 
-from yolothreads.pools.base import Image, Pool, Predict, load, make_pool, read_image
+from yolothreads.pools.base import Pool, Predict, load, make_pool
 from yolothreads.pools.batching import Batch, BatchingWorker, Counters
+from yolothreads.pools.images import Image, read_image
 from yolothreads.pools.onnx_session import OnnxSession, onnx_file
 from yolothreads.pools.processes import ModelPerProcess
 from yolothreads.pools.ray_actors import RayActors

@@ -1,6 +1,6 @@
-"""The base class of all pools, which has the methods of an executor, and the inputs of every worker.
+"""The base class of all pools, which has the methods of an executor, and the model that every worker loads.
 
-A strategy fills in three steps of the base class. The inputs of a worker are an image and a loaded model.
+A strategy fills in three steps of the base class. How an image becomes pixels stands in `images`.
 """
 
 from __future__ import annotations
@@ -8,19 +8,17 @@ from __future__ import annotations
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from pathlib import Path
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yolothreads import devices, trace
+from yolothreads import devices
 from yolothreads.errors import (
     ArgumentError,
-    ImageError,
     PoolClosedError,
     at_least_one,
     need_extra,
@@ -28,15 +26,16 @@ from yolothreads.errors import (
 )
 from yolothreads.pools.asking import answer_of
 from yolothreads.pools.feed import Feed, in_order, stop_feeds
-from yolothreads.weights import check
+from yolothreads.pools.images import Image, Images, expand
+from yolothreads.weights import Snapshot, Weights, channels_of, check
 
 if TYPE_CHECKING:
     from ultralytics import YOLO
     from ultralytics.engine.results import Results
 
 AnyPool = TypeVar("AnyPool", bound="Pool")
-Image = str | os.PathLike[str] | NDArray[np.uint8]
-"""A path, or an array of (H, W, 3) uint8, BGR."""
+Size = int | tuple[int, int]
+"""A side in pixels, or (height, width)."""
 
 Predict = Callable[..., list["Results"]]
 """A function like `YOLO.predict`: it takes pixels and predict settings, and returns one result per image."""
@@ -50,18 +49,26 @@ class Pool(ABC):
             for result in pool.map(images):
                 ...
 
-    An image is a path or an (H, W, 3) uint8 BGR array. A result is an ultralytics `Results` on the CPU. An error in one
-    image belongs to the future of that image; the other images still get their results.
+    An image is a path; the bytes of a picture file; a PIL image; or an array of uint8 or uint16 pixels, (H, W, 3) in
+    the order BGR, (H, W, 4) BGRA, or grey (H, W) or (H, W, 1). A thread of the pool reads it as `YOLO.predict` does.
+    Float and int32 pixels, URLs, animations and videos are errors. A result is an ultralytics `Results` on the CPU. An
+    error in one image belongs to the future of that image; the other images still get their results.
+
+    A pool writes no files, so it refuses `save=True` and the like: call `result.save(...)`, `result.save_txt(...)` or
+    `result.save_crop(...)`.
 
     Args:
-        weights: "bundled", a path, or an official name; checked as `yolothreads.weights.check` describes.
+        weights: "bundled", a path, or an official name, checked as `yolothreads.weights.check` describes; or a `YOLO`
+            object, of which the pool uses a copy that it makes now.
         workers: the number of workers, 1 or more.
-        device: "cpu", "cuda", "cuda:N", "mps", or "auto" for the best one here.
-        imgsz: the size in pixels to which images are scaled.
+        device: "cpu", "cuda", "cuda:N", "mps", or "auto" for the best one here; or what `YOLO.predict` takes for one
+            device: 0, "0", None, a `torch.device`.
+        imgsz: the size in pixels to which images are scaled: of the longer side, or (height, width).
         threads: the number of threads that torch may use in each worker on the CPU. By default its share of the cores
             that this process is given (`yolothreads.devices.cores`), taken again at each opening; it is 1 if a
             measurement at the opening shows that more threads take more than twice the time.
-        settings: further settings of `YOLO.predict` that hold for every call, such as `conf=0.25`.
+        settings: further settings of `YOLO.predict` that hold for every call, such as `conf=0.25`. `half=True` computes
+            in half precision on a GPU; on a CPU it has no effect, as in `YOLO.predict`.
 
     Raises:
         ArgumentError, DeviceError, WeightsError: at once, when the pool is made.
@@ -75,11 +82,11 @@ class Pool(ABC):
 
     def __init__(
         self,
-        weights: str | os.PathLike[str] = "bundled",
+        weights: Weights = "bundled",
         *,
         workers: int = 2,
-        device: str = "auto",
-        imgsz: int = 640,
+        device: devices.Device = "auto",
+        imgsz: Size = 640,
         threads: int | None = None,
         **settings: Any,
     ) -> None:
@@ -88,12 +95,17 @@ class Pool(ABC):
         self.workers = at_least_one("workers", workers)
         if self.one_worker and workers != 1:
             raise ArgumentError(f"workers={workers} makes no sense: {name} has one worker; leave it out.")
-        self.imgsz = at_least_one("imgsz", imgsz)
+        self.imgsz = _checked_size(imgsz)
         self._shares_cores = threads is None
         self.threads = self._share_of_cores() if threads is None else at_least_one("threads", threads)
+        if not isinstance(weights, str | os.PathLike):
+            self._snapshot = Snapshot(weights)  # keeps the file for as long as the pool exists
+            weights, settings = self._snapshot.file, {**self._snapshot.settings, **settings}
+        settings = _with_present_names(settings)
         self._check_settings(settings, of_pool=True)
         self.device = self._resolve(device)
         self.weights = check(weights, task=None)
+        self.channels = channels_of(self.weights)  # of the images that the model takes
         self.settings = settings
         self.start_up_s = 0.0  # the seconds that the last opening took: loading and warming up
         self._is_open = False
@@ -209,7 +221,7 @@ class Pool(ABC):
     @overload
     def map(
         self,
-        images: Iterable[Image],
+        images: Images,
         *,
         timeout: float | None = None,
         buffersize: int | None = None,
@@ -222,7 +234,7 @@ class Pool(ABC):
     @overload
     def map(
         self,
-        images: Iterable[Image],
+        images: Images,
         *,
         timeout: float | None = None,
         buffersize: int | None = None,
@@ -234,7 +246,7 @@ class Pool(ABC):
 
     def map(
         self,
-        images: Iterable[Image],
+        images: Images,
         *,
         timeout: float | None = None,
         buffersize: int | None = None,
@@ -252,7 +264,8 @@ class Pool(ABC):
 
         Args:
             images: the images; the pool takes them as it needs them. If they raise an error, it comes after the results
-                of all earlier images.
+                of all earlier images. A path stands for the pictures of a folder, of a glob such as "photos/*.jpg", or
+                of a .txt or .csv list, sorted as `YOLO.predict` does.
             timeout: the seconds, counted from this call, after which a result that is missing is a `DeadlineError`.
             buffersize: the largest number of images that are taken before their results; by default `2 * at_once`. With
                 1, the next image is taken only after the next result was asked for, so that it may be made from the
@@ -266,6 +279,7 @@ class Pool(ABC):
 
         Raises:
             ArgumentError: an argument or a setting is not valid.
+            ImageError: there is no such folder, or it holds no pictures.
             PoolClosedError: the pool is not open. Also from the iterator: it was closed meanwhile.
             DeadlineError: from the iterator: a result was not there in time. It is a `TimeoutError` too.
         """
@@ -283,7 +297,7 @@ class Pool(ABC):
             return self._submit(image, settings)
 
         feed = Feed(self, self._check_open, hand_in, ahead=ahead, copy=copy)
-        return in_order(feed, images, end, return_exceptions)
+        return in_order(feed, expand(images), end, return_exceptions)
 
     # --- the inside ---
 
@@ -299,7 +313,7 @@ class Pool(ABC):
     def _share_of_cores(self) -> int:
         return max(1, devices.cores() // self.workers)
 
-    def _resolve(self, device: str) -> str:
+    def _resolve(self, device: devices.Device) -> str:
         """Return the name of the device that the pool uses for `device`."""
         return devices.resolve(device)
 
@@ -317,10 +331,12 @@ class Pool(ABC):
 
         if "max_workers" in settings:
             raise ArgumentError(f'"max_workers" is not an option of a pool; use workers={settings["max_workers"]!r}.')
-        for name in settings:
+        for name, value in settings.items():
+            if name in _WRITES and value:
+                raise ArgumentError(f'A pool writes no files, so "{name}" cannot be set; {_WRITES[name]}.')
             if name in _DECIDED_BY_POOL:
                 raise ArgumentError(f'The pool decides on "{name}"; leave it out.')
-            if name in PREDICTOR_SETUP_KEYS and not of_pool:
+            if name in (*PREDICTOR_SETUP_KEYS, "half") and not of_pool:
                 raise ArgumentError(f'"{name}" cannot be set for single images; choose it when you make the pool.')
             if name not in DEFAULT_CFG_DICT:
                 raise ArgumentError(f'"{name}" is not a setting of YOLO.predict; its documentation lists all settings.')
@@ -328,7 +344,7 @@ class Pool(ABC):
 
 def make_pool(
     kind: Callable[..., AnyPool],
-    weights: str | os.PathLike[str] = "bundled",
+    weights: Weights = "bundled",
     *,
     workers: int | None = None,
     **options: Any,
@@ -350,41 +366,58 @@ def make_pool(
     return kind(weights=weights, **options)
 
 
-# --- the inputs of every worker ---
+# --- settings ---
 
 _DECIDED_BY_POOL = ("source", "stream", "predictor", "model", "embed", "show")
+_PLACE = 'give the place to the result: result.save("photos/1.jpg")'
+_WRITES = {
+    "save": 'use the result: result.save("1.jpg")',
+    "save_txt": 'use the result: result.save_txt("1.txt")',
+    "save_conf": 'use the result: result.save_txt("1.txt", save_conf=True)',
+    "save_crop": 'use the result: result.save_crop("crops", "1.jpg")',
+    "save_frames": 'use the results of map(frames(path)): result.save("1.jpg")',
+    "visualize": "call YOLO.predict, without a pool",
+    **dict.fromkeys(("project", "name", "save_dir", "exist_ok"), _PLACE),
+}
+"""What to do instead of each setting with which `YOLO.predict` writes files, or that only says where it does.
+
+A pool gives `YOLO.predict` pixels without a name: every picture would be written to the same file.
+"""
 
 
-def read_image(image: Image) -> tuple[NDArray[np.uint8], str]:
-    """Read a path, or check an array.
-
-    Returns:
-        The pixels, (H, W, 3) uint8, BGR, and the path ("" for an array).
-
-    Raises:
-        ImageError: the file does not exist or is not a picture, or the array has another shape or type.
-    """
-    if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-            raise ImageError(
-                f"An array of shape {image.shape} and type {image.dtype} is no image; give (H, W, 3) uint8, BGR."
-            )
-        return np.ascontiguousarray(image), ""  # ultralytics cannot draw on a view with gaps
-    if not isinstance(image, str | os.PathLike):
-        raise ImageError(f"A {type(image).__name__} is no image; give a path or an (H, W, 3) uint8 array.")
-    path = Path(image)
-    if not path.is_file():
-        raise ImageError(f'There is no image at "{path}"; check the path.')
-    from ultralytics.utils.patches import imread  # the function with which YOLO.predict reads files
-
-    with trace.span("load"):
-        pixels = imread(str(path))
-    if pixels is None:
-        raise ImageError(f'"{path}" could not be read as a picture; the file is damaged or of an unknown format.')
-    return pixels, str(path)
+def _checked_size(imgsz: Size) -> Size:
+    """Return a whole number, or a pair of them as a tuple; otherwise raise an ArgumentError."""
+    if isinstance(imgsz, tuple | list) and len(imgsz) == 2:
+        return at_least_one("imgsz", imgsz[0]), at_least_one("imgsz", imgsz[1])
+    if isinstance(imgsz, tuple | list):
+        raise ArgumentError(f"imgsz={imgsz!r} makes no sense; give a whole number, or (height, width).")
+    return at_least_one("imgsz", imgsz)
 
 
-def load(weights: str | os.PathLike[str], imgsz: int, device: str, settings: dict[str, Any]) -> YOLO:
+def sides(imgsz: Size) -> tuple[int, int]:
+    """Return height and width in pixels."""
+    return imgsz if isinstance(imgsz, tuple) else (imgsz, imgsz)
+
+
+def blank(imgsz: Size, channels: int) -> NDArray[np.uint8]:
+    """Return a black image for warming up, (height, width, channels) uint8."""
+    return np.zeros((*sides(imgsz), channels), np.uint8)
+
+
+def _with_present_names(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with "half", an older name that ultralytics warns of, under its present name."""
+    if "half" not in settings:
+        return settings
+    renamed = {name: value for name, value in settings.items() if name != "half"}
+    return {"quantize": 16 if settings["half"] else None, **renamed}
+
+
+# --- the model of every worker ---
+
+
+def load(
+    weights: str | os.PathLike[str], imgsz: Size, device: str, settings: dict[str, Any], channels: int = 3
+) -> YOLO:
     """Load a YOLO object and run its first prediction, which sets up its predictor.
 
     Later calls set nothing up. `imgsz`, `device` and `settings` hold for all predictions, unless a call overrides them.
@@ -393,5 +426,5 @@ def load(weights: str | os.PathLike[str], imgsz: int, device: str, settings: dic
 
     model = YOLO(weights)
     model.overrides.update(imgsz=imgsz, device=device, verbose=False)
-    model.predict(np.zeros((imgsz, imgsz, 3), np.uint8), **settings)
+    model.predict(blank(imgsz, channels), **settings)
     return model

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -17,17 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolothreads import errors
-from yolothreads.devices import memory_errors_named
-from yolothreads.errors import ArgumentError, DeadlineError, ImageError, PoolClosedError, QueueFullError
+from yolothreads.devices import Device, cores, memory_errors_named
+from yolothreads.errors import ArgumentError, DeadlineError, PoolClosedError, QueueFullError
 from yolothreads.pools.asking import answer_of, runs_event_loop
-from yolothreads.pools.base import Image, Predict, read_image
+from yolothreads.pools.base import Predict, Size
+from yolothreads.pools.images import Image, is_ready, read_image
 from yolothreads.pools.thread_pools import ThreadPool
+from yolothreads.weights import Weights
 
 if TYPE_CHECKING:
     import torch
     from ultralytics import YOLO
     from ultralytics.engine.results import Results
 
+_READERS = 4  # threads at most that read pictures for the one worker; arrays that are ready need none
 _KEPT = 10_000  # the batches whose records are kept, so that a pool that runs for weeks does not grow
 _AFTER = frozenset({"conf", "iou", "classes", "agnostic_nms", "max_det"})
 _IN_HEAD = frozenset({"agnostic_nms", "max_det"})  # an end-to-end head uses them inside the network
@@ -69,7 +71,7 @@ class BatchingWorker(ThreadPool):
     A batch starts when `max_batch` images wait that may share it, or when the oldest has waited for `max_wait_ms`.
     Images share a batch if they have the same shape and the same settings of the network itself; `conf`, `iou`,
     `classes`, `max_det` and `agnostic_nms` apply to each image alone. An image that makes a batch fail fails alone.
-    The caller's thread reads the file.
+    Threads of the pool read and convert the pictures while they wait in the queue.
 
     Args:
         weights, device, imgsz, threads, settings: as in every pool.
@@ -85,11 +87,11 @@ class BatchingWorker(ThreadPool):
 
     def __init__(
         self,
-        weights: str | os.PathLike[str] = "bundled",
+        weights: Weights = "bundled",
         *,
         workers: int = 1,
-        device: str = "auto",
-        imgsz: int = 640,
+        device: Device = "auto",
+        imgsz: Size = 640,
         threads: int | None = None,
         max_batch: int = 8,
         max_wait_ms: float = 5.0,
@@ -133,7 +135,7 @@ class BatchingWorker(ThreadPool):
         once, too: then the call waits for room in a line before the queue.
 
         Args:
-            image: a path, or an (H, W, 3) uint8 BGR array.
+            image: as in every pool.
             block: whether to wait for room in a full queue; by default as `when_full` says.
             deadline_s: the seconds in which it must be answered; the time before a full queue counts too.
             settings: settings of `YOLO.predict` for this image.
@@ -170,26 +172,40 @@ class BatchingWorker(ThreadPool):
 
     def _enqueue(self, image: Image, own: dict[str, Any], deadline_s: float | None, *, block: bool) -> Future[Results]:
         now = monotonic()
-        future: Future[Results] = Future()
-        future.add_done_callback(self._count_outcome)
+        call = Call(image, {**self.settings, **own}, now, now + (math.inf if deadline_s is None else deadline_s))
+        call.future.add_done_callback(self._count_outcome)
+        if is_ready(image, self.channels):
+            self._read(call)
+        must_not_wait = runs_event_loop() or hasattr(self._own, "predict")
         try:
-            pixels, name = read_image(image)
-            settings = {**self.settings, **own}
-            due = now + (math.inf if deadline_s is None else deadline_s)
-            call = Call(pixels, name, settings, batch_key(pixels, settings, self._after), now, due, future)
-            must_not_wait = runs_event_loop() or hasattr(self._own, "predict")
-            self._queue.put(call, when_full="refuse" if not block else "line" if must_not_wait else "block")
-        except (ImageError, TypeError, ValueError) as error:  # the last two: a setting out of range
-            future.set_exception(error)
-            return future
+            if not call.future.done():
+                self._queue.put(call, when_full="refuse" if not block else "line" if must_not_wait else "block")
         except QueueFullError:
             self._count("refused")
             raise
-        self._track(future)
-        return future
+        self._track(call.future)
+        return call.future
+
+    def _start_reading(self, call: Call) -> None:
+        try:
+            self._readers.submit(self._read, call)
+        except RuntimeError as error:  # the interpreter ends, or the system has no thread left
+            call.settle(error)
+
+    def _read(self, call: Call) -> None:
+        """Read the picture of a call, so that it can be gathered; an error is the answer of the call."""
+        if call.future.done():  # it is late, or was cancelled
+            return
+        try:
+            pixels, name = read_image(call.image, self.channels)
+            self._queue.add_pixels(call, pixels, name, batch_key(pixels, call.settings, self._after))
+        except BaseException as error:
+            call.settle(error)
 
     def _prepare(self) -> None:
-        self._queue = CallQueue(self.queue_size, lambda: self._hand_over(self._serve))
+        self._queue = CallQueue(self.queue_size, lambda: self._hand_over(self._serve), self._start_reading)
+        name = f"{type(self).__name__}-reader"
+        self._readers = ThreadPoolExecutor(min(_READERS, cores()), thread_name_prefix=name)  # starts them on demand
         self.history.clear()
         self._counts.clear()
 
@@ -200,13 +216,18 @@ class BatchingWorker(ThreadPool):
         return self._model.predict
 
     def _forget(self) -> None:
+        self._readers.shutdown()
         self._queue.end()
         super()._forget()
 
     def _serve(self) -> None:
         while batch := self._queue.gather(self.max_batch, self.max_wait_ms / 1000):
             start = monotonic()
-            self._answer(batch)
+            try:
+                self._answer(batch)
+            except BaseException as error:  # else nobody would answer these calls, and no worker the next ones
+                for call in batch:
+                    call.settle(error)
             waits_s = tuple(start - call.asked for call in batch)
             self.history.append(Batch(start, monotonic(), waits_s, len(self._queue)))
 
@@ -255,16 +276,23 @@ class BatchingWorker(ThreadPool):
 class Call:
     """One image for which a caller waits. Times in seconds of `time.monotonic`.
 
-    pixels: (H, W, 3) uint8, BGR. batch_key: calls with equal keys may share a batch. due: the deadline.
+    due: the deadline. pixels: (H, W, C) uint8; there, with what follows, once the picture was read. batch_key: calls
+    with equal keys may share a batch.
     """
 
-    pixels: NDArray[np.uint8]
-    name: str
+    image: Image
     settings: dict[str, Any]
-    batch_key: Hashable
     asked: float
     due: float = math.inf
     future: Future[Results] = field(default_factory=Future)
+    pixels: NDArray[np.uint8] | None = None
+    name: str = ""
+    batch_key: Hashable = None
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the picture was read."""
+        return self.pixels is not None
 
     @property
     def is_wanted(self) -> bool:
@@ -290,11 +318,16 @@ class CallQueue:
         size: the number of calls that may wait in the queue.
         start_worker: called, in the thread that puts, when a call comes and no worker gathers. The worker then gathers
             until `gather` returns an empty list. It may raise PoolClosedError.
+        start_reading: called with a call that has come into the queue, if its picture was not read, so that no more
+            pictures are in memory than the queue has room for. It must not wait. `add_pixels` adds the picture.
     """
 
-    def __init__(self, size: int, start_worker: Callable[[], object]) -> None:
+    def __init__(
+        self, size: int, start_worker: Callable[[], object], start_reading: Callable[[Call], object] | None = None
+    ) -> None:
         self.size = size
         self._start_worker = start_worker
+        self._start_reading = start_reading
         self._worker_is_active = False
         self._line: dict[Call, None] = {}  # ordered sets, so that a call can leave from the middle
         self._waiting: dict[Call, None] = {}
@@ -349,18 +382,29 @@ class CallQueue:
             del self._line[call]
             raise PoolClosedError("This BatchingWorker has been shut down; open it again.")
 
+    def add_pixels(self, call: Call, pixels: NDArray[np.uint8], name: str, batch_key: Hashable) -> None:
+        """Add the picture of a call, which may then be gathered."""
+        with self._changed:
+            call.name, call.batch_key, call.pixels = name, batch_key, pixels
+            self._changed.notify_all()
+
     def gather(self, most: int, wait_s: float) -> list[Call]:
         """Take up to `most` calls that may share a batch with the oldest one; an empty list if no call waits.
 
-        Wait until there are `most`, or until the oldest has waited for `wait_s` seconds or for half of its deadline.
-        If the queue is full or closed, no further call can come, so do not wait. After an empty list the worker has to
-        leave: the next call starts a worker again.
+        Only calls whose pictures were read are taken; while there is none, wait for one. Wait until there are `most`,
+        or until the oldest has waited for `wait_s` seconds or for half of its deadline. If the queue is full or closed,
+        no further call can come, so do not wait. After an empty list the worker has to leave: the next call starts a
+        worker again.
         """
         with self._changed:
             self._under_way = []
             while self._let_in():
-                oldest = next(iter(self._waiting))
-                batch = [call for call in self._waiting if call.batch_key == oldest.batch_key][:most]
+                ready = [call for call in self._waiting if call.is_read]
+                if not ready:
+                    self._changed.wait()  # a picture that was read ends this, and so does one that cannot be read
+                    continue
+                oldest = ready[0]
+                batch = [call for call in ready if call.batch_key == oldest.batch_key][:most]
                 left_s = oldest.asked + min(wait_s, (oldest.due - oldest.asked) / 2) - monotonic()
                 if len(batch) == most or left_s <= 0 or self._closed or not self._has_room():
                     for call in batch:
@@ -429,6 +473,8 @@ class CallQueue:
             if call.is_wanted:
                 del self._line[call]
                 self._waiting[call] = None
+                if self._start_reading is not None and not call.is_read:
+                    self._start_reading(call)
             else:
                 self._set_apart_late([call], self._line)
         self._changed.notify_all()
@@ -487,13 +533,15 @@ def predict_batch(model: YOLO, calls: Sequence[Call], after: frozenset[str]) -> 
 
     def postprocess(preds: Any, img: torch.Tensor, orig_imgs: list[NDArray[np.uint8]]) -> list[Results]:
         common, results = predictor.args, []
-        for place, ask in enumerate(asks):
-            predictor.args = get_cfg(common, ask) if ask else common
-            one = slice(place, place + 1)
-            own = _rows(preds, one, len(orig_imgs))
-            # Also because NMS has a time limit per call, which would leave out the last images.
-            results += type(predictor).postprocess(predictor, own, img[one], orig_imgs[one])
-        predictor.args = common
+        try:
+            for place, ask in enumerate(asks):
+                predictor.args = get_cfg(common, ask) if ask else common
+                one = slice(place, place + 1)
+                own = _rows(preds, one, len(orig_imgs))
+                # Also because NMS has a time limit per call, which would leave out the last images.
+                results += type(predictor).postprocess(predictor, own, img[one], orig_imgs[one])
+        finally:
+            predictor.args = common
         return results
 
     predictor.postprocess = postprocess

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from yolothreads import child
+from yolothreads.devices import Device
 from yolothreads.errors import ArgumentError, DeviceError, WeightsError, writing
 from yolothreads.pools.base import Predict, load
 from yolothreads.pools.thread_pools import ThreadPool, twin
@@ -51,14 +52,14 @@ class OnnxSession(ThreadPool):
 
     extra = "onnx"
 
-    def _resolve(self, device: str) -> str:
+    def _resolve(self, device: Device) -> str:
         import onnxruntime
 
         found = super()._resolve(device)
         cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
         if found == "cpu" or (cuda and found.startswith("cuda")):
             return found
-        if device == "auto":
+        if device in ("auto", None):
             return "cpu"
         raise DeviceError(
             f'ONNX Runtime cannot use "{found}" here; install onnxruntime-gpu instead of onnxruntime for CUDA, or use '
@@ -77,7 +78,7 @@ class OnnxSession(ThreadPool):
     def _prepare(self) -> None:
         file = onnx_file(self.weights)
         with _quiet():
-            self._model = load(file, self.imgsz, self.device, self.settings)
+            self._model = load(file, self.imgsz, self.device, self.settings, self.channels)
         backend = self._model.predictor.model.backend
         backend.session = None  # ultralytics made it with default options; free it before the next one is made
         backend.session = self._session = self._make_session(file)

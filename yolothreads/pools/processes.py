@@ -18,16 +18,17 @@ from multiprocessing.context import BaseContext
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yolothreads.devices import memory_errors_named
+from yolothreads.devices import Device, memory_errors_named
 from yolothreads.errors import ArgumentError, OutOfMemoryError, WorkerDiedError, YoloThreadsError
-from yolothreads.pools.base import Predict, load
+from yolothreads.pools.base import Predict, Size, load
 from yolothreads.pools.remote import RemotePool, pack, unpack
 from yolothreads.pools.torch_threads import Slow, fall_back
+from yolothreads.weights import Weights
 
 if TYPE_CHECKING:
     from ultralytics.engine.results import Results
@@ -39,33 +40,46 @@ _END_S = 5.0  # for a process to end when asked to, before it is killed
 
 # --- images in shared memory: one process writes the pixels, another one reads them ---
 
+_NUMBER_BYTES = 64  # the number of the image, before its pixels; 8 are used, and the pixels begin where arrays like to
+
+
+class Slot(NamedTuple):
+    """Where one image stands in shared memory. name: of the block that has to be opened; "" if it is open already."""
+
+    name: str
+    number: int
+    shape: tuple[int, ...]
+
 
 class ImageWriter:
     """The writing end: it owns a block of shared memory, and makes a larger one when an image needs it.
 
-    A block has a name only until the reader has opened it, so that it disappears with the two processes, however they
-    end.
+    Each image has a number, which stands before its pixels and in the request, so that no image is ever taken for
+    another one. A block has a name only until the reader has opened it, so that it disappears with the two processes,
+    however they end.
     """
 
     _block: SharedMemory | None = None
     _has_name = False
+    _number = 0
 
     @contextmanager
-    def written(self, pixels: NDArray[np.uint8]) -> Iterator[str]:
-        """Write an image; yield the name of the block that the reader has to open, or "" if it has opened it before.
+    def written(self, pixels: NDArray[np.uint8]) -> Iterator[Slot]:
+        """Write an image; yield where the reader finds it.
 
         The block ends when the reader has answered. After an exception it may not have opened the block.
 
         Raises:
             OutOfMemoryError: the machine does not have enough shared memory.
         """
+        self._number += 1
         try:
             block = self._block
-            if block is None or block.size < pixels.nbytes:
+            if block is None or block.size < _NUMBER_BYTES + pixels.nbytes:
                 self.close()
-                block = self._new_block(pixels.nbytes)
-            np.copyto(np.ndarray(pixels.shape, np.uint8, block.buf), pixels)
-            yield block.name if self._has_name else ""
+                block = self._new_block(_NUMBER_BYTES + pixels.nbytes)
+            _fill(block, self._number, pixels)
+            yield Slot(block.name if self._has_name else "", self._number, pixels.shape)
         except BaseException:
             self.close()
             raise
@@ -91,11 +105,11 @@ class ImageWriter:
     def close(self) -> None:
         """Release the memory."""
         block, self._block = self._block, None
+        has_name, self._has_name = self._has_name, False
         if block is not None:
             block.close()
-            if self._has_name:
+            if has_name:
                 block.unlink()
-            self._has_name = False
 
 
 class ImageReader:
@@ -103,26 +117,45 @@ class ImageReader:
 
     _block: SharedMemory | None = None
 
-    def read(self, name: str, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-        """Return a copy of the image, because a model keeps its last image."""
-        if self._block is None or name:
+    def read(self, slot: Slot) -> NDArray[np.uint8]:
+        """Return a copy of the image, because a model keeps its last image.
+
+        Raises:
+            YoloThreadsError: another image stands there.
+        """
+        if self._block is None or slot.name:
             self._close()
-            self._block = SharedMemory(name)
-        pixels = np.ndarray(shape, np.uint8, self._block.buf).copy()
+            self._block = SharedMemory(slot.name)
+        if (found := _number_in(self._block)) != slot.number:
+            raise YoloThreadsError(f"Image {found}, not {slot.number}, stands in shared memory; hand it in again.")
+        pixels = np.ndarray(slot.shape, np.uint8, self._block.buf, _NUMBER_BYTES).copy()
         if self._block.size > _KEPT_BYTES:
             self._close()
         return pixels
 
     def _close(self) -> None:
-        if self._block is not None:
-            self._block.close()
-            self._block = None
+        block, self._block = self._block, None
+        if block is not None:
+            block.close()
+
+
+def _fill(block: SharedMemory, number: int, pixels: NDArray[np.uint8]) -> None:
+    """Write an image; its number comes last. No name holds on to the memory, which could not be closed then."""
+    np.ndarray((), np.uint64, block.buf)[...] = 0
+    np.copyto(np.ndarray(pixels.shape, np.uint8, block.buf, _NUMBER_BYTES), pixels)
+    np.ndarray((), np.uint64, block.buf)[...] = number
+
+
+def _number_in(block: SharedMemory) -> int:
+    return int(np.ndarray((), np.uint64, block.buf))
 
 
 # --- in the worker process ---
 
 
-def load_predict(weights: Path, imgsz: int, device: str, settings: dict[str, Any], threads: int) -> Predict:
+def load_predict(
+    weights: Path, threads: int, imgsz: Size, device: str, settings: dict[str, Any], channels: int
+) -> Predict:
     """Load a model, limit torch to `threads` threads, and return the predict function of the model."""
     import torch
 
@@ -130,7 +163,7 @@ def load_predict(weights: Path, imgsz: int, device: str, settings: dict[str, Any
         from ultralytics.utils.events import events
 
         events.enabled = False
-    model = load(weights, imgsz, device, settings)
+    model = load(weights, imgsz, device, settings, channels)
     torch.set_num_threads(threads)  # last: setting up the model has changed it
     return model.predict
 
@@ -158,8 +191,8 @@ def serve(
         return check(predict) if check else None
 
     def detect(request: bytes) -> dict[str, Any]:
-        name, shape, settings = pickle.loads(request)
-        pixels = images.read(name, shape)
+        slot, settings = pickle.loads(request)
+        pixels = images.read(slot)
         with memory_errors_named(device):
             return pack(predict(pixels, **settings)[0])
 
@@ -213,11 +246,11 @@ class ModelPerProcess(RemotePool):
 
     def __init__(
         self,
-        weights: str | os.PathLike[str] = "bundled",
+        weights: Weights = "bundled",
         *,
         workers: int = 2,
-        device: str = "auto",
-        imgsz: int = 640,
+        device: Device = "auto",
+        imgsz: Size = 640,
         threads: int | None = None,
         mp_context: str | BaseContext = "spawn",
         **settings: Any,
@@ -270,10 +303,10 @@ class _Worker:
         self._kill_at = 0.0  # when it is killed, once it was asked to end
         context: Any = multiprocessing.get_context(pool.mp_context)
         self._pipe, theirs = context.Pipe()
-        given = (pool.weights, pool.imgsz, pool.device, pool.settings, pool.threads)
+        given = (pool.weights, pool.threads, pool.imgsz, pool.device, pool.settings, pool.channels)
         check = None
         if pool._may_fall_back:
-            check = partial(fall_back, pool.threads, imgsz=pool.imgsz, settings=pool.settings)
+            check = partial(fall_back, pool.threads, imgsz=pool.imgsz, channels=pool.channels, settings=pool.settings)
         args, name = (theirs, pool._make_predict, given, pool.device, check), f"{type(pool).__name__}-{index}"
         # A daemon, so that a script that never closes its pool can end.
         self.process = context.Process(target=serve, args=args, name=name, daemon=True)
@@ -318,8 +351,8 @@ class _Worker:
         return self._in_step and not self._ending and not wait([self.process.sentinel], 0)
 
     def predict(self, pixels: NDArray[np.uint8], **settings: Any) -> list[Results]:
-        with self._images.written(pixels) as name:
-            request = pickle.dumps((name, pixels.shape, settings))  # here a setting that cannot travel fails
+        with self._images.written(pixels) as slot:
+            request = pickle.dumps((slot, settings))  # here a setting that cannot travel fails
             return [unpack(self._answer(None, request), pixels)]
 
     def _answer(self, deadline_s: float | None, request: bytes = b"") -> Any:

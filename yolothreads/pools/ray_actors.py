@@ -25,11 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolothreads import child
-from yolothreads.devices import devices, memory_errors_named
+from yolothreads.devices import Device, devices, memory_errors_named
 from yolothreads.errors import ArgumentError, DeadlineError, PoolClosedError, WorkerDiedError, not_negative
-from yolothreads.pools.base import load
+from yolothreads.pools.base import Size, load
 from yolothreads.pools.remote import RemotePool, pack, unpack
 from yolothreads.pools.torch_threads import Slow, fall_back
+from yolothreads.weights import Weights
 
 if TYPE_CHECKING:
     from ultralytics.engine.results import Results
@@ -71,11 +72,11 @@ class RayActors(RemotePool):
 
     def __init__(
         self,
-        weights: str | os.PathLike[str] = "bundled",
+        weights: Weights = "bundled",
         *,
         workers: int = 2,
-        device: str = "auto",
-        imgsz: int = 640,
+        device: Device = "auto",
+        imgsz: Size = 640,
         threads: int | None = None,
         address: str | None = None,
         cpus_per_worker: float | None = None,
@@ -131,11 +132,12 @@ class _Actor:
         self,
         weights: bytes,
         name: str,
-        imgsz: int,
-        device: str,
-        settings: dict[str, Any],
         torch_threads: int,
         may_fall_back: bool,
+        imgsz: Size,
+        device: str,
+        settings: dict[str, Any],
+        channels: int,
     ) -> Slow | None:
         import ray
         import torch
@@ -145,9 +147,11 @@ class _Actor:
         with tempfile.TemporaryDirectory(dir=Path(node.get_temp_dir(), node.get_session_name())) as folder:
             file = Path(folder, name)
             file.write_bytes(weights)
-            self._model, self._device = load(file, imgsz, device, settings), device
+            self._model, self._device = load(file, imgsz, device, settings, channels), device
         torch.set_num_threads(torch_threads)  # last: setting up the model has changed it
-        return fall_back(torch_threads, self._model.predict, imgsz, settings) if may_fall_back else None
+        if may_fall_back:
+            return fall_back(torch_threads, self._model.predict, imgsz, channels, settings)
+        return None
 
     def predict(self, pixels: NDArray[np.uint8], settings: dict[str, Any]) -> dict[str, Any]:
         # A copy, because the model keeps its last image, which would stay in Ray's object store.
@@ -174,7 +178,7 @@ class _RayWorker:
     def load(self) -> Slow | None:
         self._find_place()
         pool, device = self._pool, "cuda:0" if self._pool.gpus_per_worker else self._pool.device
-        given = (pool.weights.name, pool.imgsz, device, pool.settings, pool.threads, pool._may_fall_back)
+        given = (pool.weights.name, pool.threads, pool._may_fall_back, pool.imgsz, device, pool.settings, pool.channels)
         return self._answer(self._actor.load.remote(pool._weights_sent, *given), _LOAD_S)
 
     def _find_place(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
@@ -12,11 +11,13 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from yolothreads.devices import memory_errors_named, torch_threads_kept
+from yolothreads.devices import Device, memory_errors_named, torch_threads_kept
 from yolothreads.errors import PoolClosedError
-from yolothreads.pools.base import Image, Pool, Predict, load, read_image
+from yolothreads.pools.base import Pool, Predict, Size, load
+from yolothreads.pools.images import Image, read_image
 from yolothreads.pools.torch_threads import find_slow, seconds_with
 from yolothreads.trace import TracedLock
+from yolothreads.weights import Weights
 
 if TYPE_CHECKING:
     from ultralytics import YOLO
@@ -50,7 +51,7 @@ class ThreadPool(Pool):
     # --- the inside ---
 
     def _load(self) -> YOLO:
-        return load(self.weights, self.imgsz, self.device, self.settings)
+        return load(self.weights, self.imgsz, self.device, self.settings, self.channels)
 
     def _start(self) -> None:
         import torch
@@ -96,7 +97,7 @@ class ThreadPool(Pool):
         import torch
 
         def seconds(threads: int) -> float:
-            given = self.imgsz, self.settings
+            given = self.imgsz, self.channels, self.settings
             return max(self._in_every_worker(lambda _: seconds_with(threads, self._own.predict, *given)))
 
         if slow := find_slow(self.threads, seconds):
@@ -124,7 +125,7 @@ class ThreadPool(Pool):
         future.add_done_callback(self._under_way.discard)
 
     def _detect(self, image: Image, settings: dict[str, Any]) -> Results:
-        pixels, name = read_image(image)
+        pixels, name = read_image(image, self.channels)
         with self._worker_context(), memory_errors_named(self.device):
             result = self._own.predict(pixels, **{**self.settings, **settings})[0].cpu()
         if name:
@@ -183,11 +184,11 @@ class StreamPool(ThreadPool):
 
     def __init__(
         self,
-        weights: str | os.PathLike[str] = "bundled",
+        weights: Weights = "bundled",
         *,
         workers: int = 2,
-        device: str = "auto",
-        imgsz: int = 640,
+        device: Device = "auto",
+        imgsz: Size = 640,
         threads: int | None = None,
         streams: bool = True,
         **settings: Any,
@@ -221,11 +222,11 @@ class Sequential(ThreadPool):
 
     def __init__(
         self,
-        weights: str | os.PathLike[str] = "bundled",
+        weights: Weights = "bundled",
         *,
         workers: int = 1,
-        device: str = "auto",
-        imgsz: int = 640,
+        device: Device = "auto",
+        imgsz: Size = 640,
         threads: int | None = None,
         **settings: Any,
     ) -> None:

@@ -12,12 +12,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
-
-if TYPE_CHECKING:
-    from yolothreads.pools.base import Predict
+from yolothreads.pools.base import Predict, Size, blank
 
 _SLOWER = 2.0
 
@@ -54,21 +51,21 @@ def find_slow(threads: int, seconds_with: Callable[[int], float]) -> Slow | None
     return slow
 
 
-def seconds_with(threads: int, predict: Predict, imgsz: int, settings: dict[str, Any]) -> float:
+def seconds_with(threads: int, predict: Predict, imgsz: Size, channels: int, settings: dict[str, Any]) -> float:
     """Return the seconds that a prediction takes with a number of torch threads, which this thread keeps."""
     import torch
 
     torch.set_num_threads(threads)
     start = perf_counter()
-    predict(np.zeros((imgsz, imgsz, 3), np.uint8), **settings)
+    predict(blank(imgsz, channels), **settings)
     return perf_counter() - start
 
 
-def fall_back(threads: int, predict: Predict, imgsz: int, settings: dict[str, Any]) -> Slow | None:
+def fall_back(threads: int, predict: Predict, imgsz: Size, channels: int, settings: dict[str, Any]) -> Slow | None:
     """Measure the threads of this process; leave it with one if they are slow, and return what was measured."""
     import torch
 
-    slow = find_slow(threads, lambda count: seconds_with(count, predict, imgsz, settings))
+    slow = find_slow(threads, lambda count: seconds_with(count, predict, imgsz, channels, settings))
     if slow:
         torch.set_num_threads(1)
     return slow
