@@ -1,6 +1,7 @@
 """Models for worker processes: light (no torch), so that a process starts at once; they end it on demand."""
 
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+
+from yolothreads.pools import processes
 
 
 class CannotTravelError(Exception):
@@ -42,6 +45,7 @@ class Light:
 
     def __call__(self, *given: Any) -> Callable[..., list[Any]]:
         self.end_at("load")
+        break_on_demand(self.folder)
         return self.predict
 
     def predict(self, pixels: np.ndarray, **settings: Any) -> list[Any]:
@@ -85,3 +89,28 @@ class Light:
         if self.ending == "exit":
             os._exit(3)
         os.kill(os.getpid(), int(self.ending))
+
+
+STEPS = ("loads", "ImageReader.read", "SharedMemory", "_number_in", "memory_errors_named", "pack", "dumps")
+"""The functions that a worker process calls for each image, by their names in `processes` and `processes.pickle`."""
+
+
+def break_on_demand(folder: Path) -> None:
+    """Make each of these functions fail once when there is a file of its name in the folder."""
+    processes.pickle = SimpleNamespace(**vars(pickle))  # a copy, because pipes use the module itself
+    for step in STEPS:
+        *way, name = step.split(".")
+        owner: Any = processes.pickle if name in ("loads", "dumps") else processes
+        for part in way:
+            owner = getattr(owner, part)
+        setattr(owner, name, _breaking(getattr(owner, name), folder / step))
+
+
+def _breaking(function: Callable[..., Any], wish: Path) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if wish.exists():
+            wish.unlink()
+            raise LookupError(wish.name)
+        return function(*args, **kwargs)
+
+    return call

@@ -234,7 +234,7 @@ def test_counters_and_history_record_every_call(fakes: FakeModels) -> None:
         gate.close(pool)
         futures = [pool.submit(picture(tag)) for tag in range(1, 7)]
         bad = pool.submit("missing.png")
-        assert isinstance(bad.exception(0), ImageError)
+        assert isinstance(bad.exception(WAIT_S), ImageError)
         assert pool.counters.waiting == 6
         gate.open.set()
         wait(futures, WAIT_S)

@@ -1,6 +1,7 @@
 """Worker processes, for real: killed at each stage, interrupted, orphaned; nothing is lost, doubled or left behind."""
 
 import multiprocessing
+import multiprocessing.connection
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import cv2
 import numpy as np
 import psutil
 import pytest
@@ -23,9 +25,10 @@ import torch
 import ultralytics
 from deadlines import scaled
 from fakes import ctrl_c_on
-from light_models import Light
+from light_models import STEPS, Light
+from steps import BrokenError, failing_once
 
-from yolothreads.errors import ArgumentError, OutOfMemoryError, WorkerDiedError, YoloThreadsError
+from yolothreads.errors import ArgumentError, ImageError, OutOfMemoryError, WorkerDiedError, YoloThreadsError
 from yolothreads.pools import ModelPerProcess, Sequential, processes
 from yolothreads.pools.processes import load_predict
 from yolothreads.scenes import scene
@@ -173,6 +176,58 @@ def test_an_error_arrives_with_its_traceback_and_belongs_to_its_image(light: Cal
     assert type(other) is YoloThreadsError and str(other) == "CannotTravelError: this and that"
 
 
+def test_a_step_that_fails_in_a_worker_process_leaves_no_image_behind(
+    light: Callable[..., ModelPerProcess], tmp_path: Path
+) -> None:
+    with light(1) as pool:
+        for size, step in enumerate(STEPS, 40):
+            (tmp_path / step).touch()
+            error = pool.submit(picture(1, (size, size))).exception(WAIT_S)  # larger, so that it needs a new block
+            assert isinstance(error, LookupError) and str(error) == step
+            assert tags(pool.map(map(picture, range(1, 21)))) == list(range(1, 21)), step
+    assert not any((tmp_path / step).exists() for step in STEPS)
+
+
+def test_a_step_that_fails_in_the_caller_leaves_no_image_behind(light: Callable[..., ModelPerProcess]) -> None:
+    pipe = multiprocessing.connection.Connection
+    steps = [
+        (processes, "_fill"), (processes.ImageWriter, "_new_block"), (processes, "Slot"), (processes.pickle, "dumps"),
+        (pipe, "send_bytes"), (processes, "wait"), (pipe, "recv_bytes"), (processes.pickle, "loads"),
+        (processes, "unpack"), (processes.SharedMemory, "unlink"),
+    ]  # fmt: skip
+    with light(1) as pool:
+        for size, (owner, name) in enumerate(steps, 40):
+            with failing_once(owner, name) as failed:
+                error = pool.submit(picture(1, (size, size))).exception(WAIT_S)
+            assert failed and isinstance(error, BrokenError), name
+            assert tags(pool.map(map(picture, range(1, 21)))) == list(range(1, 21)), name
+
+
+def test_an_image_that_is_not_the_one_asked_for_is_refused() -> None:
+    writer, reader = processes.ImageWriter(), processes.ImageReader()
+    with writer.written(picture(1)) as slot:
+        assert (reader.read(slot) == 1).all()
+    with writer.written(picture(2)) as second, pytest.raises(YoloThreadsError, match="Image 2, not 1,"):
+        assert second.name == ""
+        reader.read(slot._replace(name=""))
+    with writer.written(picture(3)) as third:
+        assert (reader.read(third) == 3).all()
+    writer.close()
+    reader._close()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_a_picture_of_another_number_type_does_not_change_the_next_ones(
+    kind: type, light: Callable[..., ModelPerProcess], tmp_path: Path
+) -> None:
+    file = tmp_path / "numbers.tif"
+    cv2.imwrite(str(file), np.ones((32, 32, 3), kind))
+    with light(1) as pool:
+        images = [picture(1), file, picture(2).astype(kind), picture(2), picture(3)]
+        one, first, second, two, three = pool.map(images, return_exceptions=True)
+    assert tags([one, two, three]) == [1, 2, 3] and {type(first), type(second)} == {ImageError}
+
+
 def test_an_unreadable_answer_is_not_mistaken_for_the_next_one(
     light: Callable[..., ModelPerProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,7 +355,8 @@ import os, signal, sys, threading
 from pathlib import Path
 sys.path.insert(0, {str(HERE)!r})
 import numpy as np
-from light_models import Light
+from light_models import STEPS, Light
+from steps import BrokenError, failing_once
 from yolothreads.pools import ModelPerProcess
 image = np.ones((32, 32, 3), np.uint8)
 def endless():

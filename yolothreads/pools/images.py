@@ -141,16 +141,24 @@ def _from_path(image: str | os.PathLike[str], channels: int) -> tuple[NDArray[An
     text = os.fspath(image)
     _refuse_other_sources(text)
     path = Path(text).absolute()  # as in a result of YOLO.predict
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "a glob" if "*" in text else ""
-        if what:
-            raise ImageError(f'"{_cut(text)}" is {what}, not one picture; give it to map.')
-        camera = f"; for a camera use frames({text})" if text.isdecimal() else "; check the path"
-        raise ImageError(f'There is no image at "{_cut(text)}"{camera}.')
+    try:
+        if not path.is_file():
+            raise _absent(text, is_folder=path.is_dir())
+    except OSError as error:
+        raise ImageError(f'There is no image at "{_cut(text)}" ({_reason(error)}); check the path.') from error
     pixels = _imread(str(path), channels)
     if pixels is None:
         raise ImageError(f'"{_cut(text)}" could not be read as a picture; the file is damaged or of an unknown format.')
     return pixels, str(path)
+
+
+def _absent(text: str, *, is_folder: bool) -> ImageError:
+    """Return the error for a path that is no file."""
+    if is_folder or "*" in text:
+        what = "a folder" if is_folder else "a glob"
+        return ImageError(f'"{_cut(text)}" is {what}, not one picture; give it to map.')
+    remedy = f"for a camera use frames({text})" if text.isdecimal() else "check the path"
+    return ImageError(f'There is no image at "{_cut(text)}"; {remedy}.')
 
 
 def _refuse_other_sources(text: str) -> None:
