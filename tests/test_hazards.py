@@ -177,14 +177,32 @@ def test_a_process_that_exceeds_its_deadline_is_ended(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("pool", [SharedModel, ModelPerThread])
-def test_saving_leaves_no_file(pool: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_pool_saves_a_picture(pool: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def saved() -> set[Path]:
         return set(Path(ultralytics.utils.SETTINGS["runs_dir"]).rglob("*.jpg"))
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = saved()
-    assert CATALOGUE["run-directory"].against(pool).word == REPRODUCED
+    tried = CATALOGUE["run-directory"].against(pool)
+    assert tried.word == NOT_APPLICABLE and "the pool refuses it" in tried.reason and "result.save(" in tried.reason
     assert saved() == before and list(tmp_path.iterdir()) == []
+
+
+def test_a_pool_of_a_model_neither_changes_it_nor_is_changed_with_it() -> None:
+    assert CATALOGUE["aliasing"].against(ModelPerThread).word == NOT_REPRODUCED
+
+
+def test_a_pool_that_shares_the_callers_model_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Aliased(Sequential):
+        def __init__(self, model: Any, **options: Any) -> None:
+            super().__init__(**options)
+            self.given = model
+
+        def _predictor(self, index: int) -> Any:
+            return self.given.predict
+
+    tried = CATALOGUE["aliasing"].against(Aliased)
+    assert tried.word == REPRODUCED and "the pool changed the model: True" in tried.reason
 
 
 def test_a_try_restores_logging_and_the_thread_count() -> None:
@@ -231,7 +249,6 @@ def test_pools_keep_their_thread_count_and_lose_no_box_to_the_time_limit(pool: t
 def test_a_pool_that_refuses_is_reported_with_the_reason() -> None:
     tried = CATALOGUE["setup-keys"].against(Sequential)
     assert tried.word == NOT_APPLICABLE and '"tracker" cannot be set' in tried.reason
-    assert "takes weights" in CATALOGUE["aliasing"].against(Sequential).reason
 
 
 def test_a_try_that_fails_gives_no_verdict() -> None:

@@ -125,7 +125,6 @@ _ENTRIES = (
         force=surroundings.force_directory,
         meet=surroundings.directory_in,
         chance=surroundings.natural_directory,
-        touches=_ALL,
     ),
     _hazard("fork", force=surroundings.force_fork, meet=surroundings.fork_in, touches=_ALL, in_child=True),
     _hazard("thread-count", force=surroundings.force_threads, meet=surroundings.threads_in),

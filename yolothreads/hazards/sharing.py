@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolothreads.detections import explore, same
-from yolothreads.errors import ArgumentError, ExploreError, WeightsError
+from yolothreads.errors import ArgumentError, ExploreError
 from yolothreads.hazards.attempts import (
     DEADLINE_S,
     NOT_APPLICABLE,
@@ -260,14 +260,26 @@ def force_aliases() -> Evidence:
 
 
 def aliases_in(pool: type[Pool], budget_s: float) -> Try:
-    """Give a pool a model instead of weights, and find out whether it uses the caller's own."""
+    """Give a pool a model instead of weights, and find out whether either changes the other."""
+    import torch
+
     model = new_model()
-    try:
-        with pool_of_two(pool, model) as opened:
-            opened.submit(picture(3)).result(DEADLINE_S)
-    except (TypeError, WeightsError, ArgumentError):
-        return Try(NOT_APPLICABLE, reason="the pool refuses a model: it takes weights, and loads them itself")
-    return Try.of(int(model.predictor is not None), 1)
+    before = _insides(model)
+    with pool_of_two(pool, model) as opened:
+        wanted = opened.submit(picture(3)).result(DEADLINE_S)
+        changes_model = _insides(model) != before
+        with torch.no_grad():
+            for parameter in model.model.parameters():
+                parameter.zero_()
+        changes_pool = not same(opened.submit(picture(3)).result(DEADLINE_S), wanted)
+    said = f"the pool changed the model: {changes_model}; a change of the model changed the pool: {changes_pool}"
+    return Try.of(int(changes_model or changes_pool), 1, said)
+
+
+def _insides(model: YOLO) -> list[Any]:
+    """Return a copy of all that a model holds, as far as predictions use it."""
+    tensors = [tensor.numpy().tobytes() for tensor in model.model.state_dict().values()]
+    return [tensors, dict(model.overrides), model.predictor is None, model.model.training]
 
 
 # stream-holds-lock and lock-scope: limits of the locks of ultralytics

@@ -7,7 +7,7 @@ import os
 import pickle
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -17,6 +17,7 @@ from unittest import mock
 
 from yolothreads import child
 from yolothreads.detections import explore
+from yolothreads.errors import ArgumentError
 from yolothreads.hazards.attempts import (
     DEADLINE_S,
     NOT_APPLICABLE,
@@ -33,7 +34,6 @@ from yolothreads.pools import Pool, RemotePool
 from yolothreads.races import RIGHT, WRONG, Rate, rate
 
 _CHILD_S = 120.0  # of a process of its own, which takes some seconds to import torch
-_MEET_S = 0.5  # a worker that is free comes within milliseconds
 
 
 # run-directory: two models, one folder
@@ -81,35 +81,15 @@ def natural_directory(trials: int) -> Rate:
         return rate(trial, trials)
 
 
-@contextmanager
-def _meeting() -> Iterator[None]:
-    """Make a thread that has chosen a run folder wait for a second one to choose, if one comes at all."""
-    from ultralytics.engine import model
-
-    choose, both = model.get_save_dir, threading.Barrier(2)
-
-    def choose_and_wait(*args: Any, **kwargs: Any) -> Any:
-        chosen = choose(*args, **kwargs)
-        with suppress(threading.BrokenBarrierError):
-            both.wait(_MEET_S)
-        return chosen
-
-    with mock.patch.object(model, "get_save_dir", choose_and_wait):
-        yield
-
-
 def directory_in(pool: type[Pool], budget_s: float) -> Try:
-    """Save two pictures through a pool under one name, with both folders chosen before one is made."""
-    left = []
-    # The project is given to the pool, too: calls of a shared model may save where an earlier one was to save.
-    with TemporaryDirectory() as folder, pool_of_two(pool, project=folder) as opened:
-        for i in range(3):
-            project = Path(folder) / str(i)
-            with _meeting():
-                _results(opened, [picture(3), picture(4)], save=True, project=str(project), name="run")
-            left.append(_saved(project))
-    reason = f"of 2 pictures {min(left)} found where they were to be saved" if min(left) < 2 else ""
-    return Try.of(sum(n < 2 for n in left), len(left), reason)
+    """Save two pictures through a pool under one name, if it saves any."""
+    with TemporaryDirectory() as folder, pool_of_two(pool) as opened:
+        try:
+            _results(opened, [picture(3), picture(4)], save=True, project=folder, name="run")
+        except ArgumentError as error:
+            return Try(NOT_APPLICABLE, reason=f"the pool refuses it: {error}")
+        left = _saved(Path(folder))
+    return Try.of(int(left < 2), 1, f"of 2 pictures {left} found where they were to be saved")
 
 
 def _results(pool: Pool, images: list[Any], **settings: Any) -> list[Any]:
