@@ -185,7 +185,7 @@ def test_no_pool_saves_a_picture(pool: type, tmp_path: Path, monkeypatch: pytest
     before = saved()
     tried = CATALOGUE["run-directory"].against(pool)
     assert tried.word == NOT_APPLICABLE and "the pool refuses it" in tried.reason and "result.save(" in tried.reason
-    assert saved() == before and list(tmp_path.iterdir()) == []
+    assert saved() == before and list(tmp_path.rglob("*.jpg")) == []
 
 
 def test_a_pool_of_a_model_neither_changes_it_nor_is_changed_with_it() -> None:
@@ -194,9 +194,9 @@ def test_a_pool_of_a_model_neither_changes_it_nor_is_changed_with_it() -> None:
 
 def test_a_pool_that_shares_the_callers_model_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     class Aliased(Sequential):
-        def __init__(self, model: Any, **options: Any) -> None:
+        def __init__(self, weights: Any, **options: Any) -> None:
             super().__init__(**options)
-            self.given = model
+            self.given = weights
 
         def _predictor(self, index: int) -> Any:
             return self.given.predict

@@ -1,5 +1,7 @@
 """Weights are found and checked before they are loaded; no code in a file is run."""
 
+import copy
+import gc
 import pickle
 import shutil
 from pathlib import Path
@@ -8,6 +10,7 @@ import pytest
 import torch
 import ultralytics.utils.downloads
 from deadlines import scaled
+from ultralytics import YOLO
 
 from yolothreads import weights
 from yolothreads.errors import WeightsError
@@ -139,3 +142,76 @@ def test_a_damaged_file_with_an_official_name_is_not_deleted(tmp_path: Path, mon
     Path("yolo11n.pt").write_bytes(b"")
     assert "is damaged" in refusal("yolo11n.pt")
     assert Path("yolo11n.pt").exists()
+
+
+# --- YOLO objects ---
+
+
+@pytest.fixture(scope="module")
+def model() -> YOLO:
+    """A YOLO object, which no test may change."""
+    return YOLO(weights.bundled())
+
+
+def test_a_snapshot_holds_the_network_in_full_precision_until_it_is_dropped(model: YOLO) -> None:
+    network = copy.deepcopy(model.model)
+    changed = YOLO(weights.bundled())
+    with torch.no_grad():
+        next(changed.model.parameters()).add_(1e-6)  # lost in half precision
+    changed.overrides.update(iou=0.5, conf=0.9, imgsz=64, verbose=True)
+    snapshot = weights.Snapshot(changed)
+    loaded = YOLO(snapshot.file)
+    pairs = zip(loaded.model.state_dict().values(), changed.model.state_dict().values(), strict=True)
+    assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
+    assert not torch.equal(next(loaded.model.parameters()), next(network.parameters()))
+    assert snapshot.settings == {"iou": 0.5} and changed.predictor is None
+    file = snapshot.file
+    del snapshot
+    gc.collect()
+    assert not file.parent.exists()
+
+
+def test_a_later_change_of_the_object_does_not_reach_the_snapshot() -> None:
+    mine = YOLO(weights.bundled())
+    snapshot = weights.Snapshot(mine)
+    before = next(mine.model.parameters()).clone()
+    with torch.no_grad():
+        next(mine.model.parameters()).zero_()
+    assert torch.equal(next(YOLO(snapshot.file).model.parameters()), before)
+
+
+def test_the_channels_of_a_model_are_known(tmp_path: Path, model: YOLO) -> None:
+    assert weights.channels_of(weights.bundled()) == 3
+    grey = copy.deepcopy(model.model)
+    grey.yaml["channels"] = 1
+    torch.save({"model": grey}, tmp_path / "grey.pt")
+    assert weights.channels_of(tmp_path / "grey.pt") == 1
+
+
+class Own(torch.nn.Identity):
+    """A module that no checkpoint of ultralytics has."""
+
+
+def test_an_object_that_cannot_be_copied_completely_is_refused(tmp_path: Path) -> None:
+    class Mine(YOLO):
+        pass
+
+    heard = YOLO(weights.bundled())
+    heard.add_callback("on_predict_start", print)
+    own = YOLO(weights.bundled())
+    own.model.extra = Own()
+    (tmp_path / "best.onnx").touch()
+    exported = YOLO(tmp_path / "best.onnx", task="detect")
+    hooked = YOLO(weights.bundled())
+    hooked.model.register_forward_hook(lambda *_: None)
+    for given, words in (
+        (Mine(weights.bundled()), "A Mine is not copied"),
+        (7, "A int is not copied"),
+        (heard, "callbacks"),
+        (own, "cannot be copied"),
+        (exported, "exported model"),
+        (hooked, "cannot be copied"),
+    ):
+        with pytest.raises(WeightsError, match=words) as error:
+            weights.Snapshot(given)
+        assert "\n" not in str(error.value) and len(str(error.value)) < 400

@@ -14,6 +14,7 @@ import numpy as np
 from yolothreads import child
 from yolothreads.errors import YoloThreadsError
 from yolothreads.pools import Pool, SharedModel
+from yolothreads.pools.base import sides
 
 if TYPE_CHECKING:
     import psutil
@@ -124,7 +125,8 @@ def _in_fresh_process(function: str, pool: Pool, *more: Any) -> list[float]:
 
 
 def _measure(kind: str, options: dict[str, Any]) -> list[float]:
-    image = np.zeros((options["imgsz"], options["imgsz"], 3), np.uint8)
+    imgsz = options["imgsz"]  # came as JSON
+    image = np.zeros((*sides(tuple(imgsz) if isinstance(imgsz, list) else imgsz), 3), np.uint8)
     common = {key: value for key, value in options.items() if key in ("weights", "device", "imgsz", "threads")}
     with SharedModel(**common, workers=1) as shared:
         list(shared.map([image] * 4))

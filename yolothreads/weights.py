@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
+import weakref
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
@@ -89,8 +91,9 @@ class Snapshot:
         others = {"task", "model", "mode", "data", "single_cls", "imgsz", "device", "verbose"}
         others |= {"batch", "conf", "embed", "rect", "save"}
         self.settings = {k: v for k, v in model.overrides.items() if k in DEFAULT_CFG_DICT and k not in others}
-        self._folder = tempfile.TemporaryDirectory(prefix="yolothreads-", ignore_cleanup_errors=True)
-        self.file = Path(self._folder.name, Path(model.ckpt_path or "model.pt").with_suffix(".pt").name)
+        folder = tempfile.mkdtemp(prefix="yolothreads-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)  # at the end of the program at the latest
+        self.file = Path(folder, Path(model.ckpt_path or "model.pt").with_suffix(".pt").name)
         try:
             torch.save({"model": network}, self.file)
             check(self.file, task=None)

@@ -64,7 +64,7 @@ def test_cart(every_schedule: EverySchedule) -> None:
 
 
 def mistakes() -> None:
-    ModelPerThread(device=0)  # wrong
+    ModelPerThread(device=0.5)  # wrong
     BatchingWorker(when_full="sometimes")  # wrong
     explore(lambda: 1, lambda: 2, preemption=1)  # wrong
     explore(lambda: 1, lambda: 2, granularity="word")  # wrong

@@ -188,7 +188,7 @@ class Pool(ABC):
         An array or a PIL image is not copied: it must not change before the result is there.
 
         Args:
-            image: a path, or an (H, W, 3) uint8 BGR array.
+            image: as described at `Pool`.
             block: only for a pool with a bounded queue, see `BatchingWorker.submit`; the others never wait here.
             settings: settings of `YOLO.predict` for this image.
 

@@ -502,7 +502,7 @@ def batch_key(pixels: NDArray[np.uint8], settings: Mapping[str, Any], after: fro
     """Return a key that is equal for images that may share a batch. A wrong value raises what predict raises.
 
     Args:
-        pixels: (H, W, 3) uint8, BGR.
+        pixels: (H, W, C) uint8.
         settings: the settings of the image.
         after: the names of the settings that apply after the network.
     """

@@ -73,7 +73,8 @@ class OnnxSession(ThreadPool):
             from ultralytics.utils import DEFAULT_CFG_DICT
 
             if settings[name] != DEFAULT_CFG_DICT[name]:
-                raise ArgumentError(f'"{name}" needs torch\'s own network; leave it out, or use another pool.')
+                shown = '"quantize" (half=True)' if name == "quantize" else f'"{name}"'
+                raise ArgumentError(f"{shown} needs torch's own network; leave it out, or use another pool.")
 
     def _prepare(self) -> None:
         file = onnx_file(self.weights)
