@@ -22,6 +22,7 @@ from yolothreads.errors import ArgumentError, SourceError, not_negative
 
 if TYPE_CHECKING:
     import cv2
+    import PIL.Image
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -32,11 +33,32 @@ GRACE_S = 2.0  # that closing waits for a source which is in the middle of an it
 
 
 def own_copy(image: Any) -> Any:
-    """Return a copy of an array or a PIL image, which the source may write again; anything else as it is."""
-    pil = sys.modules.get("PIL.Image")  # where nobody has imported it, there is no such image
-    if isinstance(image, np.ndarray) or (pil is not None and isinstance(image, pil.Image)):
+    """Return a copy of an array, a buffer or a PIL image, which the source may write again; anything else as it is."""
+    if isinstance(image, np.ndarray):
         return image.copy()
+    if isinstance(image, bytearray | memoryview):
+        return bytes(image)
+    pil = sys.modules.get("PIL.Image")  # where nobody has imported it, there is no such image
+    if pil is not None and isinstance(image, pil.Image):
+        load_pil(image)
+        own = image.copy()
+        own.filename = getattr(image, "filename", "")  # a result has it as its path
+        return own
     return image
+
+
+def load_pil(image: PIL.Image.Image) -> None:
+    """Make a PIL image read its file, which it does only when it is asked for pixels or EXIF data.
+
+    Two threads must not do that to one image at once.
+    """
+    with _loading[id(image) // 16 % len(_loading)]:
+        image.load()
+        image.getexif()
+
+
+# An image finds its lock by its identity, which few other images share.
+_loading = tuple(threading.Lock() for _ in range(16))
 
 
 # --- a source that is read by a thread of its own ---

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from yolothreads import trace
 from yolothreads.errors import ImageError, OutOfMemoryError
+from yolothreads.sources import load_pil
 
 Image = str | os.PathLike[str] | bytes | bytearray | memoryview | PIL.Image.Image | NDArray[np.uint8 | np.uint16]
 """One picture: a path; the bytes of a picture file; a PIL image; or an array of uint8 or uint16 pixels.
@@ -33,10 +33,6 @@ _ARRAYS = "(H, W, 3) BGR, (H, W, 4) BGRA, (H, W) or (H, W, 1) of uint8 or uint16
 _DOWNLOADS = ("http://", "https://")
 _STREAMS = ("rtsp://", "rtmp://", "tcp://")  # and files that name some: *.streams
 _LISTS = (".txt", ".csv")
-
-# Pillow reads a file only when its pixels are asked for, and two threads must not do that to one image at once: they
-# find the same lock by its identity, which few other images share.
-_loading = tuple(threading.Lock() for _ in range(16))
 
 
 def read_image(image: Image, channels: int = 3) -> tuple[NDArray[np.uint8], str]:
@@ -125,9 +121,7 @@ def _from_pil(image: PIL.Image.Image, channels: int) -> tuple[NDArray[Any], str]
     if image.mode in ("I", "F"):
         kind = "int32" if image.mode == "I" else "float32"
         raise ImageError(f"{_named(image)} has pixels of type {kind}; convert them to 8 bits yourself.")
-    with _loading[id(image) // 16 % len(_loading)]:
-        image.load()
-        image.getexif()  # read and kept by the first who asks
+    load_pil(image)
     return _converted(image, channels), str(getattr(image, "filename", ""))
 
 
