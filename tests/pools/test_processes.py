@@ -345,7 +345,7 @@ def test_a_real_model_gives_the_results_of_sequential_with_its_share_of_threads(
     assert capfd.readouterr() == ("", "")
     for one, other, image in zip(expected, results, images, strict=True):
         assert torch.equal(one.boxes.data, other.boxes.data) and torch.equal(one.masks.data, other.masks.data)
-        assert other.orig_img is image and other.names == one.names and other.speed["threads"] == 1
+        assert np.array_equal(other.orig_img, image) and other.names == one.names and other.speed["threads"] == 1
 
 
 # --- in separate programs ---
