@@ -92,7 +92,7 @@ def test_threads_that_are_slower_than_half_of_one_are_given_up_with_one_warning(
 def test_workers_measure_at_the_same_time_and_warn_once(
     fakes: FakeModels, monkeypatch: pytest.MonkeyPatch, cores: list[int]
 ) -> None:
-    def slow(threads: int, predict: Any, imgsz: int, settings: Any) -> float:
+    def slow(threads: int, *given: Any) -> float:
         torch.set_num_threads(threads)
         return 1.0 if threads == 1 else TWO
 

@@ -53,8 +53,7 @@ def read_image(image: Image, channels: int = 3) -> tuple[NDArray[np.uint8], str]
         OutOfMemoryError: there is no memory for the picture.
     """
     try:
-        with trace.span("load"):
-            pixels, name = _read(image, channels)
+        pixels, name = _read(image, channels)
         return _check(pixels, channels, image), name
     except ImageError:
         raise
@@ -102,12 +101,13 @@ def expand(images: Images) -> Iterable[Image]:
 def _read(image: Image, channels: int) -> tuple[NDArray[Any], str]:
     if isinstance(image, np.ndarray):
         return _from_array(image, channels), ""
-    if isinstance(image, PIL.Image.Image):
-        return _from_pil(image, channels)
-    if isinstance(image, bytes | bytearray | memoryview):
-        return _from_bytes(image, channels), ""
-    if isinstance(image, str | os.PathLike):
-        return _from_path(image, channels)
+    with trace.span("load"):
+        if isinstance(image, PIL.Image.Image):
+            return _from_pil(image, channels)
+        if isinstance(image, bytes | bytearray | memoryview):
+            return _from_bytes(image, channels), ""
+        if isinstance(image, str | os.PathLike):
+            return _from_path(image, channels)
     raise ImageError(f"A {type(image).__name__} is no image; give a path, bytes, a PIL image or an array of {_ARRAYS}.")
 
 
