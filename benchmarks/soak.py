@@ -217,7 +217,9 @@ def things() -> Counter[str]:
     me = psutil.Process()
     found = Counter(f"thread {thread.name}" for thread in threading.enumerate())
     found += Counter(f"process {' '.join(child.cmdline())[:80]}" for child in _children(me))
-    found += Counter(f"file {_target(fd)}" for fd in Path("/proc/self/fd").iterdir()) if os.name == "posix" else Counter()
+    found += (
+        Counter(f"file {_target(fd)}" for fd in Path("/proc/self/fd").iterdir()) if os.name == "posix" else Counter()
+    )
     found += Counter(f"shared memory {file.name}" for file in Path("/dev/shm").iterdir() if file.name[:4] == "psm_")
     return found
 

@@ -176,6 +176,9 @@ class WorkerHere:
     def join(self) -> None:
         pass
 
+    def left_by_fork(self) -> None:
+        pass
+
 
 def launch_here(pool: RemotePool, index: int) -> WorkerHere:
     """Replace `RemotePool._launch_worker`, because fakes cannot live in another process."""

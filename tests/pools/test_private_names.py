@@ -4,6 +4,7 @@ import inspect
 from importlib import import_module
 from importlib.metadata import version
 from multiprocessing.shared_memory import SharedMemory
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -30,14 +31,21 @@ def test_ray_has_the_names() -> None:
     pytest.importorskip("ray")
     worker, raylet = map(import_module, ("ray._private.worker", "ray._raylet"))
     assert hasattr(worker.stdout_deduplicator, "skip_re"), checked("ray")
+    assert callable(worker.shutdown) and callable(worker.global_worker.set_mode), checked("ray")
+    assert "self.all_processes" in inspect.getsource(import_module("ray._private.node").Node.__init__), checked("ray")
+    assert hasattr(worker, "_global_node"), checked("ray")
     assert callable(raylet.Config.initialize), checked("ray")
     assert callable(raylet.AuthenticationTokenLoader.instance().reset_cache), checked("ray")
 
 
 def test_python_has_the_names() -> None:
-    from multiprocessing import spawn
+    from multiprocessing import process, spawn
 
     assert "_inheriting = True" in inspect.getsource(spawn._main), "checked with Python 3.11 to 3.14"
+    assert isinstance(process._children, set), "checked with Python 3.11 to 3.14"
+    folder = TemporaryDirectory()
+    assert callable(folder._finalizer.detach), "checked with Python 3.11 to 3.14"
+    folder.cleanup()
     block = SharedMemory(create=True, size=1)
     try:
         assert isinstance(block._fd, int), "checked with Python 3.11 to 3.14"

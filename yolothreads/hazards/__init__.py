@@ -126,7 +126,7 @@ _ENTRIES = (
         meet=surroundings.directory_in,
         chance=surroundings.natural_directory,
     ),
-    _hazard("fork", force=surroundings.force_fork, meet=surroundings.fork_in, touches=_ALL, in_child=True),
+    _hazard("fork", force=surroundings.force_fork, meet=surroundings.fork_in, in_child=True),
     _hazard("thread-count", force=surroundings.force_threads, meet=surroundings.threads_in),
     _hazard("nms-clock", force=surroundings.force_clock, meet=surroundings.clock_in),
     _hazard("aliasing", force=sharing.force_aliases, meet=sharing.aliases_in),

@@ -217,7 +217,7 @@ def _fork_model() -> tuple[bool, str]:
     try:
         if not inside.wait(DEADLINE_S):
             raise RuntimeError("the thread never came to predict")
-        hangs = _hangs_in_child(lambda: model.predict(picture(4)))
+        hangs, ended = _in_forked_child(lambda: model.predict(picture(4)))
     finally:
         go_on.set()
         thread.join(DEADLINE_S)
@@ -226,7 +226,7 @@ def _fork_model() -> tuple[bool, str]:
         pickled = "a used model can be pickled"
     except Exception as error:
         pickled = f"pickling a used model: {error}"
-    return hangs, f"predict in a child that was forked while another thread predicted {_ended(hangs)}; {pickled}"
+    return hangs, f"predict in a child that was forked while another thread predicted {ended}; {pickled}"
 
 
 @quiet_ultralytics()
@@ -234,24 +234,34 @@ def _fork_pool(pool: str) -> tuple[bool, str]:
     """Fork beside an open pool, and ask it in the child."""
     with pool_of_two(child.resolve(pool)) as opened:
         opened.submit(picture(3)).result(DEADLINE_S)
-        hangs = _hangs_in_child(lambda: opened.submit(picture(4)).result())
-    return hangs, f"submit().result() in a forked child {_ended(hangs)}"
+        hangs, ended = _in_forked_child(lambda: opened.submit(picture(4)).result())
+    return hangs, f"submit().result() in a forked child {ended}"
 
 
-def _ended(hangs: bool) -> str:
-    return f"gave no answer within {ANSWER_S:.0f} s" if hangs else "came to its end"
-
-
-def _hangs_in_child(work: Callable[[], Any]) -> bool:
-    """Return whether the work hangs in a forked child. The child ends itself, whatever hangs in it."""
+def _in_forked_child(work: Callable[[], Any]) -> tuple[bool, str]:
+    """Return whether the work hangs in a forked child, and how it ended; the child ends itself in any case."""
+    read, write = os.pipe()
     forked = os.fork()
     if forked == 0:
         faulthandler.dump_traceback_later(2 * ANSWER_S, exit=True, file=Path(os.devnull).open("w"))  # noqa: SIM115
-        thread = threading.Thread(target=work, daemon=True)
+
+        def report() -> None:
+            try:
+                work()
+                ended = "came to its end"
+            except Exception as error:
+                ended = f"raised {type(error).__name__}: {error}"
+            os.write(write, ended.encode())
+
+        thread = threading.Thread(target=report, daemon=True)
         thread.start()
         thread.join(ANSWER_S)
-        os._exit(thread.is_alive())
-    return os.waitpid(forked, 0)[1] != 0
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        ended = pipe.read()
+    os.waitpid(forked, 0)
+    return not ended, ended or f"gave no answer within {ANSWER_S:.0f} s"
 
 
 @quiet_ultralytics()

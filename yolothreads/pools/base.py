@@ -24,6 +24,7 @@ from yolothreads.errors import (
     need_extra,
     not_negative,
 )
+from yolothreads.pools import forking
 from yolothreads.pools.asking import answer_of
 from yolothreads.pools.feed import Feed, in_order, stop_feeds
 from yolothreads.pools.images import Image, Images, expand
@@ -109,6 +110,7 @@ class Pool(ABC):
         self.settings = settings
         self.start_up_s = 0.0  # the seconds that the last opening took: loading and warming up
         self._is_open = False
+        self._is_parents = False  # whether it is open in the parent of this forked process, and not here
 
     @property
     def at_once(self) -> int:
@@ -142,6 +144,8 @@ class Pool(ABC):
         """
         if self._is_open:
             raise PoolClosedError(f"This {type(self).__name__} is open already; close it first.")
+        self._is_parents = False
+        forking.watch(self)
         self._stop(cancel=False, wait=True)  # what `close(wait=False)` has left
         start = perf_counter()
         if self._shares_cores:
@@ -162,7 +166,7 @@ class Pool(ABC):
             wait: return only when the work is done and every worker has ended.
             cancel_futures: drop the work that has not begun.
         """
-        self._is_open = False
+        self._is_open = self._is_parents = False
         feeds = stop_feeds(self)
         try:
             self._stop(cancel=cancel_futures, wait=wait)
@@ -302,8 +306,18 @@ class Pool(ABC):
     # --- the inside ---
 
     def _check_open(self) -> None:
-        if not self._is_open:
-            raise PoolClosedError(f"This {type(self).__name__} is not open; call open(), or use `with ... as pool:`.")
+        if self._is_open:
+            return
+        if self._is_parents:
+            raise PoolClosedError(
+                f"This {type(self).__name__} was opened before this process was forked, and a fork copies none of its "
+                "workers; open the pool in the child."
+            )
+        raise PoolClosedError(f"This {type(self).__name__} is not open; call open(), or use `with ... as pool:`.")
+
+    def left_by_fork(self) -> None:
+        """Forget, in a forked child, the workers of the parent; a pool that was open must be opened again."""
+        self._is_parents, self._is_open = self._is_open, False
 
     @property
     def _may_fall_back(self) -> bool:

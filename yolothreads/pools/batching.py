@@ -264,6 +264,12 @@ class BatchingWorker(ThreadPool):
     def _drop_waiting(self, executor: ThreadPoolExecutor) -> None:
         self._queue.close(cancel=True)
 
+    def left_by_fork(self) -> None:
+        """Forget the queue, too, and the locks, which threads of the parent may have held."""
+        super().left_by_fork()
+        self._counting = threading.Lock()
+        self._prepare()
+
     def _stop(self, *, cancel: bool, wait: bool) -> None:
         self._queue.close(cancel=False)  # wakes the callers that wait for room, and the worker
         super()._stop(cancel=cancel, wait=wait)

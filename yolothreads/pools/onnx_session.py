@@ -17,6 +17,7 @@ from typing import Any
 from yolothreads import child
 from yolothreads.devices import Device
 from yolothreads.errors import ArgumentError, DeviceError, WeightsError, writing
+from yolothreads.pools import forking
 from yolothreads.pools.base import Predict, load
 from yolothreads.pools.thread_pools import ThreadPool, twin
 
@@ -107,6 +108,13 @@ class OnnxSession(ThreadPool):
 
     def _predictor(self, index: int) -> Predict:
         return twin(self._model, [self._session]).predict
+
+    def left_by_fork(self) -> None:
+        """Forget the session of the parent, too, which cannot be freed here: it would join its threads."""
+        super().left_by_fork()
+        if (session := self.__dict__.pop("_session", None)) is not None:
+            forking.keep_for_ever(session)
+            forking.skip_destructors_at_exit()  # ONNX Runtime has threads beside those of the session
 
     def _forget(self) -> None:
         self.__dict__.pop("_model", None)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolothreads.devices import Device, memory_errors_named
-from yolothreads.errors import ArgumentError, OutOfMemoryError, WorkerDiedError, YoloThreadsError
+from yolothreads.errors import ArgumentError, OutOfMemoryError, PoolClosedError, WorkerDiedError, YoloThreadsError
 from yolothreads.pools.base import Predict, Size, load
 from yolothreads.pools.remote import RemotePool, pack, unpack
 from yolothreads.pools.torch_threads import Slow, fall_back
@@ -268,7 +268,18 @@ class ModelPerProcess(RemotePool):
         # `_inheriting` is undocumented: see tests/pools/test_private_names.py.
         if getattr(multiprocessing.current_process(), "_inheriting", False):
             raise SystemExit(1)
+        if multiprocessing.current_process().daemon:
+            raise PoolClosedError(
+                "A daemonic process may start no processes, so ModelPerProcess cannot be opened in one; use Replicas "
+                "there, or start the process with daemon=False."
+            )
         super()._start()
+
+    def left_by_fork(self) -> None:
+        """Forget the worker processes, and make the lock anew, which a thread of the parent may have held."""
+        global _starting
+        super().left_by_fork()
+        _starting = threading.Lock()
 
     def _launch_worker(self, index: int) -> _Worker:
         return _Worker(self, index)
@@ -383,6 +394,12 @@ class _Worker:
     def kill(self) -> None:
         with _starting, suppress(ValueError):  # it has ended and was joined
             self.process.kill()
+
+    def left_by_fork(self) -> None:
+        self._pipe.close()  # else the worker would not learn that the parent has ended
+        # At the child's exit, `multiprocessing` would terminate the worker, and fail to join it.
+        # `_children` is undocumented: see tests/pools/test_private_names.py.
+        multiprocessing.process._children.discard(self.process)  # type: ignore[attr-defined]
 
     def join(self) -> None:
         if self._ending:

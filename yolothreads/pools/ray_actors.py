@@ -6,6 +6,7 @@ last part of this file: tests/pools/test_private_names.py names the Ray version 
 
 from __future__ import annotations
 
+import atexit
 import faulthandler
 import logging
 import math
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from yolothreads import child
 from yolothreads.devices import Device, devices, memory_errors_named
 from yolothreads.errors import ArgumentError, DeadlineError, PoolClosedError, WorkerDiedError, not_negative
+from yolothreads.pools import forking
 from yolothreads.pools.base import Size, load
 from yolothreads.pools.remote import RemotePool, pack, unpack
 from yolothreads.pools.torch_threads import Slow, fall_back
@@ -97,6 +99,20 @@ class RayActors(RemotePool):
         self.placement_s = not_negative("placement_s", placement_s)
         self._weights_sent: Any = None
         self._connecting = threading.Lock()
+
+    def _start(self) -> None:
+        if _connection.is_parents:
+            raise PoolClosedError(
+                "This process was forked from one that was connected to Ray, which does not work in forked processes; "
+                'start it with multiprocessing.get_context("spawn"), or open the pool after the fork only.'
+            )
+        super()._start()
+
+    def left_by_fork(self) -> None:
+        """Forget the actors, and the connection to Ray, which belong to the parent."""
+        super().left_by_fork()
+        self._weights_sent, self._connecting = None, threading.Lock()
+        _connection.left_by_fork()
 
     def _launch_worker(self, index: int) -> _RayWorker:
         with self._connecting:  # by the first worker
@@ -211,6 +227,9 @@ class _RayWorker:
 
     kill = end  # an actor has nothing to clean up: its files and its images belong to Ray
 
+    def left_by_fork(self) -> None:
+        self._alive, self._has_ended = False, True
+
     def join(self) -> None:
         import ray
 
@@ -247,6 +266,8 @@ class RayConnection:
         self._lock = threading.Lock()
         self._pools = 0
         self._ends = ExitStack()
+        self._folder: tempfile.TemporaryDirectory[str] | None = None  # of a Ray that was started here
+        self.is_parents = False  # whether the parent of this forked process was connected
 
     def open(self, address: str | None, workers: int, weights_bytes: int) -> None:
         """Count one more pool, and connect if this is the first; `address=None` starts Ray on this machine.
@@ -277,13 +298,24 @@ class RayConnection:
             if self._pools == 0:
                 self._ends.close()
 
+    def left_by_fork(self) -> None:
+        """Forget, in a forked child, the connection of the parent, and let Ray not end it when the child exits."""
+        self._lock = threading.Lock()
+        if self._pools:
+            self._pools, self.is_parents = 0, True
+            self._kept = self._ends.pop_all()  # what it would undo is the parent's
+            if self._folder is not None:
+                forking.keep_folder(self._folder)
+            forget_connection()
+            forking.skip_destructors_at_exit()
+
     def _connect(self, ends: ExitStack, address: str | None, workers: int, store_bytes: int) -> None:
         """Connect; `ends` gets the calls that undo it, also if this fails half-way."""
         folder = ""
         if address is None:  # the path of a socket may have 107 bytes, so not in a long $TMPDIR
             place = "/tmp" if os.name == "posix" else None
             own = tempfile.TemporaryDirectory(prefix="ray-", dir=place, ignore_cleanup_errors=True)
-            folder = ends.enter_context(own)
+            folder, self._folder = ends.enter_context(own), own
         # A thread of its own: Linux ends Ray's processes with the thread that started them, Ctrl-C cannot interrupt it
         # half-way, and outside the main thread Ray leaves the signal handlers alone.
         keeper = ThreadPoolExecutor(1, thread_name_prefix="Ray")
@@ -367,6 +399,15 @@ def read_environment_again() -> None:
     raylet: Any = import_module("ray._raylet")
     raylet.Config.initialize("")  # first, while there is a password, as Ray itself does
     raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+
+def forget_connection() -> None:
+    """Make Ray forget its connection: at its exit, a forked child would end the parent's Ray, or hang."""
+    worker: Any = import_module("ray._private.worker")
+    atexit.unregister(worker.shutdown)
+    if worker._global_node is not None:
+        worker._global_node.all_processes.clear()
+    worker.global_worker.set_mode(None)
 
 
 @contextmanager

@@ -51,6 +51,9 @@ class RemoteWorker(Protocol):
     def join(self) -> None:
         """Wait until the worker has ended, kill it if that takes too long, and release what belonged to it."""
 
+    def left_by_fork(self) -> None:
+        """Release, in a forked child, what would keep the worker of the parent alive, or end it."""
+
 
 Observer = Callable[[int, RemoteWorker, str, float, float], None]
 """Called as observer(index, worker, stage, start, end), in the thread of that worker; times as in `trace.Span`."""
@@ -152,6 +155,12 @@ class RemotePool(ThreadPool):
     def _notify(self, index: int, worker: RemoteWorker, stage: str, start: float) -> None:
         if self.observer is not None:
             self.observer(index, worker, stage, start, perf_counter())
+
+    def left_by_fork(self) -> None:
+        """Forget the worker processes, which belong to the parent."""
+        super().left_by_fork()
+        for worker in {*self.__dict__.pop("_workers", {}).values(), *self.__dict__.pop("_loading", ())}:
+            worker.left_by_fork()
 
     def _forget(self) -> None:
         workers = self.__dict__.pop("_workers", {})

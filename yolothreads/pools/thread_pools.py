@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from yolothreads.devices import Device, memory_errors_named, torch_threads_kept
 from yolothreads.errors import PoolClosedError
+from yolothreads.pools import forking
 from yolothreads.pools.base import Pool, Predict, Size, load
 from yolothreads.pools.images import Image, read_image
 from yolothreads.pools.torch_threads import find_slow, seconds_with
@@ -34,7 +35,7 @@ class ThreadPool(Pool):
     # --- the steps that a strategy fills in ---
 
     def _prepare(self) -> None:
-        """Build, in the caller's thread, what the workers share. By default nothing."""
+        """Build, in the caller's thread, what the workers share (see `forking.run`). By default nothing."""
 
     @abstractmethod
     def _predictor(self, index: int) -> Predict:
@@ -61,7 +62,7 @@ class ThreadPool(Pool):
         self._torch_threads = torch.get_num_threads()
         self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix=type(self).__name__)
         with torch_threads_kept():  # setting up a model changes the count in this thread, which is the caller's
-            self._prepare()
+            forking.run(self._prepare)
         self._in_every_worker(self._start_thread)
         if self._may_fall_back:
             self._check_threads()
@@ -131,6 +132,11 @@ class ThreadPool(Pool):
         if name:
             result.path = name
         return result
+
+    def left_by_fork(self) -> None:
+        """Forget the threads of the parent, so that nobody waits for them."""
+        super().left_by_fork()
+        self._executor = None
 
     def _stop(self, *, cancel: bool, wait: bool) -> None:
         import torch
