@@ -111,6 +111,7 @@ class RayActors(RemotePool):
     def left_by_fork(self) -> None:
         """Forget the actors, and the connection to Ray, which belong to the parent."""
         super().left_by_fork()
+        forking.keep_for_ever(self._weights_sent)  # as the actors
         self._weights_sent, self._connecting = None, threading.Lock()
         _connection.left_by_fork()
 
@@ -229,6 +230,7 @@ class _RayWorker:
 
     def left_by_fork(self) -> None:
         self._alive, self._has_ended = False, True
+        forking.keep_for_ever(self._actor)  # dropping it would use the parent's connection
 
     def join(self) -> None:
         import ray
@@ -408,6 +410,8 @@ def forget_connection() -> None:
     if worker._global_node is not None:
         worker._global_node.all_processes.clear()
     worker.global_worker.set_mode(None)
+    for part in vars(worker.global_worker).values():
+        forking.keep_for_ever(part)  # their destructors use the connection
 
 
 @contextmanager
