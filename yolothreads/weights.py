@@ -92,7 +92,7 @@ class Snapshot:
         others |= {"batch", "conf", "embed", "rect", "save"}
         self.settings = {k: v for k, v in model.overrides.items() if k in DEFAULT_CFG_DICT and k not in others}
         folder = tempfile.mkdtemp(prefix="yolothreads-")
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)  # at the end of the program at the latest
+        weakref.finalize(self, _remove, folder, os.getpid())  # at the end of the program at the latest
         self.file = Path(folder, Path(model.ckpt_path or "model.pt").with_suffix(".pt").name)
         try:
             torch.save({"model": network}, self.file)
@@ -101,6 +101,12 @@ class Snapshot:
             raise WeightsError(
                 f"This YOLO object cannot be copied ({type(error).__name__}: {error}); give the path of its weights."
             ) from error
+
+
+def _remove(folder: str, owner: int) -> None:
+    """Remove the folder of a snapshot, but not at the end of a forked child."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _has_own_callbacks(model: YOLO) -> bool:

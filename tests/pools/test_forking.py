@@ -96,3 +96,15 @@ def test_real_children_end_orderly_and_the_pool_of_the_parent_goes_on(kind: str)
     assert seen["children"] == {"leaves": 0, "opens it again": 0, "forgets it": 0}, done.stderr
     assert seen["answers"] == [seen["wanted"]] * 4
     assert seen["workers replaced"] == 0
+
+
+def test_a_child_that_ends_keeps_the_copied_model_of_the_parent(tmp_path: Path) -> None:
+    import weakref
+
+    from ultralytics import YOLO
+
+    from yolothreads.weights import bundled
+
+    pool = ModelPerProcess(YOLO(bundled()), device="cpu")
+    in_forked_child(lambda: weakref.finalize._exitfunc())  # as at an orderly exit
+    assert pool.weights.is_file()
