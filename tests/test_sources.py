@@ -170,6 +170,20 @@ def test_a_pool_works_on_the_newest_frame_and_knows_the_age_of_each_result(
         live.with_age([])
 
 
+def test_several_sources_that_block_are_waited_for_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, waits = 0.0, []
+
+    class Blocked(sources._Newest[int]):
+        def join(self, grace_s: float = sources.GRACE_S) -> None:
+            nonlocal now
+            waits.append(grace_s)
+            now += 0.75 * grace_s
+
+    monkeypatch.setattr(sources.time, "monotonic", lambda: now)
+    sources.join_all([Blocked(False) for _ in range(3)])
+    assert waits == pytest.approx([2, 0.5, 0.125]) and now < sources.GRACE_S
+
+
 PROGRAM = """
 import itertools, threading, time
 from yolothreads import latest

@@ -131,7 +131,7 @@ class Reading(ABC, Generic[_Item]):
         """Wait for the thread after `stop`, for at most so many seconds while its source blocks."""
         # The event first, because before Python 3.13 a `Thread.join` that Ctrl-C interrupts takes the thread for ended.
         if self._thread not in (None, threading.current_thread()) and not self.is_lost and self._left.wait(grace_s):
-            self._thread.join()
+            self._thread.join(GRACE_S)  # it drops its source, whose end may take time, too
             _running.discard(self)
 
     def close(self, grace_s: float = GRACE_S) -> None:
@@ -155,6 +155,7 @@ class Reading(ABC, Generic[_Item]):
             if not self._ended:
                 self._ended, self._error = True, error
             self._changed.notify_all()
+        del error  # its traceback keeps this frame alive
         self._left.set()
 
     def _read(self, source: Iterable[_Item]) -> None:
@@ -198,14 +199,20 @@ def running() -> list[Reading[Any]]:
     return list(_running.copy())
 
 
+def join_all(readings: Iterable[Reading[Any]]) -> None:
+    """Wait for the threads of readings that were stopped, for at most `GRACE_S` in all while sources block."""
+    end = time.monotonic() + GRACE_S
+    for reading in readings:
+        reading.join(max(0.0, end - time.monotonic()))
+
+
 @atexit.register
 def _end_all() -> None:
     """End the threads before the interpreter ends, which would stop them in the middle of OpenCV."""
     readings = running()
     for reading in readings:
         reading.stop()
-    for reading in readings:
-        reading.join()
+    join_all(readings)
 
 
 # --- the newest frame of a live source ---

@@ -28,6 +28,7 @@ from yolothreads.pools import forking
 from yolothreads.pools.asking import answer_of
 from yolothreads.pools.feed import Feed, in_order, stop_feeds
 from yolothreads.pools.images import Image, Images, expand
+from yolothreads.sources import join_all
 from yolothreads.weights import Snapshot, Weights, channels_of, check
 
 if TYPE_CHECKING:
@@ -171,8 +172,7 @@ class Pool(ABC):
         try:
             self._stop(cancel=cancel_futures, wait=wait)
         finally:
-            for feed in feeds if wait else ():
-                feed.join()
+            join_all(feeds if wait else ())
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the pool; the name that `concurrent.futures.Executor` has for `close`."""
