@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from yolothreads import child
+from yolothreads.allocator import return_freed
 from yolothreads.errors import YoloThreadsError
 from yolothreads.pools import Pool, SharedModel
 from yolothreads.pools.base import sides
@@ -40,10 +41,7 @@ def used_mb(pid: int | None = None, *, children: bool = True, device: str = "cpu
     """
     if settle:
         gc.collect()
-        if sys.platform == "linux":  # make glibc return freed memory; other allocators do so on their own
-            import ctypes
-
-            getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0)(0)
+        return_freed()
     if device.startswith("cuda"):
         import torch
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from yolothreads.allocator import return_freed
 from yolothreads.devices import Device, memory_errors_named
 from yolothreads.errors import ArgumentError, OutOfMemoryError, PoolClosedError, WorkerDiedError, YoloThreadsError
 from yolothreads.pools.base import Predict, Size, load
@@ -188,7 +189,9 @@ def serve(
     def load_it() -> Slow | None:
         nonlocal predict
         predict = make_predict(*given)
-        return check(predict) if check else None
+        slow = check(predict) if check else None
+        return_freed()
+        return slow
 
     def detect(request: bytes) -> dict[str, Any]:
         slot, settings = pickle.loads(request)

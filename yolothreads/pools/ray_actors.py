@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolothreads import child
+from yolothreads.allocator import return_freed
 from yolothreads.devices import Device, devices, memory_errors_named
 from yolothreads.errors import ArgumentError, DeadlineError, PoolClosedError, WorkerDiedError, not_negative
 from yolothreads.pools import forking
@@ -166,9 +167,11 @@ class _Actor:
             file.write_bytes(weights)
             self._model, self._device = load(file, imgsz, device, settings, channels), device
         torch.set_num_threads(torch_threads)  # last: setting up the model has changed it
+        slow = None
         if may_fall_back:
-            return fall_back(torch_threads, self._model.predict, imgsz, channels, settings)
-        return None
+            slow = fall_back(torch_threads, self._model.predict, imgsz, channels, settings)
+        return_freed()
+        return slow
 
     def predict(self, pixels: NDArray[np.uint8], settings: dict[str, Any]) -> dict[str, Any]:
         # A copy, because the model keeps its last image, which would stay in Ray's object store.

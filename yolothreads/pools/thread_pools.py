@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from yolothreads import allocator
 from yolothreads.devices import Device, memory_errors_named, torch_threads_kept
 from yolothreads.errors import PoolClosedError
 from yolothreads.pools import forking
@@ -153,6 +154,7 @@ class ThreadPool(Pool):
             if wait:
                 self._executor = None
                 self._forget()
+                allocator.return_freed_of_ended_threads(self.workers + 1)  # what the caller's thread freed, too
             torch.set_num_threads(self._torch_threads)
 
     def _join(self, executor: ThreadPoolExecutor) -> None:
