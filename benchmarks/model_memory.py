@@ -1,7 +1,7 @@
 """Memory of many workers around one model, as ratios within one run: `python -m benchmarks.model_memory`.
 
-Everything is measured in fresh processes, beyond what importing torch and ultralytics takes. The model has the official
-architecture with random weights, so nothing is downloaded. Linux only, because peaks are read from /proc.
+Everything is measured in fresh processes, beyond a process that has had a pool of the bundled model. The model has the
+official architecture with random weights, so nothing is downloaded. Linux only, because peaks are read from /proc.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def bare(weights: str, imgsz: int, at_once: int) -> dict[str, float]:
 
     from yolothreads.pools import load
 
-    before = _used()
+    before = _warm()
     torch.set_num_threads(1)
     model = load(weights, imgsz, "cpu", {})
     torch.set_num_threads(1)  # loading has changed it
@@ -115,7 +115,7 @@ def pool(name: str, weights: str, imgsz: int, workers: int) -> dict[str, float]:
 
     kind: Any = getattr(pools, name)
     given = {"device": "cpu", "imgsz": imgsz, "threads": 1}
-    before = _used()
+    before = _warm()
     with kind(weights, **given, workers=workers) as one:
         found = {"opened": used_mb() - before, "opened, freed returned": _used() - before}
         images = [_image(imgsz)] * 4 * workers
@@ -133,12 +133,18 @@ def _image(*sides: int) -> Any:
 
 
 def _used() -> float:
-    import torch  # noqa: F401 - so that it is no part of what is measured later
-    import ultralytics  # noqa: F401
-
     from yolothreads.memory import used_mb
 
     return used_mb(settle=True)
+
+
+def _warm() -> float:
+    """Do once what every process does once, such as imports and compiled kernels; return the MB that are used then."""
+    from yolothreads.pools import Sequential
+
+    with Sequential(device="cpu", imgsz=64, threads=1) as first:
+        list(first.map([_image(64)] * 2))
+    return _used()
 
 
 def _resident(which: str) -> float:

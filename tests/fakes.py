@@ -156,7 +156,7 @@ class WorkerHere:
     """A fake model in this process in place of a worker process, to test the caller's side."""
 
     def __init__(self, pool: RemotePool, index: int) -> None:
-        self._given = pool.weights, pool.imgsz, pool.device, pool.settings
+        self._given = pool.weights, pool.imgsz, pool.device_of(index), pool.settings
 
     def load(self) -> None:
         self._model = load(*self._given)

@@ -17,7 +17,7 @@ ROOT = Path(yolothreads.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 # From the bottom up. Modules of one layer may import one another, but pools and races are kept apart.
 LAYERS = (
-    {"child", "errors", "palette", "tables", "trace"},
+    {"allocator", "child", "errors", "palette", "tables", "trace"},
     {"devices", "scenes", "sources", "weights"},
     {"pools", "races"},
     {"detections", "memory", "testing", "tracking"},

@@ -1,9 +1,10 @@
 """Return freed memory to the system, where the C library keeps it: glibc, on Linux.
 
-glibc keeps what is freed for the next allocation, in one arena per thread or so (`man 3 mallopt`). `malloc_trim` returns
-the free pages inside every arena, but the free end of an arena only for the first one; of the others it stays as long as
-it is below the trim threshold, and glibc itself raises that to 64 MB, the largest size that such an arena has, as soon
-as a large block was freed. So the arena of each thread that ran a network keeps the memory of its activations.
+glibc keeps what is freed for the next allocation, in one arena per thread or so (`man 3 mallopt`). `malloc_trim`
+returns the free pages inside every arena, but the free end of an arena only for the first one. The ends of the others
+stay as long as they are below the trim threshold, and as soon as a large block was freed, glibc raises that to 64 MB,
+the largest size that such an arena has. So the arena of each thread that ran a network keeps the memory of its
+activations.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ import ctypes
 import os
 import sys
 import threading
+from collections.abc import Collection
 from functools import cache
+from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 _TRIM_THRESHOLD = -1  # M_TRIM_THRESHOLD in malloc.h
 _HIGHEST = 64 * 2**20  # bytes; to this glibc itself raises the trim threshold
 _LARGE = 31 * 2**20  # bytes; freeing a block of this size makes glibc raise its thresholds
+_END_S = 1.0  # for joined threads to end; it takes less than a millisecond
 _TRIMS = 100_000  # bytes; freeing a block of 64 KiB or more makes glibc trim the end of the arena
 
 
@@ -40,11 +45,14 @@ def return_freed() -> None:
         glibc.malloc_trim(0)
 
 
-def return_freed_of_ended_threads(threads: int) -> None:
+def return_freed_of_ended_threads(native_ids: Collection[int]) -> None:
     """Return freed memory to the system, also what was kept for threads that have ended.
 
-    New threads get the arenas of threads that have ended. So as many short threads as have ended trim one arena each.
-    Nothing but `return_freed` happens if the user has chosen how glibc trims, by the environment.
+    New threads get the arenas of threads that have ended, so as many short threads trim one arena each. Nothing but
+    `return_freed` happens if the user has chosen how glibc trims, by the environment.
+
+    Args:
+        native_ids: the threads, by their `threading.get_native_id()`.
     """
     if (glibc := _glibc()) is None:
         return
@@ -54,10 +62,18 @@ def return_freed_of_ended_threads(threads: int) -> None:
         glibc.free(glibc.malloc(_LARGE))
         glibc.mallopt(_TRIM_THRESHOLD, 0)
         try:
-            _trim_in_threads(glibc, threads)
+            _wait_for_the_end(native_ids)
+            _trim_in_threads(glibc, len(native_ids) + 1)  # one more for what the caller's thread keeps
         finally:
             glibc.mallopt(_TRIM_THRESHOLD, _HIGHEST)
     glibc.malloc_trim(0)
+
+
+def _wait_for_the_end(native_ids: Collection[int]) -> None:
+    """Wait until the system has ended these threads, which happens shortly after they were joined."""
+    deadline = monotonic() + _END_S
+    while monotonic() < deadline and any(Path(f"/proc/self/task/{number}").exists() for number in native_ids):
+        sleep(0.0005)
 
 
 def _trim_in_threads(glibc: Any, threads: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Union
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 Device = Union[str, int, "torch.device", None]
 """One device: "auto", or whatever `YOLO.predict` takes for one: "cpu", "cuda", "cuda:N", "mps", N, "N", None."""
+
+Devices = Device | Sequence[Device]
+"""One device, or a tuple or list of several."""
 
 # --- cores ---
 

@@ -112,6 +112,8 @@ def _in_fresh_process(function: str, pool: Pool, *more: Any) -> list[float]:
     own = (p.name for p in inspect.signature(type(pool)).parameters.values() if p.kind is p.KEYWORD_ONLY)
     names = {"workers", "device", "imgsz", "threads", *own} & vars(pool).keys()
     options = {**{name: vars(pool)[name] for name in names}, **pool.settings, "weights": str(pool.weights)}
+    if len(pool.devices) > 1:
+        options["device"] = list(pool.devices)
     given = (child.name_of(type(pool)), options, *more)
     try:
         return list(child.call(f"{__name__}:{function}", *given, timeout_s=_CHILD_S))
@@ -125,7 +127,8 @@ def _in_fresh_process(function: str, pool: Pool, *more: Any) -> list[float]:
 def _measure(kind: str, options: dict[str, Any]) -> list[float]:
     imgsz = options["imgsz"]  # came as JSON
     image = np.zeros((*sides(tuple(imgsz) if isinstance(imgsz, list) else imgsz), 3), np.uint8)
-    common = {key: value for key, value in options.items() if key in ("weights", "device", "imgsz", "threads")}
+    common = {key: value for key, value in options.items() if key in ("weights", "imgsz", "threads")}
+    common["device"] = options["device"][0] if isinstance(options["device"], list) else options["device"]
     with SharedModel(**common, workers=1) as shared:
         list(shared.map([image] * 4))
         before = used_mb(settle=True)

@@ -151,5 +151,5 @@ def test_what_workers_elsewhere_report_is_one_warning(
 def test_on_a_gpu_nothing_is_measured(fakes: FakeModels, cores: list[int]) -> None:
     pool = Sequential(device="cpu")
     assert pool._may_fall_back
-    pool.device = "cuda:0"
+    pool.devices = ("cuda:0",)
     assert not pool._may_fall_back

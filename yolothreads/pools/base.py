@@ -11,12 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yolothreads import allocator, devices
+from yolothreads.devices import Device, Devices
 from yolothreads.errors import (
     ArgumentError,
     PoolClosedError,
@@ -64,7 +65,8 @@ class Pool(ABC):
             object, of which the pool uses a copy that it makes now.
         workers: the number of workers, 1 or more.
         device: "cpu", "cuda", "cuda:N", "mps", or "auto" for the best one here; or what `YOLO.predict` takes for one
-            device: 0, "0", None, a `torch.device`.
+            device: 0, "0", None, a `torch.device`. A pool that has a model per worker also takes several, such as
+            ("cuda:0", "cuda:1"): its workers take turns with them.
         imgsz: the size in pixels to which images are scaled: of the longer side, or (height, width).
         threads: the number of threads that torch may use in each worker on the CPU. By default its share of the cores
             that this process is given (`yolothreads.devices.cores`), taken again at each opening; it is 1 if a
@@ -79,6 +81,9 @@ class Pool(ABC):
     one_worker: ClassVar[bool] = False
     """Whether pools of this class always have one worker, so that they refuse any other number."""
 
+    spreads: ClassVar[bool] = False
+    """Whether pools of this class have a model per worker, so that workers may use different devices."""
+
     extra: ClassVar[str] = "pools"
     """The extra of this package that pools of this class need."""
 
@@ -87,7 +92,7 @@ class Pool(ABC):
         weights: Weights = "bundled",
         *,
         workers: int = 2,
-        device: devices.Device = "auto",
+        device: Devices = "auto",
         imgsz: Size = 640,
         threads: int | None = None,
         **settings: Any,
@@ -105,7 +110,8 @@ class Pool(ABC):
             weights, settings = self._snapshot.file, {**self._snapshot.settings, **settings}
         settings = _with_present_names(settings)
         self._check_settings(settings, of_pool=True)
-        self.device = self._resolve(device)
+        self.devices = self._resolve_all(device)
+        self.device = self.devices[0]
         self.weights = check(weights, task=None)
         self.channels = channels_of(self.weights)  # of the images that the model takes
         self.settings = settings
@@ -323,12 +329,29 @@ class Pool(ABC):
     @property
     def _may_fall_back(self) -> bool:
         """Whether the workers may use one torch thread instead of `threads`, if they measure that it is faster."""
-        return self._shares_cores and self.threads > 1 and self.device == "cpu"
+        return self._shares_cores and self.threads > 1 and set(self.devices) == {"cpu"}
 
     def _share_of_cores(self) -> int:
         return max(1, devices.cores() // self.workers)
 
-    def _resolve(self, device: devices.Device) -> str:
+    def _resolve_all(self, device: Devices) -> tuple[str, ...]:
+        """Return the names of the devices over which the workers are spread."""
+        if not isinstance(device, tuple | list):
+            return (self._resolve(cast(Device, device)),)
+        if not self.spreads:
+            raise ArgumentError(
+                f"device={device!r}: {type(self).__name__} has one model on one device; give one, or use "
+                "ModelPerThread, ModelPerProcess or RayActors, whose workers may use several."
+            )
+        if not 1 <= len(device) <= self.workers:
+            raise ArgumentError(f"device={device!r} does not fit {self.workers} workers; give 1 to {self.workers}.")
+        return tuple(map(self._resolve, device))
+
+    def device_of(self, worker: int) -> str:
+        """Return the name of the device that a worker uses; workers are numbered from 0 on."""
+        return self.devices[worker % len(self.devices)]
+
+    def _resolve(self, device: Device) -> str:
         """Return the name of the device that the pool uses for `device`."""
         return devices.resolve(device)
 

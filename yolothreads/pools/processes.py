@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolothreads.allocator import return_freed
-from yolothreads.devices import Device, memory_errors_named
+from yolothreads.devices import Devices, memory_errors_named
 from yolothreads.errors import ArgumentError, OutOfMemoryError, PoolClosedError, WorkerDiedError, YoloThreadsError
 from yolothreads.pools.base import Predict, Size, load
 from yolothreads.pools.remote import RemotePool, pack, unpack
@@ -245,6 +245,7 @@ class ModelPerProcess(RemotePool):
         mp_context: "spawn", "forkserver" where the system has it, or a context of `multiprocessing`.
     """
 
+    spreads = True
     _make_predict = staticmethod(load_predict)  # called in the worker process
 
     def __init__(
@@ -252,7 +253,7 @@ class ModelPerProcess(RemotePool):
         weights: Weights = "bundled",
         *,
         workers: int = 2,
-        device: Device = "auto",
+        device: Devices = "auto",
         imgsz: Size = 640,
         threads: int | None = None,
         mp_context: str | BaseContext = "spawn",
@@ -317,11 +318,12 @@ class _Worker:
         self._kill_at = 0.0  # when it is killed, once it was asked to end
         context: Any = multiprocessing.get_context(pool.mp_context)
         self._pipe, theirs = context.Pipe()
-        given = (pool.weights, pool.threads, pool.imgsz, pool.device, pool.settings, pool.channels)
+        device = pool.device_of(index)
+        given = (pool.weights, pool.threads, pool.imgsz, device, pool.settings, pool.channels)
         check = None
         if pool._may_fall_back:
             check = partial(fall_back, pool.threads, imgsz=pool.imgsz, channels=pool.channels, settings=pool.settings)
-        args, name = (theirs, pool._make_predict, given, pool.device, check), f"{type(pool).__name__}-{index}"
+        args, name = (theirs, pool._make_predict, given, device, check), f"{type(pool).__name__}-{index}"
         # A daemon, so that a script that never closes its pool can end.
         self.process = context.Process(target=serve, args=args, name=name, daemon=True)
         with theirs:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from yolothreads import child
 from yolothreads.allocator import return_freed
-from yolothreads.devices import Device, devices, memory_errors_named
+from yolothreads.devices import Devices, devices, memory_errors_named
 from yolothreads.errors import ArgumentError, DeadlineError, PoolClosedError, WorkerDiedError, not_negative
 from yolothreads.pools import forking
 from yolothreads.pools.base import Size, load
@@ -62,7 +62,8 @@ class RayActors(RemotePool):
         address: "auto", "host:port" or "ray://host:port" of a cluster; None for this machine.
         cpus_per_worker: the number of Ray's CPUs that a worker reserves; by default 1 with `address`, else 0.
         gpus_per_worker: the number of GPUs that it reserves. If above 0, it computes on the GPU that Ray gives it,
-            whatever `device` says. By default a share of those here, or 1 with `address`, if `device` is a CUDA device.
+            whatever `device` says. By default a share of those here, or 1 with `address`, if `device` is a CUDA device;
+            a share of as many as `device` names, if it names several.
         placement_s: the seconds that a worker may wait for its place in the cluster.
 
     Raises:
@@ -70,6 +71,7 @@ class RayActors(RemotePool):
         DeadlineError: Ray had no place for a worker, either when the pool opens, or for an image whose worker died.
     """
 
+    spreads = True
     extra = "ray"
     _scheduling: Any = "SPREAD"  # over the nodes, as far as they have room
 
@@ -78,7 +80,7 @@ class RayActors(RemotePool):
         weights: Weights = "bundled",
         *,
         workers: int = 2,
-        device: Device = "auto",
+        device: Devices = "auto",
         imgsz: Size = 640,
         threads: int | None = None,
         address: str | None = None,
@@ -91,7 +93,8 @@ class RayActors(RemotePool):
         if cpus_per_worker is None:
             cpus_per_worker = 1.0 if address else 0.0
         if gpus_per_worker is None:
-            here = 0 if self.device == "cpu" else sum(name.startswith("cuda") for name in devices())
+            found = self.devices if len(self.devices) > 1 else () if self.device == "cpu" else devices()
+            here = len({name for name in found if name.startswith("cuda")})
             share = math.floor(10_000 * here / self.workers) / 10_000  # Ray's unit
             gpus_per_worker = min(1.0, here if address else share)
         self.address = address
@@ -197,7 +200,7 @@ class _RayWorker:
 
     def load(self) -> Slow | None:
         self._find_place()
-        pool, device = self._pool, "cuda:0" if self._pool.gpus_per_worker else self._pool.device
+        pool, device = self._pool, "cuda:0" if self._pool.gpus_per_worker else self._pool.device_of(self._index)
         given = (pool.weights.name, pool.threads, pool._may_fall_back, pool.imgsz, device, pool.settings, pool.channels)
         return self._answer(self._actor.load.remote(pool._weights_sent, *given), _LOAD_S)
 

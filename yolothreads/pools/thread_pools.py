@@ -12,7 +12,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from yolothreads import allocator
-from yolothreads.devices import Device, memory_errors_named, torch_threads_kept
+from yolothreads.devices import Device, Devices, memory_errors_named, torch_threads_kept
 from yolothreads.errors import PoolClosedError
 from yolothreads.pools import forking
 from yolothreads.pools.base import Pool, Predict, Size, load
@@ -52,13 +52,14 @@ class ThreadPool(Pool):
 
     # --- the inside ---
 
-    def _load(self) -> YOLO:
-        return load(self.weights, self.imgsz, self.device, self.settings, self.channels)
+    def _load(self, worker: int = 0) -> YOLO:
+        return load(self.weights, self.imgsz, self.device_of(worker), self.settings, self.channels)
 
     def _start(self) -> None:
         import torch
 
         self._own = threading.local()  # what belongs to one worker thread
+        self._native_ids: list[int] = []  # of the worker threads
         self._under_way: set[Future[Results]] = set()
         self._torch_threads = torch.get_num_threads()
         self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix=type(self).__name__)
@@ -89,6 +90,8 @@ class ThreadPool(Pool):
     def _start_thread(self, index: int) -> None:
         import torch
 
+        self._native_ids.append(threading.get_native_id())
+        self._own.device = self.device_of(index)
         with self._worker_context():
             self._own.predict = self._predictor(index)
         # Last, because ultralytics sets torch's thread count itself each time it sets up a model on the CPU.
@@ -128,7 +131,7 @@ class ThreadPool(Pool):
 
     def _detect(self, image: Image, settings: dict[str, Any]) -> Results:
         pixels, name = read_image(image, self.channels)
-        with self._worker_context(), memory_errors_named(self.device):
+        with self._worker_context(), memory_errors_named(self._own.device):
             result = self._own.predict(pixels, **{**self.settings, **settings})[0].cpu()
         if name:
             result.path = name
@@ -154,7 +157,7 @@ class ThreadPool(Pool):
             if wait:
                 self._executor = None
                 self._forget()
-                allocator.return_freed_of_ended_threads(self.workers + 1)  # what the caller's thread freed, too
+                allocator.return_freed_of_ended_threads(self._native_ids)
             torch.set_num_threads(self._torch_threads)
 
     def _join(self, executor: ThreadPoolExecutor) -> None:
@@ -195,7 +198,7 @@ class StreamPool(ThreadPool):
         weights: Weights = "bundled",
         *,
         workers: int = 2,
-        device: Device = "auto",
+        device: Devices = "auto",
         imgsz: Size = 640,
         threads: int | None = None,
         streams: bool = True,
@@ -207,11 +210,12 @@ class StreamPool(ThreadPool):
     def _worker_context(self) -> AbstractContextManager[Any]:
         import torch
 
-        if not (self.streams and self.device.startswith("cuda")):
+        device = self._own.device
+        if not (self.streams and device.startswith("cuda")):
             return nullcontext()
         if not hasattr(self._own, "stream"):
-            torch.cuda.synchronize(self.device)  # what the caller's thread has loaded on its stream must be there
-            self._own.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+            torch.cuda.synchronize(device)  # what the caller's thread has loaded on its stream must be there
+            self._own.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         return torch.cuda.stream(self._own.stream)
 
 
@@ -260,8 +264,10 @@ class SharedModel(ThreadPool):
 class ModelsBuiltOutside(ThreadPool):
     """One YOLO object per thread, but the caller's thread loads them all, which the guide still calls unsafe."""
 
+    spreads = True
+
     def _prepare(self) -> None:
-        self._model = [self._load() for _ in range(self.workers)]
+        self._model = [self._load(worker) for worker in range(self.workers)]
 
     def _predictor(self, index: int) -> Predict:
         return self._model[index].predict
@@ -273,8 +279,10 @@ class ModelPerThread(StreamPool):
     The threads share nothing. On CUDA each worker has a stream of its own.
     """
 
+    spreads = True
+
     def _predictor(self, index: int) -> Predict:
-        return self._load().predict
+        return self._load(index).predict
 
 
 class LockedModel(ThreadPool):
