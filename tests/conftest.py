@@ -18,7 +18,7 @@ from fakes import REMOTE, FakeModels, add_node, launch_here
 from xdist.scheduler import LoadFileScheduling
 
 from yolothreads.devices import torch_threads_kept
-from yolothreads.pools import ray_actors, torch_threads
+from yolothreads.pools import ModelPerProcess, RayActors, ray_actors, torch_threads
 
 LONG = ("browser", "pools", "test_hazards.py")  # these start first, so that at the end no worker waits for the other
 
@@ -81,6 +81,8 @@ def leaves_nothing_behind() -> Iterator[None]:
 def cores_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
     """On the clock of `torch_threads` no pool is slower with more threads, however busy this machine is."""
     monkeypatch.setattr(torch_threads, "perf_counter", lambda: 0.0)
+    for kind in (ModelPerProcess, RayActors):  # that clock is not the one of their worker processes
+        monkeypatch.setattr(kind, "_may_fall_back", False)
 
 
 @pytest.fixture(scope="session")

@@ -108,6 +108,10 @@ def test_one_slow_measurement_alone_changes_nothing() -> None:
     assert not measured[1] and not measured[4]
 
 
+def test_images_of_a_few_milliseconds_are_no_sign() -> None:
+    assert torch_threads.find_slow(4, lambda threads: 0.01 * threads) is None
+
+
 def slow_predict(*given: Any) -> Any:
     """Run in a worker process: the real model on a clock on which two threads take long."""
     torch_threads.seconds_with = lambda threads, *_: 1.0 if threads == 1 else TWO
@@ -124,6 +128,7 @@ def slow_predict(*given: Any) -> Any:
 @pytest.mark.nightly
 def test_a_worker_process_falls_back_and_the_pool_warns(monkeypatch: pytest.MonkeyPatch, cores: list[int]) -> None:
     monkeypatch.setattr(ModelPerProcess, "_make_predict", staticmethod(slow_predict))
+    monkeypatch.setattr(ModelPerProcess, "_may_fall_back", True)
     pool = ModelPerProcess(workers=1, device="cpu", imgsz=64)
     with pytest.warns(RuntimeWarning, match=r"ModelPerProcess .*2\.1 s with 4") as warned:
         pool.open()

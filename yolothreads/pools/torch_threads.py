@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from yolothreads.pools.base import Predict, Size, blank
 
 _SLOWER = 2.0
+_LEAST_S = 0.05  # an image that takes less is that of a tiny network; where threads wait for cores, it takes far more
 
 
 class Slow(NamedTuple):
@@ -46,7 +47,7 @@ def find_slow(threads: int, seconds_with: Callable[[int], float]) -> Slow | None
     """
     for _ in range(2):
         slow = Slow(threads, one_s=seconds_with(1), all_s=seconds_with(threads))
-        if slow.all_s <= _SLOWER * slow.one_s:
+        if slow.all_s <= max(_LEAST_S, _SLOWER * slow.one_s):
             return None
     return slow
 
