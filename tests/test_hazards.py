@@ -123,6 +123,7 @@ def test_hazards_known_only_from_the_source_say_so() -> None:
 # --- where a hazard is gone ---
 
 
+@pytest.mark.nightly  # 20 s; another hazard shows the word with every change
 @pytest.mark.usefixtures("predict_under_a_lock")
 def test_a_leak_that_is_gone_is_reported_as_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharing, "_FORCE_S", 600.0)  # "gone" needs every schedule, however slow the machine is
@@ -217,7 +218,7 @@ def test_a_try_restores_logging_and_the_thread_count() -> None:
 
 
 def test_exploring_tells_two_pools_apart() -> None:
-    done = hazards.matrix([SharedModel, LockedModel], 20.0, hazards=["argument-leak"], trials=2)
+    done = hazards.matrix([SharedModel, LockedModel], scaled(4.0), hazards=["argument-leak"], trials=2)
     shared, locked = (done.tries["argument-leak", pool] for pool in ("SharedModel", "LockedModel"))
     assert (shared.word, locked.word) == (REPRODUCED, NOT_REPRODUCED), done
     assert 0 < shared.bad < shared.count and shared.unit == locked.unit == "schedule"

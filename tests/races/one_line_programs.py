@@ -319,15 +319,15 @@ def seen(s: Any) -> str:
     return f"{value} {total} {Numbers.last}"
 
 
-def faults(name: str) -> list[str]:
-    """Return what is wrong with the verdicts about one program."""
+def faults(name: str, replays: int = 1000) -> list[str]:
+    """Return what is wrong with the verdicts about one program, and with so many replays."""
     found, by_line = explored(name), explored(name, granularity="line")
     if name in SAFE:
         return [] if found.safe and found.exhausted else [f"{name}: {found}"]
     wrong = [] if found.forbidden and not found.unsplit else [f"{name} is not found: {found}"]
     if not by_line.forbidden and (by_line.safe or not by_line.unsplit):
         wrong.append(f"{name} is called safe by line: {by_line}")
-    for trial in found.trials:
+    for trial in (*found.forbidden, *found.trials)[:replays]:
         if found.replay(trial.schedule).kind != trial.kind:
             wrong.append(f"{name}: {trial.schedule} has another outcome when it is replayed")
     return wrong

@@ -4,6 +4,7 @@ import dis
 import json
 import subprocess
 import sys
+from typing import Any
 
 import one_line_programs
 import pytest
@@ -17,9 +18,10 @@ pytestmark = pytest.mark.timeout(scaled(120))
 ALL = [*one_line_programs.RACY, *one_line_programs.SAFE]
 
 
+@pytest.mark.parametrize("replays", [2, pytest.param(1000, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("name", ALL)
-def test_a_race_in_one_line_is_found_and_only_there(name: str) -> None:
-    assert one_line_programs.faults(name) == []
+def test_a_race_in_one_line_is_found_and_only_there(name: str, replays: int) -> None:
+    assert one_line_programs.faults(name, replays) == []
 
 
 @pytest.mark.nightly
@@ -32,12 +34,17 @@ def test_races_in_one_line_are_found_on_other_pythons(version: str) -> None:
 # --- random programs
 
 
-@pytest.mark.parametrize("seed", range(40))
+def nightly_but(each: int, seeds: range) -> list[Any]:
+    """Return the seeds, of which only each so many-th is run with every change."""
+    return [seed if n % each == 0 else pytest.param(seed, marks=pytest.mark.nightly) for n, seed in enumerate(seeds)]
+
+
+@pytest.mark.parametrize("seed", nightly_but(5, range(200)))
 def test_a_search_finds_in_random_lines_what_one_without_any_reduction_finds(seed: int) -> None:
     assert random_lines.difference(seed) == ""
 
 
-@pytest.mark.parametrize("seed", range(100, 106))
+@pytest.mark.parametrize("seed", nightly_but(3, range(200, 206)))
 def test_so_does_a_search_with_two_preemptions(seed: int) -> None:
     assert random_lines.difference(seed, preemptions=2) == ""
 

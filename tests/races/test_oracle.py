@@ -141,7 +141,9 @@ def bad(found: Exploration) -> set[Any]:
 
 
 @pytest.mark.parametrize("in_one_line", [False, True])
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize(
+    "seed", [seed if seed % 3 == 0 else pytest.param(seed, marks=pytest.mark.nightly) for seed in range(60)]
+)
 def test_the_explorer_finds_exactly_the_bad_outcomes_of_the_model(
     seed: int, in_one_line: bool, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,9 +29,10 @@ def bad_counter() -> str:
 # --- replay
 
 
-def test_100_replays_give_the_same_outcome() -> None:
+@pytest.mark.parametrize("times", [10, pytest.param(100, marks=pytest.mark.nightly)])
+def test_all_replays_give_the_same_outcome(times: int) -> None:
     schedule = bad_counter()
-    trials = [replay(schedule, bodies.bump, bodies.bump, **COUNTER) for _ in range(100)]
+    trials = [replay(schedule, bodies.bump, bodies.bump, **COUNTER) for _ in range(times)]
     assert {(t.schedule, t.kind, t.results) for t in trials} == {(schedule, WRONG, (None, None, 1))}
 
 
@@ -77,11 +78,12 @@ def test_replay_of_a_deadlock_shows_the_threads_that_wait_at_its_end() -> None:
     assert replay(bad_counter(), bodies.bump, bodies.bump, **COUNTER).waits == ()
 
 
+@pytest.mark.parametrize("most", [8, pytest.param(40, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_every_schedule_can_be_replayed_with_the_same_kind(name: str) -> None:
+def test_every_schedule_can_be_replayed_with_the_same_kind(name: str, most: int) -> None:
     program = PROGRAMS[name]
     found = program.explore(preemptions=min(2, len(program.bad) - 1))
-    for trial in found.trials[:: max(1, found.schedules // 40)]:
+    for trial in found.trials[:: max(1, found.schedules // most)]:
         again = found.replay(trial.schedule)
         assert (again.kind, again.schedule) == (trial.kind, trial.schedule)
         if trial.results:
@@ -270,8 +272,9 @@ def test_random_priorities_are_deterministic_for_a_seed() -> None:
 
 @pytest.mark.parametrize("granularity", ["line", "instruction"])
 @pytest.mark.parametrize("name", ["counter", "condition with if", "crossed locks"])
-def test_a_random_run_can_be_replayed_from_its_string(name: str, granularity: str) -> None:
-    found = PROGRAMS[name].explore(strategy="random", runs=40, granularity=granularity)
+@pytest.mark.parametrize("runs", [10, pytest.param(40, marks=pytest.mark.nightly)])
+def test_a_random_run_can_be_replayed_from_its_string(name: str, granularity: str, runs: int) -> None:
+    found = PROGRAMS[name].explore(strategy="random", runs=runs, granularity=granularity)
     for trial in found.trials:
         again = found.replay(trial.schedule)
         assert (again.kind, again.schedule) == (trial.kind, trial.schedule)

@@ -17,7 +17,12 @@ from yolothreads.races import DEADLOCK, explore, replay, watchdog
 
 pytestmark = pytest.mark.timeout(scaled(120))
 State = Any
-CASES = [(name, n) for name, program in TIMED.items() for n in range(len(program.bad))]
+SLOW = "an event with a long deadline"
+CASES = [
+    pytest.param(name, n, marks=[pytest.mark.nightly] * (n > 1 or (name == SLOW and n > 0)))
+    for name, program in TIMED.items()
+    for n in range(len(program.bad))
+]
 
 
 @pytest.mark.parametrize(("name", "preemptions"), CASES)
@@ -36,7 +41,11 @@ def test_programs_with_time_have_the_same_outcomes_on_other_pythons(version: str
 
 
 @pytest.mark.parametrize(
-    "name", [name if i % 4 == 0 else pytest.param(name, marks=pytest.mark.nightly) for i, name in enumerate(TIMED)]
+    "name",
+    [
+        name if i % 4 == 0 and name != SLOW else pytest.param(name, marks=pytest.mark.nightly)
+        for i, name in enumerate(TIMED)
+    ],
 )
 def test_the_schedules_of_a_program_with_time_can_be_replayed(name: str) -> None:
     program = TIMED[name]

@@ -12,12 +12,17 @@ from deadlines import scaled
 from test_tracing import VERSIONS, interpreter, run
 
 pytestmark = pytest.mark.timeout(scaled(240))
+SLOW = ("recursion_under_a_lock", "recursion_by_line", "recursion_by_instruction", "a_body_that_changes_the_limit")
 MODULES = (cases_outside_bodies, cases_repeatable, cases_budget, cases_recursion, cases_changing)
 
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(module, name) for module in MODULES for name in module.CASES.expected],
+    [
+        pytest.param(module, name, marks=[pytest.mark.nightly] * (name in SLOW))
+        for module in MODULES
+        for name in module.CASES.expected
+    ],
     ids=[name for module in MODULES for name in module.CASES.expected],
 )
 def test_case(module: Any, name: str) -> None:
