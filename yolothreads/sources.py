@@ -82,6 +82,7 @@ class Reading(ABC, Generic[_Item]):
         self._left = threading.Event()  # the thread has done all but end
         self._name, self._pid = name, os.getpid()
         self._thread: threading.Thread | None = None
+        self._live: Latest[_Item] | None = None
 
     @abstractmethod
     def _may_read(self) -> bool:
@@ -92,7 +93,8 @@ class Reading(ABC, Generic[_Item]):
         """Use an item. Called in the thread; an error ends the reading."""
 
     def start(self, source: Iterable[_Item]) -> None:
-        """Start the thread. Only the thread keeps the source."""
+        """Start the thread. Only the thread keeps the source, unless that is a `Latest`."""
+        self._live = source if isinstance(source, Latest) else None
         name = f"{self._name}: {getattr(source, '__name__', type(source).__name__)}"
         self._thread = threading.Thread(target=self._run, args=(source,), name=name, daemon=True)
         _running.add(self)  # before it runs, because Ctrl-C may interrupt the call that starts it
@@ -121,6 +123,8 @@ class Reading(ABC, Generic[_Item]):
             if not self._ended:
                 self._ended, self._error = True, error
             self._changed.notify_all()
+        if self._live is not None:
+            self._live.stop()  # the thread waits there, not in the camera
 
     def raise_error(self) -> None:
         """Raise, once, the error that ended the reading."""
@@ -247,10 +251,14 @@ class Latest(Generator[_Item, None, None]):
             self._times.append(taken_at)
         return item
 
+    def stop(self) -> None:
+        """Give nothing more, and tell the thread to end; do not wait. Any thread may call this at any time."""
+        self._newest.stop()
+
     def throw(self, *error: Any) -> Any:
         """End the thread, as `close` does, and raise the error."""
         self._source = None
-        self._newest.close()
+        self._newest.close(GRACE_S)
         return super().throw(*error)  # raises it
 
     def __del__(self) -> None:

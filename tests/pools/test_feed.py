@@ -254,6 +254,22 @@ def test_a_caller_that_waits_for_a_blocked_source_is_woken_when_the_pool_closes(
             thread.join(WAIT_S)
 
 
+def test_of_a_live_source_that_blocks_only_its_own_thread_is_left(
+    fakes: FakeModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "GRACE_S", 0.05)  # for a camera that will not end
+    source = Source(waits_before=2)
+    with Sequential(device="cpu") as pool:
+        results = pool.map(sources.latest(source.camera()))
+        assert tag_of(next(results)) == 1 and source.waiting.wait(WAIT_S)
+        results.close()
+        (thread,) = source_threads()
+        assert thread.name == "source of latest: camera"
+        source.goes_on.set()
+        thread.join(WAIT_S)
+    assert source.closed_in is thread
+
+
 def test_a_source_that_waits_for_room_in_a_queue_ends_with_the_pool(fakes: FakeModels) -> None:
     source, gate, errors = Source(), threading.Event(), []
     fakes.inside = lambda model, tag: gate.wait(WAIT_S)
