@@ -1,7 +1,9 @@
 """The review checklist: each hazard in it exists, each link has a target, and each command does what it says."""
 
+import inspect
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -12,12 +14,14 @@ import pytest
 from deadlines import scaled
 
 from yolothreads.hazards import CATALOGUE
+from yolothreads.races import explore
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "checklist.md"
 TEXT = PAGE.read_text(encoding="utf-8")
-SHELL, AUTHORS_COMMAND = (block.strip() for block in re.findall(r"```sh\n(.*?)```", TEXT, flags=re.S))
+SHELL, FAULT, AUTHORS_COMMAND = (block.strip() for block in re.findall(r"```sh\n(.*?)```", TEXT, flags=re.S))
 (TEST,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.S)
+FAULTS = re.findall(r"\| `fault (\w+) (\w+) (\w+)` \|", TEXT)
 IDS = re.findall(r"^\|.*\| `([\w-]+)` \|", TEXT, flags=re.M)
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} | {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -84,6 +88,26 @@ def test_the_test_on_the_page_fails_with_the_bug_and_passes_after_the_repair(pro
     repaired = TEST.replace("shop.stock", "shop.repaired").replace("vars", "lambda stock: (stock.items, stock.sold)")
     (project / "tests" / "test_page.py").write_text(repaired, encoding="utf-8")
     assert "1 passed" in done(words, project, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1").stdout
+
+
+def test_every_row_of_the_authors_own_code_is_forced() -> None:
+    review = runpy.run_path(str(ROOT / "examples" / "review.py"))
+    assert [row[0] for row in FAULTS] == [
+        name for name, value in review.items() if inspect.isclass(value) and value.__module__ == review["__name__"]
+    ]
+    for name, first, second in FAULTS:
+        kind = review[name]
+        found = explore(getattr(kind, first), getattr(kind, second), setup=kind, watch=[kind])
+        assert found.forbidden, f"{name}: {found}"
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(900)
+def test_the_shell_function_for_the_authors_own_code_ends_with_the_exit_code_of_a_fault() -> None:
+    function = FAULT.rpartition("\nfault ")[0]
+    calls = "".join(f"\nfault {' '.join(row)}; echo ended with $?" for row in FAULTS)
+    forced = done(["bash", "-c", function + calls], ROOT)
+    assert forced.stdout.count("ended with 1\n") == len(FAULTS), forced.stdout + forced.stderr
 
 
 @pytest.mark.nightly
