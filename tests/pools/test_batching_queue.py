@@ -103,6 +103,78 @@ def test_under_every_schedule_each_call_is_answered_once(third: Callable[[Calls]
     assert found.schedules > 50
 
 
+class Unread(Calls):
+    """A queue whose calls have pictures that are still to be read."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.to_read: list[Call] = []  # the tasks of the readers
+        self.queue = CallQueue(1, lambda: self.work.append("come"), self.to_read.append)
+        for call in self.calls:
+            call.pixels = None
+
+    def read(self) -> None:
+        """Do the work of a reader for one picture, if there is one; that of b cannot be read."""
+        if self.to_read:
+            call = self.to_read.pop(0)
+            if call.name == "b":
+                call.settle(call.name)
+            else:
+                self.queue.add_pixels(call, np.zeros((1, 1, 3), np.uint8), call.name, "same")
+
+    def outcome(self) -> list[str]:
+        while self.work:
+            while self.to_read:
+                self.read()
+            batch = self.queue.gather(2, 0)
+            for call in batch:
+                call.settle(call.name)
+            if not batch:
+                self.work.pop()
+        return ["settled" if call.future.done() else "lost" for call in self.calls if call in self.made]
+
+
+def test_pictures_are_read_when_their_calls_come_into_the_queue() -> None:
+    unread = Unread()
+    a, b, c = unread.calls
+    for call in (a, b, c):
+        unread.queue.put(call, when_full="line")
+    assert unread.to_read == [a]  # b and c stand in the line, with pictures that take no memory yet
+    unread.read()
+    assert unread.queue.gather(1, 0) == [a] and unread.to_read == [b]
+    unread.read()  # the picture of b cannot be read, which makes room
+    assert b.future.done() and unread.to_read == [c]
+    unread.read()
+    assert unread.queue.gather(1, 0) == [c]
+
+
+def test_the_worker_waits_for_a_picture_that_is_being_read() -> None:
+    unread, gathered = Unread(), []
+    unread.queue.put(unread.calls[0], when_full="line")
+    worker = threading.Thread(target=lambda: gathered.extend(unread.queue.gather(1, 0)))
+    worker.start()
+    unread.read()
+    worker.join(WAIT_S)
+    assert gathered == [unread.calls[0]]
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(scaled(300))
+def test_under_every_schedule_no_call_is_lost_while_pictures_are_read() -> None:
+    def ask(calls: Unread) -> None:
+        for which in (0, 1):
+            calls.made.add(calls.calls[which])
+            try:
+                calls.queue.put(calls.calls[which], when_full="line")
+            except PoolClosedError:
+                calls.calls[which].future.cancel()
+
+    bodies = [ask, Unread.read, lambda calls: calls.queue.close(cancel=False)]
+    found = explore(*bodies, setup=Unread, watch=[CallQueue, Unread.read], observe=Unread.outcome, preemptions=1)
+    assert found.exhausted, str(found)
+    assert {outcome.kind for outcome in found.outcomes} == {"as sequential"}, str(found)
+
+
 class Line(Calls):
     """A queue with room for one call, which waits in it; a second one stands in the line. Nobody serves them yet."""
 
