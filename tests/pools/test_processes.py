@@ -188,6 +188,7 @@ def test_a_step_that_fails_in_a_worker_process_leaves_no_image_behind(
     assert not any((tmp_path / step).exists() for step in STEPS)
 
 
+@pytest.mark.nightly  # each answer that is lost costs a new process
 def test_a_step_that_fails_in_the_caller_leaves_no_image_behind(light: Callable[..., ModelPerProcess]) -> None:
     pipe = multiprocessing.connection.Connection
     steps = [
