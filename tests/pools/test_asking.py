@@ -1,11 +1,16 @@
 """Every pool from asyncio: answers, errors, cancellation and time-outs; and the event loop never waits."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+import ultralytics.utils.patches
 from deadlines import scaled
 from fakes import KINDS, WAIT_S, FakeError, FakeModels, picture, tag_of
 
@@ -93,6 +98,55 @@ def test_cancelling_drops_a_call_that_waits_and_the_answer_of_one_that_runs(
     with make_pool(kind, workers=1, device="cpu") as pool:
         asyncio.run(ask(pool))
     assert fakes.done == [1, 3]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_thread_of_the_event_loop_reads_no_file_and_copies_no_array(
+    kind: type[Pool], fakes: FakeModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    did: list[tuple[str, threading.Thread]] = []
+
+    def noted(module: object, name: str) -> None:
+        function = getattr(module, name)
+
+        def noting(*args: object, **kwargs: object) -> object:
+            did.append((name, threading.current_thread()))
+            return function(*args, **kwargs)
+
+        monkeypatch.setattr(module, name, noting)
+
+    (tmp_path / "9.png").write_bytes(cv2.imencode(".png", picture(9))[1].tobytes())
+
+    async def ask(pool: Pool) -> list:
+        view = picture(5).repeat(2, axis=1)[:, ::2]  # not contiguous: somebody has to copy it
+        return await asyncio.gather(pool.predict(tmp_path / "9.png"), pool.predict(view))
+
+    with make_pool(kind, workers=2, device="cpu") as pool:
+        noted(ultralytics.utils.patches, "imread")
+        noted(Path, "is_file")
+        noted(np, "ascontiguousarray")
+        assert [tag_of(result) for result in asyncio.run(ask(pool))] == [9, 5]
+    here = threading.current_thread()
+    assert {"imread", "ascontiguousarray"} <= {name for name, _ in did}
+    assert [name for name, thread in did if thread is here] == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_answered_call_is_freed_without_the_garbage_collector(kind: type[Pool], fakes: FakeModels) -> None:
+    async def ask(pool: Pool) -> list[bool]:
+        images = [picture(tag) for tag in (1, 2, 3)]
+        freed = [weakref.ref(image) for image in images]
+        while images:
+            await pool.predict(images.pop(0))
+        await asyncio.gather(pool.predict(picture(4)), pool.predict(picture(5)))  # a worker may keep its last call
+        return [image() is None for image in freed]
+
+    with make_pool(kind, workers=1, device="cpu") as pool:
+        gc.disable()
+        try:
+            assert asyncio.run(ask(pool)) == [True, True, True]
+        finally:
+            gc.enable()
 
 
 # --- a full queue ---

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
@@ -374,7 +375,9 @@ class CallQueue:
                 self._worker_is_active = True
             self._line[call] = None  # nothing fails from here on
             self._let_in()
-            call.future.add_done_callback(lambda _: self._leave(call))  # a late or cancelled call makes room
+            # A late or cancelled call makes room. By a weak reference, because a cycle would keep its picture for long.
+            left = weakref.ref(call)
+            call.future.add_done_callback(lambda _: self._leave(left()))
             if when_full == "block":
                 self._wait_for_room(call)
 
@@ -460,11 +463,12 @@ class CallQueue:
             for call in late:  # without the lock, because a callback of the future may put a call
                 call.settle(_too_late(call))
 
-    def _leave(self, call: Call) -> None:
+    def _leave(self, call: Call | None) -> None:
         """Take a call whose future is done out of the queue, if it is still there, and let another one in."""
         with self._changed:
-            self._line.pop(call, None)
-            self._waiting.pop(call, None)
+            if call is not None:
+                self._line.pop(call, None)
+                self._waiting.pop(call, None)
             self._let_in()
 
     def _let_in(self) -> int:
