@@ -1,0 +1,40 @@
+"""The application with two more answers, for tests: how long a step of the event loop took, and what was begun.
+
+The environment variable BEGUN names a file that gets one byte for each request that has begun, in any process.
+"""
+
+import asyncio
+import os
+import time
+from importlib import import_module
+from pathlib import Path
+
+app = import_module(os.environ["WATCHED"]).app
+longest_ms = 0.0
+run = asyncio.Handle._run
+
+
+def run_and_time(handle: asyncio.Handle) -> None:
+    global longest_ms
+    start = time.thread_time()  # of this thread alone, so that a busy machine makes no difference
+    run(handle)
+    longest_ms = max(longest_ms, 1000 * (time.thread_time() - start))
+
+
+asyncio.Handle._run = run_and_time
+
+
+@app.get("/longest_step")
+async def longest_step() -> float:
+    """Return the processor time in ms of the longest step since this was asked last."""
+    global longest_ms
+    longest, longest_ms = longest_ms, 0.0
+    return longest
+
+
+@app.middleware("http")
+async def note_begin(request, call_next):
+    if request.url.path == "/predict":
+        with Path(os.environ["BEGUN"]).open("ab") as file:
+            file.write(b".")
+    return await call_next(request)
