@@ -10,25 +10,28 @@ from importlib import import_module
 from pathlib import Path
 
 app = import_module(os.environ["WATCHED"]).app
-longest_ms = 0.0
+longest_ms: dict[str, float] = {}
 run = asyncio.Handle._run
 
 
 def run_and_time(handle: asyncio.Handle) -> None:
-    global longest_ms
     start = time.thread_time()  # of this thread alone, so that a busy machine makes no difference
     run(handle)
-    longest_ms = max(longest_ms, 1000 * (time.thread_time() - start))
+    took_ms = 1000 * (time.thread_time() - start)
+    task = getattr(handle._callback, "__self__", None)
+    what = task.get_coro() if isinstance(task, asyncio.Task) else handle._callback
+    name = getattr(what, "__qualname__", type(what).__name__)
+    longest_ms[name] = max(longest_ms.get(name, 0.0), took_ms)
 
 
 asyncio.Handle._run = run_and_time
 
 
 @app.get("/longest_step")
-async def longest_step() -> float:
-    """Return the processor time in ms of the longest step since this was asked last."""
-    global longest_ms
-    longest, longest_ms = longest_ms, 0.0
+async def longest_step() -> dict[str, float]:
+    """Return the processor time in ms of the longest step of each task and callback since this was asked last."""
+    longest = longest_ms.copy()
+    longest_ms.clear()
     return longest
 
 
