@@ -23,7 +23,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
 EXTRAS = PROJECT["optional-dependencies"]
 NEEDED = [r for r in map(Requirement, chain(*EXTRAS.values())) if r.name != PROJECT["name"]]
-DISTRIBUTIONS = {"cv2": "opencv-python"}  # named unlike the library
+DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python"}  # named unlike the library
 
 
 def pins() -> dict[str, Version]:

@@ -106,7 +106,7 @@ def not_negative(name: str, value: float) -> float:
 
 
 EXTRAS = {
-    "pools": ("ultralytics", "torch", "torchvision", "cv2", "numpy", "lap", "psutil", "tabulate", "tqdm"),
+    "pools": ("ultralytics", "torch", "torchvision", "cv2", "numpy", "lap", "PIL", "psutil", "tabulate", "tqdm"),
     "onnx": ("onnx", "onnxruntime", "platformdirs"),
     "ray": ("ray",),
     "lessons": (

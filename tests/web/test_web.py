@@ -1,6 +1,7 @@
 """The web service of examples/web: answers, limits and status codes; under uvicorn; and what a shared model does."""
 
 import asyncio
+import gc
 import io
 import os
 import signal
@@ -37,6 +38,7 @@ def web(monkeypatch: pytest.MonkeyPatch):
     import app
 
     yield app
+    gc.unfreeze()
     del sys.modules["app"]
 
 

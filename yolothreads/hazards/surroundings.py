@@ -235,7 +235,7 @@ def _fork_pool(pool: str) -> tuple[bool, str]:
     with pool_of_two(child.resolve(pool)) as opened:
         opened.submit(picture(3)).result(DEADLINE_S)
         hangs, ended = _in_forked_child(lambda: opened.submit(picture(4)).result())
-    return hangs, f"submit().result() in a forked child {ended}"
+    return hangs, f"submit().result() in a forked child {ended.replace(type(opened).__name__, 'pool')}"
 
 
 def _in_forked_child(work: Callable[[], Any]) -> tuple[bool, str]:
