@@ -233,7 +233,7 @@ def _children(me: psutil.Process) -> Iterator[psutil.Process]:
 
 def _target(fd: Path) -> str:
     with suppress(OSError):
-        return os.readlink(fd).partition(":")[0]  # of sockets and pipes the kind only
+        return str(fd.readlink()).partition(":")[0]  # of sockets and pipes the kind only
     return "?"
 
 
