@@ -14,6 +14,7 @@ import torch
 import ultralytics
 from cpu_seconds import CpuSeconds
 from deadlines import scaled
+from exports import Exports, maker
 from fakes import REMOTE, FakeModels, add_node, launch_here
 from xdist.scheduler import LoadFileScheduling
 
@@ -63,6 +64,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Exported models are kept for one test run only, not among the user's."""
     os.environ["YOLOTHREADS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
+    """Exports a model, one of `exports.RECIPES`, when a test asks for it first; returns its path."""
+    return maker(tmp_path_factory.mktemp("exports"))
 
 
 @pytest.fixture(autouse=True)

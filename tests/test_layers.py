@@ -18,7 +18,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # From the bottom up. Modules of one layer may import one another, but pools and races are kept apart.
 LAYERS = (
     {"allocator", "child", "errors", "palette", "tables", "trace"},
-    {"devices", "scenes", "sources", "weights"},
+    {"devices", "exported", "scenes", "sources", "weights"},
     {"pools", "races"},
     {"detections", "memory", "testing", "tracking"},
     {"bench", "charts", "hazards", "measure"},

@@ -13,11 +13,11 @@
     testing      The pytest plugin, which stands on races alone
     cli          The command `yolothreads`
 
-    sources (files and cameras, the newest frame), scenes, weights and devices, then allocator, child, palette, trace,
-    tables and errors stand below all of these.
+    sources (files and cameras, the newest frame), scenes, weights, exported (the metadata of exported models) and
+    devices, then allocator, child, palette, trace, tables and errors stand below all of these.
     Imports go downwards only, and never in a circle:
     cli -> headless -> lessons -> bench, hazards, charts, measure -> detections, tracking, memory -> pools, races
-    -> sources, scenes, weights, devices -> allocator, child, palette, trace, tables, errors
+    -> sources, scenes, weights, exported, devices -> allocator, child, palette, trace, tables, errors
 
 Importing this package is quick, and needs no other package: a module is imported when one of its names is first used.
 Modules that need an extra, such as `yolothreads[pools]`, say so then.

@@ -20,11 +20,13 @@ def checked(library: str) -> str:
 def test_ultralytics_has_the_names() -> None:
     from ultralytics.engine import model, predictor, results
     from ultralytics.nn import tasks
+    from ultralytics.nn.backends.base import BaseBackend
 
     assert "device" in model.PREDICTOR_SETUP_KEYS, checked("ultralytics")
     assert "self._lock = " in inspect.getsource(predictor.BasePredictor.__init__), checked("ultralytics")
     assert "_keys" in inspect.getsource(results.Results.__init__), checked("ultralytics")
     assert callable(tasks.torch_safe_load), checked("ultralytics")
+    assert callable(BaseBackend.read_metadata), checked("ultralytics")
 
 
 def test_ray_has_the_names() -> None:

@@ -16,12 +16,14 @@ import psutil
 import pytest
 import torch
 from deadlines import scaled
+from exports import Exports
 from fakes import STORE_BYTES, add_node, ctrl_c_on
+from own_classes import weights_with, write_package
 from ultralytics.engine.results import Results
 
 from yolothreads import scenes
 from yolothreads.detections import same
-from yolothreads.errors import ArgumentError, DeadlineError, ExtraError, WorkerDiedError
+from yolothreads.errors import ArgumentError, DeadlineError, ExtraError, WeightsError, WorkerDiedError
 from yolothreads.pools import Sequential, ray_actors
 
 ray = pytest.importorskip("ray")
@@ -295,3 +297,27 @@ def test_without_ray_the_error_names_the_remedy(monkeypatch: pytest.MonkeyPatch)
 def test_resource_amounts_must_be_zero_or_more(name: str, value: object) -> None:
     with pytest.raises(ArgumentError, match=f"{name}="):
         RayActors(device="cpu", **{name: value})
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ["fixed.onnx", "fixed.torchscript", "fixed_openvino_model"])
+def test_exported_models_are_sent_to_the_actors(name: str, exports: Exports, ray_joined: None) -> None:
+    file = exports(name)
+    with Sequential(file, device="cpu") as alone, RayActors(file, device="cpu") as pool:
+        pairs = list(zip(alone.map(IMAGES), pool.map(IMAGES), strict=True))
+    assert all(same(a, b, 0.001, 1e-5) for a, b in pairs) and any(len(a) for a, _ in pairs)
+
+
+@pytest.mark.nightly
+def test_actors_load_classes_that_are_allowed_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_joined: None
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    write_package(tmp_path)
+    mine = weights_with("MyBlock", tmp_path)
+    with RayActors(mine, allow=["my_pkg.MyBlock"], **GIVEN) as pool, Sequential(**GIVEN) as alone:
+        assert all(same(a, b) for a, b in zip(alone.map(IMAGES), pool.map(IMAGES), strict=True))
+    pool = RayActors(mine, workers=1, allow=["my_pkg.MyBlock"], **GIVEN)
+    weights_with("Other", tmp_path).replace(mine)  # after the pool has checked it: the actor itself looks
+    with pytest.raises(WeightsError, match=r"my_pkg\.Other"):
+        pool.open()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, cast, overload
@@ -16,15 +16,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, cast, o
 import numpy as np
 from numpy.typing import NDArray
 
-from yolothreads import allocator, devices
+from yolothreads import allocator, devices, exported
 from yolothreads.devices import Device, Devices
 from yolothreads.errors import (
     ArgumentError,
     PoolClosedError,
+    WeightsError,
     at_least_one,
     need_extra,
+    need_libraries,
     not_negative,
 )
+from yolothreads.exported import Exported
 from yolothreads.pools import forking
 from yolothreads.pools.asking import answer_of
 from yolothreads.pools.feed import Feed, in_order, stop_feeds
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 AnyPool = TypeVar("AnyPool", bound="Pool")
 Size = int | tuple[int, int]
 """A side in pixels, or (height, width)."""
+
+_IMGSZ = 640  # the default, in place of which an exported model of a fixed size has its own
 
 Predict = Callable[..., list["Results"]]
 """A function like `YOLO.predict`: it takes pixels and predict settings, and returns one result per image."""
@@ -62,20 +67,24 @@ class Pool(ABC):
 
     Args:
         weights: "bundled", a path, or an official name, checked as `yolothreads.weights.check` describes; or a `YOLO`
-            object, of which the pool uses a copy that it makes now.
+            object, of which the pool uses a copy that it makes now. Most pools also take an exported model: an .onnx or
+            .torchscript file, or an OpenVINO folder.
         workers: the number of workers, 1 or more.
         device: "cpu", "cuda", "cuda:N", "mps", or "auto" for the best one here; or what `YOLO.predict` takes for one
             device: 0, "0", None, a `torch.device`. A pool that has a model per worker also takes several, such as
             ("cuda:0", "cuda:1"): its workers take turns with them.
-        imgsz: the size in pixels to which images are scaled: of the longer side, or (height, width).
+        imgsz: the size in pixels to which images are scaled: of the longer side, or (height, width). An exported model
+            of one size has its own.
         threads: the number of threads that torch may use in each worker on the CPU. By default its share of the cores
             that this process is given (`yolothreads.devices.cores`), taken again at each opening; it is 1 if a
             measurement at the opening shows that more threads take more than twice the time.
+        allow: the full names of classes of your own that the weights contain, such as "my_pkg.MyBlock". Every worker
+            checks that the file needs no others; none of those is loaded.
         settings: further settings of `YOLO.predict` that hold for every call, such as `conf=0.25`. `half=True` computes
             in half precision on a GPU; on a CPU it has no effect, as in `YOLO.predict`.
 
     Raises:
-        ArgumentError, DeviceError, WeightsError: at once, when the pool is made.
+        ArgumentError, DeviceError, ExtraError, WeightsError: at once, when the pool is made.
     """
 
     one_worker: ClassVar[bool] = False
@@ -87,14 +96,18 @@ class Pool(ABC):
     extra: ClassVar[str] = "pools"
     """The extra of this package that pools of this class need."""
 
+    formats: ClassVar[tuple[str, ...]] = ("pt", "onnx", "torchscript", "openvino")
+    """The formats of the weights that pools of this class take."""
+
     def __init__(
         self,
         weights: Weights = "bundled",
         *,
         workers: int = 2,
         device: Devices = "auto",
-        imgsz: Size = 640,
+        imgsz: Size = _IMGSZ,
         threads: int | None = None,
+        allow: Iterable[str] = (),
         **settings: Any,
     ) -> None:
         name = type(self).__name__
@@ -105,15 +118,17 @@ class Pool(ABC):
         self.imgsz = _checked_size(imgsz)
         self._shares_cores = threads is None
         self.threads = self._share_of_cores() if threads is None else at_least_one("threads", threads)
+        self.allow = allow if isinstance(allow, str) else tuple(allow)
         if not isinstance(weights, str | os.PathLike):
-            self._snapshot = Snapshot(weights)  # keeps the file for as long as the pool exists
+            self._snapshot = Snapshot(weights, self.allow)  # keeps the file for as long as the pool exists
             weights, settings = self._snapshot.file, {**self._snapshot.settings, **settings}
         settings = _with_present_names(settings)
         self._check_settings(settings, of_pool=True)
         self.devices = self._resolve_all(device)
         self.device = self.devices[0]
-        self.weights = check(weights, task=None)
-        self.channels = channels_of(self.weights)  # of the images that the model takes
+        self.weights = check(weights, task=None, allow=self.allow, formats=Pool.formats)
+        self._check_weights(imgsz, settings)
+        self.channels = channels_of(self.weights, self.allow)  # of the images that the model takes
         self.settings = settings
         self.start_up_s = 0.0  # the seconds that the last opening took: loading and warming up
         self._is_open = False
@@ -312,6 +327,24 @@ class Pool(ABC):
 
     # --- the inside ---
 
+    _exported: Exported | None = None
+
+    def _check_weights(self, imgsz: Size, settings: dict[str, Any]) -> None:
+        """Refuse weights that this pool cannot use, or that do not fit a setting; take over the size of an export."""
+        kind = exported.format_of(self.weights)
+        if kind not in self.formats:
+            name = type(self).__name__
+            raise WeightsError(f'{name} cannot use "{self.weights}"; use ModelPerThread, or give a .pt file.')
+        if kind == "pt":
+            return
+        for library in exported.LIBRARIES.get(kind, ()):
+            need_libraries(f'"{self.weights.name}"', library, install=library)
+        self._exported = model = exported.read(self.weights)
+        model.check_settings(settings if imgsz == _IMGSZ else {**settings, "imgsz": imgsz})
+        if model.fixed_imgsz is not None:
+            height, width = model.fixed_imgsz
+            self.imgsz = height if height == width else (height, width)
+
     def _check_open(self) -> None:
         if self._is_open:
             return
@@ -378,6 +411,8 @@ class Pool(ABC):
                 raise ArgumentError(f'"{name}" cannot be set for single images; choose it when you make the pool.')
             if name not in DEFAULT_CFG_DICT:
                 raise ArgumentError(f'"{name}" is not a setting of YOLO.predict; its documentation lists all settings.')
+        if self._exported is not None:
+            self._exported.check_settings(settings)
 
 
 def make_pool(
@@ -454,15 +489,32 @@ def _with_present_names(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def load(
-    weights: str | os.PathLike[str], imgsz: Size, device: str, settings: dict[str, Any], channels: int = 3
+    weights: str | os.PathLike[str],
+    imgsz: Size,
+    device: str,
+    settings: dict[str, Any],
+    channels: int = 3,
+    allow: Iterable[str] = (),
 ) -> YOLO:
     """Load a YOLO object and run its first prediction, which sets up its predictor.
 
     Later calls set nothing up. `imgsz`, `device` and `settings` hold for all predictions, unless a call overrides them.
+    The weights are checked once more, because they may have changed, and this may be another process.
+
+    Raises:
+        WeightsError: as `yolothreads.weights.check` does, or an exported model could not be loaded.
     """
     from ultralytics import YOLO
 
-    model = YOLO(weights)
+    model = YOLO(check(weights, task=None, allow=allow, formats=Pool.formats))
     model.overrides.update(imgsz=imgsz, device=device, verbose=False)
-    model.predict(blank(imgsz, channels), **settings)
+    try:
+        model.predict(blank(imgsz, channels), **settings)
+    except Exception as error:
+        if model.predictor is None or model.predictor.model is not None:
+            raise
+        raise WeightsError(
+            f'"{weights}" could not be loaded ({type(error).__name__}: {" ".join(str(error).split())[:200]}); export '
+            "the model again."
+        ) from error
     return model

@@ -6,7 +6,7 @@ import math
 import threading
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -75,7 +75,7 @@ class BatchingWorker(ThreadPool):
     Threads of the pool read and convert the pictures while they wait in the queue.
 
     Args:
-        weights, device, imgsz, threads, settings: as in every pool.
+        weights, device, imgsz, threads, allow, settings: as in every pool.
         workers: 1.
         max_batch: the largest number of images in one pass.
         max_wait_ms: the longest time in milliseconds that the oldest image waits for others, 0 or more.
@@ -99,9 +99,10 @@ class BatchingWorker(ThreadPool):
         queue_size: int = 64,
         when_full: Literal["block", "refuse"] = "block",
         deadline_s: float | None = None,
+        allow: Iterable[str] = (),
         **settings: Any,
     ) -> None:
-        super().__init__(weights, workers=workers, device=device, imgsz=imgsz, threads=threads, **settings)
+        super().__init__(weights, workers=workers, device=device, imgsz=imgsz, threads=threads, allow=allow, **settings)
         self.max_batch = errors.at_least_one("max_batch", max_batch)
         self.max_wait_ms = errors.not_negative("max_wait_ms", max_wait_ms)
         self.queue_size = errors.at_least_one("queue_size", queue_size)

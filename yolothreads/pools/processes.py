@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import forkserver, resource_tracker
@@ -155,7 +155,13 @@ def _number_in(block: SharedMemory) -> int:
 
 
 def load_predict(
-    weights: Path, threads: int, imgsz: Size, device: str, settings: dict[str, Any], channels: int
+    weights: Path,
+    threads: int,
+    imgsz: Size,
+    device: str,
+    settings: dict[str, Any],
+    channels: int,
+    allow: tuple[str, ...],
 ) -> Predict:
     """Load a model, limit torch to `threads` threads, and return the predict function of the model."""
     import torch
@@ -164,7 +170,7 @@ def load_predict(
         from ultralytics.utils.events import events
 
         events.enabled = False
-    model = load(weights, imgsz, device, settings, channels)
+    model = load(weights, imgsz, device, settings, channels, allow)
     torch.set_num_threads(threads)  # last: setting up the model has changed it
     return model.predict
 
@@ -241,7 +247,7 @@ class ModelPerProcess(RemotePool):
     must stand under `if __name__ == "__main__":`.
 
     Args:
-        weights, workers, device, imgsz, threads, settings: as in every pool.
+        weights, workers, device, imgsz, threads, allow, settings: as in every pool.
         mp_context: "spawn", "forkserver" where the system has it, or a context of `multiprocessing`.
     """
 
@@ -257,12 +263,13 @@ class ModelPerProcess(RemotePool):
         imgsz: Size = 640,
         threads: int | None = None,
         mp_context: str | BaseContext = "spawn",
+        allow: Iterable[str] = (),
         **settings: Any,
     ) -> None:
         if "start_method" in settings:
             raise ArgumentError(f'"start_method" is not an option; use mp_context={settings["start_method"]!r}.')
         self.mp_context = _start_method(mp_context)
-        super().__init__(weights, workers=workers, device=device, imgsz=imgsz, threads=threads, **settings)
+        super().__init__(weights, workers=workers, device=device, imgsz=imgsz, threads=threads, allow=allow, **settings)
 
     def _prepare(self) -> None:
         import ultralytics.engine.results  # noqa: F401 - now, and not with the first result
@@ -319,7 +326,7 @@ class _Worker:
         context: Any = multiprocessing.get_context(pool.mp_context)
         self._pipe, theirs = context.Pipe()
         device = pool.device_of(index)
-        given = (pool.weights, pool.threads, pool.imgsz, device, pool.settings, pool.channels)
+        given = (pool.weights, pool.threads, pool.imgsz, device, pool.settings, pool.channels, pool.allow)
         check = None
         if pool._may_fall_back:
             check = partial(fall_back, pool.threads, imgsz=pool.imgsz, channels=pool.channels, settings=pool.settings)

@@ -13,9 +13,10 @@ import math
 import os
 import re
 import secrets
+import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
@@ -58,7 +59,7 @@ class RayActors(RemotePool):
     process is connected to already is used as it is, and keeps running.
 
     Args:
-        weights, workers, device, imgsz, threads, settings: as in every pool.
+        weights, workers, device, imgsz, threads, allow, settings: as in every pool.
         address: "auto", "host:port" or "ray://host:port" of a cluster; None for this machine.
         cpus_per_worker: the number of Ray's CPUs that a worker reserves; by default 1 with `address`, else 0.
         gpus_per_worker: the number of GPUs that it reserves. If above 0, it computes on the GPU that Ray gives it,
@@ -87,9 +88,10 @@ class RayActors(RemotePool):
         cpus_per_worker: float | None = None,
         gpus_per_worker: float | None = None,
         placement_s: float = 60.0,
+        allow: Iterable[str] = (),
         **settings: Any,
     ) -> None:
-        super().__init__(weights, workers=workers, device=device, imgsz=imgsz, threads=threads, **settings)
+        super().__init__(weights, workers=workers, device=device, imgsz=imgsz, threads=threads, allow=allow, **settings)
         if cpus_per_worker is None:
             cpus_per_worker = 1.0 if address else 0.0
         if gpus_per_worker is None:
@@ -126,8 +128,9 @@ class RayActors(RemotePool):
         return _RayWorker(self, index)
 
     def _connect(self) -> None:
-        data = self.weights.read_bytes()
-        _connection.open(self.address, self.workers, len(data))
+        files = [self.weights] if self.weights.is_file() else [*self.weights.iterdir()]  # those of an OpenVINO folder
+        data = {str(file.relative_to(self.weights.parent)): file.read_bytes() for file in files}
+        _connection.open(self.address, self.workers, sum(map(len, data.values())))
         try:
             import ray
 
@@ -151,7 +154,7 @@ class _Actor:
 
     def load(
         self,
-        weights: bytes,
+        weights: dict[str, bytes],
         name: str,
         torch_threads: int,
         may_fall_back: bool,
@@ -159,16 +162,23 @@ class _Actor:
         device: str,
         settings: dict[str, Any],
         channels: int,
+        allow: tuple[str, ...],
+        path: list[str],
     ) -> Slow | None:
         import ray
         import torch
 
+        sys.path += [place for place in path if place not in sys.path]  # where the caller finds the allowed classes
+
         node = ray.get_runtime_context()
         # In Ray's own folder, so that no file is left elsewhere if this process is killed.
         with tempfile.TemporaryDirectory(dir=Path(node.get_temp_dir(), node.get_session_name())) as folder:
-            file = Path(folder, name)
-            file.write_bytes(weights)
-            self._model, self._device = load(file, imgsz, device, settings, channels), device
+            for part, data in weights.items():
+                file = Path(folder, part)
+                file.parent.mkdir(exist_ok=True)
+                file.write_bytes(data)
+            self._model = load(Path(folder, name), imgsz, device, settings, channels, allow)
+            self._device = device
         torch.set_num_threads(torch_threads)  # last: setting up the model has changed it
         slow = None
         if may_fall_back:
@@ -202,7 +212,8 @@ class _RayWorker:
         self._find_place()
         pool, device = self._pool, "cuda:0" if self._pool.gpus_per_worker else self._pool.device_of(self._index)
         given = (pool.weights.name, pool.threads, pool._may_fall_back, pool.imgsz, device, pool.settings, pool.channels)
-        return self._answer(self._actor.load.remote(pool._weights_sent, *given), _LOAD_S)
+        path = sys.path if pool.allow else []
+        return self._answer(self._actor.load.remote(pool._weights_sent, *given, pool.allow, path), _LOAD_S)
 
     def _find_place(self) -> None:
         """Wait until Ray has started the process on some machine."""

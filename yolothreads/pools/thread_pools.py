@@ -53,7 +53,8 @@ class ThreadPool(Pool):
     # --- the inside ---
 
     def _load(self, worker: int = 0) -> YOLO:
-        return load(self.weights, self.imgsz, self.device_of(worker), self.settings, self.channels)
+        device = self.device_of(worker)
+        return load(self.weights, self.imgsz, device, self.settings, self.channels, self.allow)
 
     def _start(self) -> None:
         import torch
@@ -189,7 +190,7 @@ class StreamPool(ThreadPool):
     """A thread pool whose workers can overlap on a GPU: all threads of a process share one stream by default.
 
     Args:
-        weights, workers, device, imgsz, threads, settings: as in every pool.
+        weights, workers, device, imgsz, threads, allow, settings: as in every pool.
         streams: whether each worker has a CUDA stream of its own; without effect on other devices.
     """
 
@@ -202,9 +203,10 @@ class StreamPool(ThreadPool):
         imgsz: Size = 640,
         threads: int | None = None,
         streams: bool = True,
+        allow: Iterable[str] = (),
         **settings: Any,
     ) -> None:
-        super().__init__(weights, workers=workers, device=device, imgsz=imgsz, threads=threads, **settings)
+        super().__init__(weights, workers=workers, device=device, imgsz=imgsz, threads=threads, allow=allow, **settings)
         self.streams = streams
 
     def _worker_context(self) -> AbstractContextManager[Any]:
@@ -226,7 +228,7 @@ class Sequential(ThreadPool):
     """One YOLO object, used by one thread. Nothing is concurrent, so nothing can race: the reference for all pools.
 
     Args:
-        weights, device, imgsz, threads, settings: as in every pool.
+        weights, device, imgsz, threads, allow, settings: as in every pool.
         workers: 1.
     """
 
@@ -240,9 +242,10 @@ class Sequential(ThreadPool):
         device: Device = "auto",
         imgsz: Size = 640,
         threads: int | None = None,
+        allow: Iterable[str] = (),
         **settings: Any,
     ) -> None:
-        super().__init__(weights, workers=workers, device=device, imgsz=imgsz, threads=threads, **settings)
+        super().__init__(weights, workers=workers, device=device, imgsz=imgsz, threads=threads, allow=allow, **settings)
 
     def _predictor(self, index: int) -> Predict:
         return self._load().predict
@@ -303,8 +306,11 @@ class Replicas(StreamPool):
     """One set of weights, and a private predictor per thread around the same tensors.
 
     What a prediction writes to (settings, lock, cached anchors, the images under way) belongs to one worker; what it
-    only reads (weights and buffers) exists once. On CUDA each worker has a stream of its own.
+    only reads (weights and buffers) exists once. On CUDA each worker has a stream of its own. An exported model has no
+    such tensors: use `OnnxSession` for an .onnx file.
     """
+
+    formats = ("pt",)
 
     def _prepare(self) -> None:
         self._model = self._load()
