@@ -72,4 +72,4 @@ def test_a_pool_keeps_nothing_that_loading_freed_and_nothing_once_closed(name: s
     given = (name, "bundled", 640, 1 if name == "BatchingWorker" else 4)
     found = child.call("benchmarks.model_memory:pool", *given, timeout_s=600)
     assert found["opened"] - found["opened, freed returned"] < 8, found
-    assert found["closed"] < 25 < found["worked"], found
+    assert found["closed"] < 50 < found["worked"], found
