@@ -67,7 +67,7 @@ def test_nothing_happens_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @only_glibc
 @pytest.mark.nightly
-@pytest.mark.parametrize("name", ["BatchingWorker", "ModelPerThread", "Replicas"])
+@pytest.mark.parametrize("name", ["BatchingWorker", "Replicas"])
 def test_a_pool_keeps_nothing_that_loading_freed_and_nothing_once_closed(name: str) -> None:
     given = (name, "bundled", 640, 1 if name == "BatchingWorker" else 4)
     found = child.call("benchmarks.model_memory:pool", *given, timeout_s=600)
