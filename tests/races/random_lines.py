@@ -69,7 +69,7 @@ def program(seed: int) -> str:
     return text
 
 
-def explored(source: str, preemptions: int, whole: bool) -> Exploration:
+def explored(source: str, preemptions: int, whole: bool, reduce: Any = True) -> Exploration:
     """Explore the bodies; `whole` means by instruction, with every lookup a point, and without reduction."""
     module = ModuleType("random_lines_of_this_test")
     exec(compile(source, f"<{hash(source)}>", "exec"), vars(module))
@@ -82,8 +82,8 @@ def explored(source: str, preemptions: int, whole: bool) -> Exploration:
     session.Watch = WithoutNames if whole else Watch  # type: ignore[misc, attr-defined]
     try:
         return explore(
-            module.a, module.b, setup=setup, observe=module.seen, preemptions=preemptions, reduce=not whole,
-            granularity="instruction" if whole else "auto", budget_s=600,
+            module.a, module.b, setup=setup, observe=module.seen, preemptions=preemptions,
+            reduce=False if whole else reduce, granularity="instruction" if whole else "auto", budget_s=600,
         )  # fmt: skip
     finally:
         session.Watch = Watch  # type: ignore[misc, attr-defined]
@@ -102,10 +102,10 @@ def bad(found: Exploration) -> set[str]:
     return {f"{trial.kind} {list(map(repr, trial.results))}" for trial in found.forbidden}
 
 
-def difference(seed: int, preemptions: int = 1) -> str:
+def difference(seed: int, preemptions: int = 1, reduce: Any = True) -> str:
     """Return in what the two searches differ; "" if they find the same."""
     source = program(seed)
-    whole, found = (explored(source, preemptions, whole) for whole in (True, False))
+    whole, found = (explored(source, preemptions, whole, reduce) for whole in (True, False))
     if bad(whole) == bad(found) and found.exhausted and whole.exhausted:
         return ""
     return (

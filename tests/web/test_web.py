@@ -27,6 +27,7 @@ pytestmark = pytest.mark.timeout(scaled(300))
 HERE, ROOT = Path(__file__).parent, WEB.parents[1]
 FLASK = ROOT / "examples" / "flask"
 LONGEST_MS = 20.0  # of processor time, in which the event loop answers nobody else
+NOT_OURS = ("BaseSelectorEventLoop._accept_connection",)  # takes all new connections in one step
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def test_200_requests_at_once_are_answered_right(workers: int, pictures: Picture
             httpx.get(f"{url}/longest_step", timeout=WAIT_S)
         assert asyncio.run(storm(url, pictures, 200)) == 0
         longest = [httpx.get(f"{url}/longest_step", timeout=WAIT_S).json() for _ in range(4 * workers)]
-    ours = [steps["pool.submit"] for steps in longest if "pool.submit" in steps]
+    ours = [ms for steps in longest for name, ms in steps.items() if name not in NOT_OURS]
     assert 0 < max(ours) < scaled(LONGEST_MS), longest
 
 

@@ -9,8 +9,7 @@ import time
 from importlib import import_module
 from pathlib import Path
 
-served = import_module(os.environ["WATCHED"])
-app, submit = served.app, served.pool.submit
+app = import_module(os.environ["WATCHED"]).app
 longest_ms: dict[str, float] = {}
 run = asyncio.Handle._run
 
@@ -25,16 +24,7 @@ def run_and_time(handle: asyncio.Handle) -> None:
     longest_ms[name] = max(longest_ms.get(name, 0.0), took_ms)
 
 
-def submit_and_time(*args, **kwargs):
-    start = time.thread_time()
-    try:
-        return submit(*args, **kwargs)
-    finally:
-        longest_ms["pool.submit"] = max(longest_ms.get("pool.submit", 0.0), 1000 * (time.thread_time() - start))
-
-
 asyncio.Handle._run = run_and_time
-served.pool.submit = submit_and_time  # all that `pool.predict` does before it waits
 
 
 @app.get("/longest_step")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from yolothreads.races.judge import Describe, Same
 from yolothreads.races.report import Exploration, keep_page
@@ -37,7 +37,7 @@ def explore(
     strategy: Strategy = "exhaustive",
     depth: int = 3,
     runs: int = 1000,
-    reduce: bool = True,
+    reduce: bool | Literal["dependency"] = True,
     max_steps: int = 100_000,
     describe: Describe | None = None,
     progress: Progress | None = None,
@@ -73,7 +73,8 @@ def explore(
         strategy: "exhaustive", or "random" for runs with random priorities (PCT).
         depth: for "random": the number of ordering constraints that a bug may need.
         runs: for "random": the number of runs.
-        reduce: leave out schedules that cannot differ from one that is run.
+        reduce: leave out schedules that cannot differ from one that is run. "dependency" also records what two bodies
+            read and write, and leaves out stops between steps that do not depend on each other (CPython 3.11).
         max_steps: the number of watched lines of all bodies together after which a run counts as endless.
         describe: (results, results of each sequential order) -> the fault in a few words.
         progress: called with the number of schedules that are done, and of those known so far.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from yolothreads.races.dependency import DEPENDENCY, Dependencies, is_one_stretch
 from yolothreads.races.judge import named
 from yolothreads.races.references import BudgetEndedError, NotRepeatableError
 from yolothreads.races.results import EXCEPTION, RIGHT, Trial, Where
@@ -155,6 +156,17 @@ class Candidate:
     siblings: dict[tuple[int, str], Candidate] | None = None  # all branches of the same run, by place and next thread
     equal: tuple[tuple[Stop, Where | None], ...] = ()  # other places to stop; the same thread goes on there
     equals_parent: bool = False  # it cannot differ from its parent
+    before: Candidate | None = None  # the same thread's stop before this one, which is run only if it can differ
+
+    @property
+    def at(self) -> int:
+        """The index of its stop in the log of the run that it branches off."""
+        return self.path[-2]
+
+    @property
+    def recorded(self) -> tuple[str, int] | None:
+        """Where its thread is stopped, if its run has to be recorded: its label, and the index in the log."""
+        return None if self.before is None or self.stop is None else (self.stop.thread, self.at)
 
     @property
     def schedule(self) -> Schedule:
@@ -173,6 +185,7 @@ class LevelSearch(Search):
 
     def _search(self) -> None:
         self._random = random.Random(self.options.seed)
+        self._dependencies = Dependencies(self.session.scheduler)
         self._skipped = 0  # schedules that were not run, because `setup` or `restore` raised
         self._bad_before: list[Trial] = []  # found before switch points were added
         codes = [getattr(body, "__code__", None) for body in self.options.bodies]
@@ -230,25 +243,59 @@ class LevelSearch(Search):
             if candidate.equals_parent:
                 assert candidate.parent is not None
                 self._keep_all(candidate, candidate.parent)
+                level += [candidate.before] if candidate.before is not None else []
                 continue
             schedule = candidate.schedule
             run = None if schedule.stops else self.session.references.sequential.get(schedule.first)
             if run is None:
                 is_last = preemptions == self.options.preemptions
-                run = self.session.run(schedule, keep_alternatives=True, stop_early=is_last)
+                record = candidate.recorded if self._dependencies.can_judge() else None
+                run = self.session.run(
+                    schedule, keep_alternatives=True, stop_early=is_last and record is None, record=record
+                )
             if run.strategy.diverged or run.strategy.unfollowed:
                 self._note_diverged(run.strategy.diverged or schedule.text(""))
+                level += [candidate.before] if candidate.before is not None else []
                 continue
             trial = self._trial(schedule, run)
             self.run_count += 1
             self._skipped += run.setup_failed
             self._keep_all(candidate, trial)
+            self._leave_out(candidate, run, trial, level)
             if self.options.reduce and self._blocked_at_once(candidate, run):
                 continue
-            for branch in self._branches(candidate, schedule, trial, run, preemptions):
-                self.total += 1 + len(branch.equal)
+            for branch in self._linked(list(self._branches(candidate, schedule, trial, run, preemptions)), run):
                 (next_level if branch.stop is not None and branch.stop.is_preemption else level).append(branch)
         return next_level
+
+    def _linked(self, branches: list[Candidate], run: Execution) -> list[Candidate]:
+        """Count the branches of a run; return the last one of each stretch, with the others linked to it."""
+        self.total += sum(1 + len(branch.equal) for branch in branches)
+        if self.options.reduce != DEPENDENCY:
+            return branches
+        last: dict[str, Candidate] = {}
+        linked: set[int] = set()
+        for branch in branches:
+            following = "" if branch.stop is None else branch.stop.next
+            before, last[following] = last.get(following), branch
+            if before is not None and not following.endswith(TIMEOUT) and is_one_stretch(run.log, before.at, branch.at):
+                branch.before = before
+                linked.add(id(before))
+        return [branch for branch in branches if id(branch) not in linked]
+
+    def _leave_out(self, candidate: Candidate, run: Execution, trial: Trial, level: list[Candidate]) -> None:
+        """Keep a trial for the stops before this one that cannot differ; put the next one on the level."""
+        before, stop = candidate.before, candidate.stop
+        if (
+            before is not None
+            and stop is not None
+            and (can_differ := self._dependencies.of(run, stop.thread, candidate.at))
+        ):
+            while before is not None and not can_differ(before.at):
+                self._keep_all(before, trial)
+                before = before.before
+        if before is not None:
+            level.append(before)
 
     def _note_diverged(self, text: str) -> None:
         if not self._diverged:

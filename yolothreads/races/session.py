@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 from yolothreads.errors import ExploreError
 from yolothreads.races.judge import Describe, Judge, Results, Same, named, same, same_error, short, snapshot
 from yolothreads.races.orders import QUIET, Between, equal_bodies
+from yolothreads.races.recording import Recorder, can_record, has_hidden_callbacks
 from yolothreads.races.references import BudgetEndedError, References
 from yolothreads.races.results import RIGHT, Step, Trial, Where
 from yolothreads.races.schedule import LOCKED, WAIT, Follow, Schedule, Stop, label
@@ -57,7 +58,7 @@ class Options:
     strategy: Strategy = "exhaustive"
     depth: int = 3
     runs: int = 1000
-    reduce: bool = True
+    reduce: bool | Literal["dependency"] = True
     max_steps: int = 100_000
     describe: Describe | None = None
     inspect: Callable[[Any], Any] | None = None
@@ -84,6 +85,8 @@ class Options:
                 raise ExploreError(f"{name}={given!r} makes no sense; pass a number of seconds.")
         if not isinstance(self.preemptions, int) or self.preemptions < 0:
             raise ExploreError(f"preemptions={self.preemptions!r} makes no sense; pass 0, 1, 2, ...")
+        if self.reduce not in (True, False, "dependency"):
+            raise ExploreError(f"reduce={self.reduce!r} is unknown; pass True, False or 'dependency'.")
         if self.granularity not in get_args(Granularity):
             raise ExploreError(f"granularity='{self.granularity}' is unknown; pass 'auto', 'line' or 'instruction'.")
         if self.strategy not in ("exhaustive", "random"):
@@ -116,6 +119,7 @@ class Session:
         self._stalls = Counter[str]()  # by thread and place, in how many runs
         self._idle: list[str] = []  # the labels of bodies that ran no watched line
         self._state: Any = None
+        self._has_hidden_callbacks: bool | None = None  # when the first recorded run began
         self._has_state = False
         self._state_stack = ExitStack()  # closes the state if it is a context manager
 
@@ -208,6 +212,7 @@ class Session:
         inspect: Callable[[Any], Any] | None = None,
         stop_early: bool = False,
         between: Between = QUIET,
+        record: tuple[str, int] | None = None,
     ) -> Execution:
         """Run the bodies once, on fresh state, and observe the state afterwards."""
         scheduler, observe, outside = self.scheduler, self.options.observe, dict[str, BaseException]()
@@ -221,7 +226,9 @@ class Session:
         scheduler.inspect = None if inspect is None else lambda: inspect(state)
         scheduler.stop_early = stop_early and self._slow
         bodies = {name: _call(body, *arguments) for name, body in zip(self.labels, self.options.bodies, strict=True)}
+        scheduler.tracer.recorder = None if record is None else self._recorder(record)
         run = scheduler.run(bodies, schedule, order, keep_alternatives, between)
+        run.recorder, scheduler.tracer.recorder = scheduler.tracer.recorder, None
         for i, error in enumerate(sorted(run.thread_errors, key=named), start=1):
             run.outside[f"a thread{f' ({i})' * (i > 1)}"] = error
         if self.options.restore is not None:
@@ -240,6 +247,15 @@ class Session:
             return self.run(schedule, order, keep_alternatives, inspect, between=between)
         self._stalls.update(set(run.stalls))
         return run
+
+    def _recorder(self, stop: tuple[str, int]) -> Recorder | None:
+        """Return what records the next run until a stopped thread goes on, if this Python can do that."""
+        if not can_record():
+            return None
+        if self._has_hidden_callbacks is None:
+            self._has_hidden_callbacks = has_hidden_callbacks()
+        scheduler = self.scheduler
+        return Recorder(scheduler.task_of, lambda: scheduler.log, stop, self._has_hidden_callbacks)
 
     def learn_references(self) -> None:
         """Run the bodies one after the other, to know which results are right, and which lines are reached."""
@@ -359,6 +375,8 @@ class Session:
         stalled = f"Stalled for {STALL_S} s, by something that is no lock of Python's"
         yield from (f"{stalled}: {stall}" for stall in self._stalls)
         yield from self.references.always_raised()
+        if self.options.reduce == "dependency" and not can_record():
+            yield "reduce='dependency' needs CPython 3.11; no more was left out than with reduce=True."
         yield from (f"Body {name} ran no watched line, so it was not stopped anywhere." for name in self._idle)
         unseen = "" if MONITORING else ", and does not see the bodies"
         yield from (f"Also traces this process{unseen}: {other}" for other in other_tracers())

@@ -16,6 +16,7 @@ from typing import Any
 
 from yolothreads.errors import ExploreError
 from yolothreads.races.headroom import HEADROOM, set_at_any_depth
+from yolothreads.races.recording import Recorder
 from yolothreads.races.watching import Watch
 
 MONITORING = sys.version_info >= (3, 12)
@@ -31,6 +32,7 @@ class Tracer:
 
     def __init__(self, watch: Watch, event: Callable[[CodeType, int], None]):
         self.watch, self.event = watch, event
+        self.recorder: Recorder | None = None  # of the next run
         self._on_call = self._trace_functions()
 
     def open(self) -> None:
@@ -41,7 +43,7 @@ class Tracer:
 
     def begin_thread(self) -> None:
         """Watch the calling thread, which is controlled."""
-        sys.settrace(self._on_call)
+        sys.settrace(self._on_call if self.recorder is None else self.recorder.trace_functions(self._on_call))
 
     def end_thread(self) -> None:
         """Stop watching the calling thread."""

@@ -20,6 +20,7 @@ from typing import Any
 
 from yolothreads.races.headroom import HEADROOM, Headroom
 from yolothreads.races.orders import QUIET
+from yolothreads.races.recording import Recorder
 from yolothreads.races.results import Timeout
 from yolothreads.races.schedule import END, EVERY_POINT, LOCKED, SLEEP, WAIT, Follow, Priorities, Schedule
 from yolothreads.races.threads import (
@@ -81,6 +82,7 @@ class Execution:
     ended: list[str] = field(default_factory=list)  # the labels of all threads that ended
     thread_errors: tuple[BaseException, ...] = ()  # exceptions that ended workers
     wakes: tuple[str, ...] = ()  # the workers whose time-outs passed, by their origins, sorted
+    recorder: Recorder | None = None  # what it touched, if that was recorded
     beats: tuple[str, ...] = ()  # those among them that waited by time when the bodies began: services
 
     def lines(self, until: int | None = None) -> Iterator[tuple[Task, CodeType, int]]:
