@@ -11,7 +11,8 @@ import gc
 import sys
 import weakref
 from _thread import get_ident
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType, GeneratorType
 from typing import Any
@@ -28,11 +29,6 @@ _EXPLORER = f"{Path(__file__).parent}/"
 _FRAME, _STACK_TOP, _LOCALS = 24, 64, 72
 _pointer, _object = ctypes.c_void_p.from_address, ctypes.py_object.from_address
 _integer, _references = ctypes.c_int.from_address, ctypes.c_ssize_t.from_address
-
-
-def can_record() -> bool:
-    """Return whether this Python is one whose frames can be read."""
-    return sys.implementation.name == "cpython" and sys.version_info[:2] == (3, 11) and sys.maxsize > 1 << 32
 
 
 class Frame:
@@ -64,6 +60,26 @@ class Frame:
         """Return a variable of the frame."""
         at = self.base + 8 * i
         return _object(at).value if _pointer(at).value else NOTHING
+
+
+@lru_cache(maxsize=1)
+def can_record() -> bool:
+    """Return whether this Python is one whose frames can be read."""
+    is_known = sys.implementation.name == "cpython" and sys.version_info[:2] == (3, 11) and sys.maxsize > 1 << 32
+    return is_known and _can_read_stack()
+
+
+def _can_read_stack() -> bool:
+    """Return whether the value stack of a frame is where it is expected: that of a generator, which waits."""
+    marker = object()
+
+    def wait(given: object) -> Generator[None, None, list[object]]:
+        return [given, (yield)]
+
+    generator = wait(marker)
+    next(generator)
+    frame = Frame(generator.gi_frame, set())  # type: ignore[attr-defined]
+    return frame.peek() is marker and frame.cell(0) is marker
 
 
 Handler = Callable[[Accesses, Frame, Any], None]
