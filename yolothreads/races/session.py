@@ -32,6 +32,7 @@ Strategy = Literal["exhaustive", "random"]
 Progress = Callable[[int, int], object]
 
 SLOW_S = 0.02
+RECORDING_SLOWS = 10  # so many times longer a recorded run may take: predict() takes nine times as long
 _NO_LINE = Where("", "", 0, "(no watched line)")
 _LISTED = 20  # function names that a message lists at most
 
@@ -227,7 +228,12 @@ class Session:
         scheduler.stop_early = stop_early and self._slow
         bodies = {name: _call(body, *arguments) for name, body in zip(self.labels, self.options.bodies, strict=True)}
         scheduler.tracer.recorder = None if record is None else self._recorder(record)
-        run = scheduler.run(bodies, schedule, order, keep_alternatives, between)
+        limit_s, slower = scheduler.watchdog.limit_s, 1 if scheduler.tracer.recorder is None else RECORDING_SLOWS
+        scheduler.watchdog.limit_s *= slower
+        try:
+            run = scheduler.run(bodies, schedule, order, keep_alternatives, between)
+        finally:
+            scheduler.watchdog.limit_s = limit_s
         run.recorder, scheduler.tracer.recorder = scheduler.tracer.recorder, None
         for i, error in enumerate(sorted(run.thread_errors, key=named), start=1):
             run.outside[f"a thread{f' ({i})' * (i > 1)}"] = error
