@@ -26,6 +26,7 @@ class State:
     def __init__(self):
         self.x = self.y = 0
         self.l, self.d, self.p, self.lock, self.f = [1], {"k": 1}, Part(), threading.Lock(), one
+        self.t, self.it, self.open = (1, 2), iter((7, 8, 9)), False
     def bump(self): self.x += 1
     def two(self, a, b): return a * 10 + b
     def __enter__(self): self.lock.acquire(); return self
@@ -36,7 +37,7 @@ class State:
 def one(s): return s.x
 def other(s): return s.y
 def both(s): yield s.x; yield s.y
-def seen(s): return s.x, s.y, list(s.l), dict(s.d), s.p.v
+def seen(s): return s.x, s.y, list(s.l), dict(s.d), s.p.v, s.t, list(s.it), s.open
 """
 EXPRESSIONS = [
     "s.x", "len(s.l)", "s.d.get('k')", "s.p.get()", "s.p.inc()", "s.f(s)", "function(s)", "s.prop", "sum(both(s))",
@@ -46,6 +47,11 @@ EXPRESSIONS = [
     "list(s.d)", "(lambda: s.x + s.y)()", "tuple(s.x for _ in range(2))", "r.append(s.x) or s.y", "sorted(s.l)[:1]",
     "s.p.v",
     "{s.x: s.y}", "s.x < s.y < 3", "getattr(s, 'x')",
+    "tuple(getattr(s, k) for k in ('x', 'y'))", "{k: getattr(s.p, k) for k in ('v', 'open')}", "s.t[0] + s.x",
+    "list(s.x + i for i in range(2))", "[a + s.x for a in s.t]", "tuple(s.x for _ in s.it)", "sum(i for i in s.it)",
+    "any(s.x for _ in (1, 2))", "1 if s.p.v else s.open", "s.x * 2 + s.y", "s.x / 2 < s.y", "len(s.t) + s.x",
+    "s.open or s.x", "[s.p.v for _ in 'ab' if s.open]", "{s.x + 1 for _ in range(2)}", "sum(map(one, [s, s]))",
+    "(lambda k: tuple(k + s.x for _ in s.t))(s.y)", "[next(s.it, 0) + i for i in range(2)]",
 ]  # fmt: skip
 STATEMENTS = [
     "s.x += 1", "s.y = s.x + 1", "s.l.append(s.x)", "s.l.pop() if s.l else None", "s.d['k'] = s.d.get('k', 0) + 1",
@@ -54,6 +60,11 @@ STATEMENTS = [
     "s.l.extend(s.x for _ in range(2))", "del s.l[:1]", "s.p.v = s.x", "setattr(s, 'y', s.x)", "s.l[:] = [s.x]",
     "with s.lock: s.x += 1", "with s: s.y += 1", "if s.x: s.y = 2", "for i in s.l: s.x += i", "while s.x < 1: s.x += 1",
     "s.d.update(k=s.x)", "s.p.get = lambda: 5", "assert s.x >= 0", "import json", "function = other",
+    "s.t = (s.x, 5)", "s.t = s.t + (s.y,)", "s.it = iter((4, s.x))", "s.p.v = [s.x]", "s.open = True",
+    "a, b = s.t[:2]; s.x = b",
+    "k = s.x; f = lambda: k; s.y = f() + s.x", "s.l.extend(list(s.x + i for i in s.t))", "s.p.v.append(s.x)",
+    "s.p.open = s.x", "if s.open: s.p = Part()", "for i in range(s.x): s.y += i", "s.x = s.open and s.y + 1",
+    "r.append(s.p.v * 2 or s.x)", "with s: r.append(s.x); s.open = not s.open",
 ]  # fmt: skip
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Set
 from functools import lru_cache
 from types import CodeType
 
+from yolothreads.races.operands import checks_of
+
 # A switch before one of these has the same effect as a switch after it, provided that an object that a name, or the
 # stack, held last vanishes without effect.
 LOCAL_BECAUSE = {
@@ -49,7 +51,7 @@ _ENTERS = {"BEFORE_WITH", "BEFORE_ASYNC_WITH", "LOAD_SPECIAL"}
 _JUMPS = {*dis.hasjrel, *dis.hasjabs}
 _STORES = {dis.opmap[f"{verb}_{kind}"] for verb in ("STORE", "DELETE") for kind in ("ATTR", "GLOBAL", "NAME")}
 _CELL_STORES = {dis.opmap["STORE_DEREF"], dis.opmap["DELETE_DEREF"]}
-_EXTENDED = dis.opmap["EXTENDED_ARG"]
+_CLOSURES = ("LOAD_CLOSURE", "LOAD_FAST", "LOAD_FAST_LOAD_FAST")  # the last two from Python 3.13 on
 
 
 class Code:
@@ -66,6 +68,7 @@ class Code:
         # By line, the instructions that touch something: the offset, and the name that somebody has to store for that.
         self._operations: dict[int, list[tuple[int, str]]] = {}
         found = [i for i in dis.get_instructions(code) if i.offset in self.line_at]
+        fixed = {i.offset for i in found if i.opname == "STORE_DEREF" and i.argval in fixed_cells(code)}
         for i, instruction in enumerate(found):
             offset, line = instruction.offset, self.line_at[instruction.offset]
             lines.setdefault(line, []).append(instruction)
@@ -75,14 +78,18 @@ class Code:
             is_jump_back = instruction.opcode in _JUMPS and instruction.argval < offset
             if is_jump_back and self.line_at.get(instruction.argval) == line:
                 self._loops.add(line)
-            if instruction.opname not in LOCAL and not _is_harmless(instruction, last):
-                name = _looked_up(instruction, found[i + 1] if i + 1 < len(found) else None)
+            if instruction.opname not in LOCAL and not _is_harmless(instruction, last) and offset not in fixed:
+                name = _looked_up(code, instruction, found[i + 1] if i + 1 < len(found) else None)
                 self._operations.setdefault(line, []).append((offset, name))
             last = instruction
         freeing = {self.line_at[i] for i in _that_free(code, found)}
         self.local_lines = {n for n, some in lines.items() if n not in freeing and all(i.opname in LOCAL for i in some)}
-        self.lock_lines = {n: names for n, found in lines.items() if (names := _names_before_with(found)) is not None}
+        self.lock_lines = {
+            n: names for n, found in lines.items() if (names := _names_before_with(code, found)) is not None
+        }
         self.enters = {i.offset for found in lines.values() for i in found if i.opname in _ENTERS}
+        self._looks_up = {i.offset: str(i.argval) for i in found if i.opname == "LOAD_ATTR"}
+        self.checks = checks_of(code)  # by offset, for instructions that touch nothing if they get certain values
 
     def points(self, stored: Set[str] | None, every_line: bool = False) -> frozenset[int]:
         """Return the offsets of the instructions at which a switch can matter, in all lines that have to be split.
@@ -107,9 +114,10 @@ class Code:
             points: those that there are.
         """
         operations = self._operations.get(self.line_at.get(point, 0), [])
+        own = {self._looks_up.get(point, "")}
         if any(offset < point and offset in points for offset, _ in operations):
-            return {name for offset, name in operations if offset == point}
-        return {name for offset, name in operations if offset <= point}
+            return own | {name for offset, name in operations if offset == point}
+        return own | {name for offset, name in operations if offset <= point}
 
 
 def _that_free(code: CodeType, instructions: list[dis.Instruction]) -> Iterator[int]:
@@ -125,7 +133,7 @@ def _that_free(code: CodeType, instructions: list[dis.Instruction]) -> Iterator[
         if i.opname in ("DELETE_FAST", "POP_EXCEPT"):
             yield i.offset
         elif i.opname.startswith("STORE_FAST"):
-            names = i.argval if isinstance(i.argval, tuple) else (i.argval,)
+            names = _names_in(i)
             is_constant = i.opname == "STORE_FAST" and _follows(i, last, {"LOAD_CONST"})
             for name in names[: 1 if i.opname == "STORE_FAST_LOAD_FAST" else None]:
                 stores.setdefault(name, []).append((i.offset, is_constant))
@@ -149,7 +157,7 @@ def _follows(instruction: dis.Instruction, last: dis.Instruction | None, names: 
     return last is not None and last.opname in names and not instruction.is_jump_target
 
 
-def _looked_up(instruction: dis.Instruction, following: dis.Instruction | None) -> str:
+def _looked_up(code: CodeType, instruction: dis.Instruction, following: dis.Instruction | None) -> str:
     """Return the name that an instruction looks up, if nothing can come of that but what was stored under it; or "".
 
     Such are variables, and attributes that are called or entered by `with` at once. Of other attributes, an object
@@ -157,7 +165,7 @@ def _looked_up(instruction: dis.Instruction, following: dis.Instruction | None) 
     """
     name, opname = instruction.argval, instruction.opname
     if opname == "LOAD_DEREF":
-        return f"cell {name}"
+        return _cell(code, name)
     if opname in ("LOAD_ATTR", "LOAD_SUPER_ATTR") and "LOAD_METHOD" not in _names_in_use():
         is_method = bool((instruction.arg or 0) & 1)
     else:
@@ -173,14 +181,14 @@ def _names_in_use() -> frozenset[str]:
     return frozenset(i.opname for i in dis.get_instructions(code))
 
 
-def _names_before_with(found: list[dis.Instruction]) -> set[str] | None:
+def _names_before_with(code: CodeType, found: list[dis.Instruction]) -> set[str] | None:
     """Return the names that a line looks up before it enters a `with`, as `with self.lock:`; None if it does more."""
     names: set[str] = set()
     for instruction in found:
         if instruction.opname in _ENTERS:
             return names
         if instruction.opname in _NAME_READERS:
-            names |= {str(instruction.argval), f"cell {instruction.argval}"}
+            names |= {str(instruction.argval), _cell(code, instruction.argval)}
         elif instruction.opname not in LOCAL:
             return None
     return None
@@ -192,7 +200,7 @@ _kept: dict[int, tuple[CodeType, frozenset[str]]] = {}
 def stored_names(code: CodeType) -> frozenset[str]:
     """Return the names that a code object may store or delete somewhere: also every name in its string constants.
 
-    The variables of enclosing functions (cells) are a kind of their own: `cell x`.
+    The variables of enclosing functions (cells) are a kind of their own: `cell x` of a file.
     """
     if id(code) not in _kept:
         _kept[id(code)] = code, frozenset(_stored(code))  # the code object is kept, and so its id
@@ -200,18 +208,51 @@ def stored_names(code: CodeType) -> frozenset[str]:
 
 
 def _stored(code: CodeType) -> Iterator[str]:
-    fast = [*code.co_varnames, *(name for name in code.co_cellvars if name not in code.co_varnames), *code.co_freevars]
-    argument = 0
-    for opcode, low in zip(code.co_code[::2], code.co_code[1::2], strict=True):
-        argument = argument << 8 | low
-        if opcode == _EXTENDED:
-            continue
-        if opcode in _STORES:
-            yield code.co_names[argument]
-        elif opcode in _CELL_STORES:
-            yield f"cell {fast[argument]}"
-        argument = 0
+    for i in dis.get_instructions(code):
+        if i.opcode in _STORES:
+            yield i.argval
+        elif i.opcode in _CELL_STORES and i.argval not in fixed_cells(code):
+            yield _cell(code, i.argval)
     yield from _strings(code.co_consts)
+
+
+def _cell(code: CodeType, name: str) -> str:
+    return f"cell {name} of {code.co_filename}"
+
+
+def _stores_cell(code: CodeType, name: str) -> bool:
+    """Return whether a function, or one inside it, may store or delete a variable of an enclosing function."""
+    if name in code.co_freevars:
+        if any(i.opcode in _CELL_STORES and i.argval == name for i in dis.get_instructions(code)):
+            return True
+        return any(_stores_cell(inner, name) for inner in code.co_consts if isinstance(inner, CodeType))
+    return False
+
+
+_fixed: dict[int, tuple[CodeType, frozenset[str]]] = {}
+
+
+def fixed_cells(code: CodeType) -> frozenset[str]:
+    """Return the variables of a function that it stores only before another function can know them."""
+    if id(code) not in _fixed:
+        _fixed[id(code)] = code, frozenset(_fixed_cells(code))
+    return _fixed[id(code)][1]
+
+
+def _fixed_cells(code: CodeType) -> Iterator[str]:
+    instructions = list(dis.get_instructions(code))
+    jumps_back = [(i.argval, i.offset) for i in instructions if i.opcode in _JUMPS and i.argval < i.offset]
+    for name in code.co_cellvars:
+        stores = [i.offset for i in instructions if i.opcode in _CELL_STORES and i.argval == name]
+        known = [i.offset for i in instructions if i.opname in _CLOSURES and name in _names_in(i)]
+        first = min([*known, *(start for n in known for start, end in jumps_back if start <= n <= end)], default=0)
+        inner = [c for c in code.co_consts if isinstance(c, CodeType)]
+        if max(stores, default=0) < first and not any(_stores_cell(c, name) for c in inner):
+            yield name
+
+
+def _names_in(instruction: dis.Instruction) -> tuple[str, ...]:
+    return instruction.argval if isinstance(instruction.argval, tuple) else (instruction.argval,)
 
 
 def _strings(constants: object) -> Iterator[str]:

@@ -107,8 +107,7 @@ class Scheduler(Turns):
         assert task.body is not None
         self.task_of[get_ident()] = task
         try:
-            if not self.stopped_tracing:
-                self.tracer.begin_thread()
+            (self.tracer.only_note if self.stopped_tracing else self.tracer.begin_thread)()
             self.headroom.give_back()  # the thread that gave the turn to this one had taken it
             task.result = task.body()
         except Abandoned:

@@ -16,8 +16,11 @@ from typing import Any
 
 from yolothreads.errors import ExploreError
 from yolothreads.races.headroom import HEADROOM, set_at_any_depth
+from yolothreads.races.operands import Check, touches_nothing
 from yolothreads.races.recording import Recorder
 from yolothreads.races.watching import Watch
+
+Checks = dict[int, Check]
 
 MONITORING = sys.version_info >= (3, 12)
 _FREE_TOOLS = (4, 3)  # the ids that sys.monitoring reserves for no particular kind of tool
@@ -33,6 +36,7 @@ class Tracer:
     def __init__(self, watch: Watch, event: Callable[[CodeType, int], None]):
         self.watch, self.event = watch, event
         self.recorder: Recorder | None = None  # of the next run
+        self.turns = 0  # counts how often the turn has passed on
         self._on_call = self._trace_functions()
 
     def open(self) -> None:
@@ -49,6 +53,13 @@ class Tracer:
         """Stop watching the calling thread."""
         sys.settrace(None)
 
+    def only_note(self) -> None:
+        """Watch the calling thread no longer; but note the code that it runs, because that may store further names."""
+        sys.settrace(self._note_call)
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            frame.f_trace, frame = None, frame.f_back
+
     def has_lost_thread(self) -> bool:
         """Return whether Python has stopped to watch the calling thread, because the trace function raised an error."""
         return sys.gettrace() is None
@@ -56,52 +67,77 @@ class Tracer:
     def refresh(self) -> None:
         """Learn which points have been added to code that is watched already."""
 
+    def _note_call(self, frame: FrameType, kind: str = "", arg: Any = None) -> None:
+        """Note code that a thread runs."""
+        if id(frame.f_code) not in self.watch.noted:
+            limit = getrecursionlimit()  # in this frame, so that no deeper one is needed than for other calls
+            setrecursionlimit(limit + HEADROOM)
+            try:
+                self.watch.note(frame)
+            finally:
+                set_at_any_depth(limit)
+
     def _trace_functions(self) -> Callable[[FrameType, str, Any], Any]:
         """Make the trace function, which Python calls whenever a traced thread enters a function.
 
         It is made of closures, because every call pays for it.
         """
-        watch, known, noted, event = self.watch, self.watch.known, self.watch.noted, self.event
+        watch, known, noted, event, trusts = (
+            self.watch,
+            self.watch.known,
+            self.watch.noted,
+            self.event,
+            self.watch.trusts,
+        )
 
         def line(frame: FrameType, kind: str, arg: Any) -> Any:
             if kind == "line":
                 event(frame.f_code, frame.f_lineno)
             return line
 
-        def with_points(points: frozenset[int]) -> Callable[[FrameType, str, Any], Any]:
+        def with_points(points: frozenset[int], checks: Checks) -> Callable[[FrameType, str, Any], Any]:
             """Make the trace function of one frame."""
-            begun = False  # whether nothing has been touched since the line began
+            begun, turns = False, -1  # whether nothing has been touched since the line began; the turns then
+            names: dict[str, Any] = {}  # what the variables were at the last check; kept no longer than one instruction
 
             def line_or_instruction(frame: FrameType, kind: str, arg: Any) -> Any:
-                nonlocal begun
+                nonlocal begun, turns, names
+                if names:
+                    names.clear()
                 if kind == "opcode":
                     if frame.f_lasti in points:
+                        check = checks.get(frame.f_lasti)
+                        if check is not None and turns == self.turns:
+                            names = frame.f_locals
+                            if touches_nothing(check, frame, names, trusts):
+                                return line_or_instruction
                         was_begun, begun = begun, False
                         if not was_begun:
                             event(frame.f_code, ~frame.f_lasti)
+                        if names:  # Python stores all of them again, and another thread may have stored some meanwhile
+                            names = frame.f_locals
                 elif kind == "line":
                     begun = True
                     event(frame.f_code, frame.f_lineno)
+                    turns = self.turns
                 return line_or_instruction
 
             return line_or_instruction
+
+        note = self._note_call
 
         def call(frame: FrameType, kind: str, arg: Any) -> Any:
             code = frame.f_code
             key = id(code)
             if key not in noted:
-                limit = getrecursionlimit()  # in this frame, so that no deeper one is needed than for other calls
-                setrecursionlimit(limit + HEADROOM)
-                try:
-                    watch.note(frame)
-                finally:
-                    set_at_any_depth(limit)
+                note(frame)
             if known[key] is None:
                 return None
             if watch.by_line and not watch.points[key]:
                 return line
             frame.f_trace_opcodes, frame.f_trace_lines = True, watch.by_line
-            return with_points(watch.points[key])
+            checks = known[key].checks if watch.by_line else {}  # type: ignore[union-attr]
+            return with_points(watch.points[key], checks)
 
         return call
 
@@ -121,6 +157,7 @@ if MONITORING:
             self._threads: set[int] = set()  # identifiers of the controlled threads
             self._switched_on: dict[int, CodeType] = {}
             self._entries: dict[int, int] = {}  # by the id of the code, instructions that stand for the first line
+            self._turns: dict[int, int] = {}  # by the id of the frame, the turns when its line began
             self._begun: set[int] = set()  # ids of the frames that have touched nothing since their line began
             self._callbacks = {
                 events.PY_START: self._start, events.PY_RESUME: self._start,
@@ -202,18 +239,25 @@ if MONITORING:
             key = id(code)
             if key in self._entries and sys._getframe(1).f_lasti == self._entries[key]:
                 return None  # its instruction is the event: this one comes only as long as PY_START is switched on
+            frame = id(sys._getframe(1))
             if self.watch.points[key]:
-                self._begun.add(id(sys._getframe(1)))
-            return self.event(code, line)
+                self._begun.add(frame)
+            self.event(code, line)
+            self._turns[frame] = self.turns
 
         def _instruction(self, code: CodeType, offset: int) -> Any:
             key, frame = id(code), id(sys._getframe(1))
             if self._entries.get(key) == offset:
                 self._begun.add(frame)
                 self.event(code, self.watch.facts(code).line_at[offset])
+                self._turns[frame] = self.turns
             elif offset not in self.watch.points[key]:
                 return monitoring.DISABLE
             if offset not in self.watch.points[key]:
+                return None
+            check = self.watch.facts(code).checks.get(offset) if self.watch.by_line else None
+            is_alone = check is not None and self._turns.get(frame) == self.turns
+            if is_alone and touches_nothing(check, sys._getframe(1), None, self.watch.trusts):  # type: ignore[arg-type]
                 return None
             if frame in self._begun:
                 self._begun.remove(frame)

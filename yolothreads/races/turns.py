@@ -161,7 +161,7 @@ class Turns(ABC):
         if me is self._undisturbed and at != self.strategy.at and len(self.log) < self._check_at:
             self.log.append((me, code, at, self._alternatives))  # every line pays for the code above this one
             return
-        if me.inspecting:
+        if me.inspecting or self.stopped_tracing:
             return
         if self.is_settling and me.points_before_bodies < POINTS_BEFORE_BODIES:
             me.points_before_bodies += 1
@@ -202,7 +202,7 @@ class Turns(ABC):
         elif self.inspect is None and self.strategy.at != EVERY_POINT and self.tasks.are_steady(me):
             self._undisturbed, self._alternatives = me, alternatives
         if self.stopped_tracing:
-            self.tracer.end_thread()
+            self.tracer.only_note()
 
     def _inspect(self, entry: LogEntry) -> None:
         if self.inspect is not None:
@@ -253,6 +253,7 @@ class Turns(ABC):
         is_new = target.state == State.NEW
         self._expire(target)
         self._undisturbed = None
+        self.tracer.turns += 1
         target.state, target.sleeps_in_a_row = State.RUNNING, 0
         self.current = target
         if is_new:

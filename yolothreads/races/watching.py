@@ -5,6 +5,7 @@ A *place* in a code object is one number: that of a line; or, below zero, `~offs
 
 from __future__ import annotations
 
+import dis
 import hashlib
 import importlib
 import inspect
@@ -36,8 +37,10 @@ _CALLS_OTHERS = ("run", "_run", "_invoke_callbacks")  # their functions that cal
 _STORES_ANY_NAME = frozenset({
     "setattr", "delattr", "__setattr__", "__delattr__", "__dict__", "vars", "globals", "exec", "eval",
 })  # fmt: skip
+_DICTIONARIES = frozenset({"__dict__", "vars", "globals"})  # those among them that may be read only
+_CHANGES_DICTIONARY = frozenset({"update", "setdefault", "pop", "popitem", "clear", "__setitem__", "__delitem__"})
 # What a store under one of these changes is found under other names.
-_CHANGES_LOOKUPS = frozenset({"__class__", "__bases__", "__getattr__", "__getattribute__"})
+_CHANGES_LOOKUPS = frozenset({"__class__", "__bases__", "__getattr__", "__getattribute__", "cell_contents"})
 # Python calls these in whatever thread collects garbage, not because a body reaches them.
 _FINALIZERS = (
     ".__del__", "_weakrefset.WeakSet.__init__.<locals>._remove", "weakref.WeakValueDictionary.__init__.<locals>.remove",
@@ -79,6 +82,8 @@ class Watch:
         self._wanted: list[tuple[Callable[[str], bool], int]] = []
         self._stored: set[str] = set()  # the names that the code that ran may store
         self._has_new_names = False
+        self._trusted: set[str] = set()  # names that were taken for names that nobody stores, other than by points
+        self._distrusts_all = False  # code that is not watched may store attributes under any name
         self._kept: list[CodeType] = []  # the code objects with these ids, so that no other can get one of them
         is_one = isinstance(watch, str | type) or not isinstance(watch, Iterable)
         for entry in [watch] if is_one else watch:
@@ -132,7 +137,18 @@ class Watch:
         Watched code that is run by it has switch points of its own.
         """
         run = {name.rpartition(".")[2] for name in self.unwatched}
-        return not self._by_names or not {*names, "__getattr__", "__getattribute__"}.isdisjoint(run | self._stored)
+        asked = {*names, "__getattr__", "__getattribute__"}
+        if not self._by_names or not asked.isdisjoint(run | self._stored):
+            return True
+        self._trusted |= asked
+        return False
+
+    def trusts(self, name: str) -> bool:
+        """Return whether no code that ran stores anything under a name."""
+        if not self._by_names or self._distrusts_all or name in self._stored:
+            return False
+        self._trusted.add(name)
+        return True
 
     # --- code as it is met
 
@@ -160,6 +176,8 @@ class Watch:
         if names and not code.co_filename.startswith(_EXPLORER):
             self._stored |= names
             self._has_new_names = True
+        if facts is None and not self._distrusts_all and _may_store_any_attribute(code):
+            self._distrusts_all = self._has_new_names = True
         if facts is not None:
             self._ran.append(code)
             if self._by_names and _may_store_any_name(code):
@@ -193,6 +211,9 @@ class Watch:
         known = {key: facts for key, facts in list(self.known.items()) if facts is not None}
         points = {key: self._points_of(facts) for key, facts in known.items()}
         changed = any(self.points[key] != found for key, found in points.items())
+        lost = self._trusted if self._distrusts_all or not self._by_names else self._trusted & self._stored
+        changed |= bool(lost)
+        self._trusted -= lost
         self.points.update(points)
         self.generation += changed
         return changed
@@ -316,6 +337,17 @@ def _import(name: str) -> ModuleType:
 def _may_store_any_name(code: CodeType) -> bool:
     """Return whether code can change what is found under names that stand nowhere in it."""
     return not _STORES_ANY_NAME.isdisjoint(code.co_names) or not _CHANGES_LOOKUPS.isdisjoint(stored_names(code))
+
+
+def _may_store_any_attribute(code: CodeType) -> bool:
+    """Return whether code that is not watched can store attributes under names that stand nowhere in it."""
+    if not {"__dict__", *_CHANGES_LOOKUPS}.isdisjoint(stored_names(code)):
+        return True
+    names = _STORES_ANY_NAME.intersection(code.co_names)
+    if not names or not names <= _DICTIONARIES:
+        return bool(names)
+    changes = any(i.opname in ("STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE") for i in dis.get_instructions(code))
+    return changes or not _CHANGES_DICTIONARY.isdisjoint(code.co_names)
 
 
 def _module_of(frame: FrameType | None) -> str:
