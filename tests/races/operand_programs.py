@@ -8,6 +8,7 @@ from __future__ import annotations
 import dis
 import json
 import sys
+from contextlib import suppress
 from types import CodeType, ModuleType
 
 from random_lines import WithoutNames
