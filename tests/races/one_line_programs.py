@@ -281,6 +281,20 @@ NAMES = ["step"]
 racy("a method is replaced by a name that no code holds", Stepper, step_by_any_name)(lambda s: s.step() + s.step())
 
 
+def read_twice(s: Any) -> int:
+    x = s.n + s.n
+    return int(x)
+
+
+def with_function_in_c() -> State:
+    s = Stepper()
+    s.put, s.n = partial(setattr, s, chr(110)), 0  # type: ignore[attr-defined]  # the name stands nowhere else
+    return s
+
+
+racy("an attribute is stored by a function in C", with_function_in_c, lambda s: s.put(5))(read_twice)
+
+
 # --- safe ones
 
 safe("one call", list)(lambda items: items.append(1))

@@ -17,7 +17,7 @@ from ctypes import py_object, pythonapi
 from functools import partial
 from inspect import CO_VARARGS, CO_VARKEYWORDS
 from types import CodeType, FrameType, ModuleType, NoneType, SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 # How many references there are to an iterator if only the frame which runs through it knows it, and who counts.
 _OWN_REFERENCES = 3 if sys.version_info >= (3, 12) else 4
@@ -46,12 +46,33 @@ class UnknownError(Exception):
     """Nothing is known about an operand."""
 
 
+class Trust(Protocol):
+    """Knows what is stored."""
+
+    def trusts(self, name: str) -> bool:
+        """Return whether no code that ran stores anything under a name."""
+
+    def keep_an_eye_on(self, owner: Any, name: str, value: Any) -> None:
+        """Notice if an attribute changes in this run all the same, for instance because of a function in C."""
+
+
 class Now(NamedTuple):
     """A function that is about to run an instruction."""
 
     frame: FrameType
     names: dict[str, Any] | None  # its variables; None if Python can be asked for a single one
-    trusts: Callable[[str], bool]  # whether no code stores a name
+    watch: Trust
+
+    def trusts(self, name: str) -> bool:
+        """Return whether no code stores a name."""
+        return self.watch.trusts(name)
+
+    def stays(self, owner: Any, name: str) -> bool:
+        """Return whether an attribute keeps its value, as far as is known; if it does not, that will be noticed."""
+        if not self.watch.trusts(name):
+            return False
+        self.watch.keep_an_eye_on(owner, name, attribute(owner, name))
+        return True
 
     def local(self, name: str) -> Any:
         """Return a variable of the function, or of an enclosing one."""
@@ -316,7 +337,7 @@ def _attribute_that_stays(steps: Sequence[Step], i: int) -> Check:
     """It looks up an entry of a dictionary, by a name under which nobody stores anything."""
     _, owner = operand(steps, before(steps, i))
     name = steps[i].value
-    return lambda now: now.trusts(name) and attribute(owner(now), name) is not UnknownError
+    return lambda now: now.stays(owner(now), name)
 
 
 def _adds_to_new(steps: Sequence[Step], i: int) -> Check:
@@ -398,7 +419,10 @@ def _goes_on_in_loop(steps: Sequence[Step], i: int) -> Check:
 def _calls(steps: Sequence[Step], i: int) -> Check:
     """It begins something that has places of its own, a comprehension say; or it only reads what cannot change."""
     if _begin_of_inner(steps, i) is not None:
-        return lambda now: True
+        made = _made_by(steps, _made_at(steps, i))
+        if sys.version_info < (3, 12) or (made is not None and made.co_name == "<genexpr>"):
+            return lambda now: True
+        raise UnknownError
     function = _only_called(steps, i)
     if function is None:
         raise UnknownError
@@ -410,8 +434,8 @@ def _calls(steps: Sequence[Step], i: int) -> Check:
         given = [value(now) for value in values]
         if function.value == "range":
             return _is_builtin(function, range, now) and all(type(value) is int for value in given)
-        if function.value == "getattr" and type(given[1]) is str and now.trusts(given[1]):
-            return _is_builtin(function, getattr, now) and attribute(given[0], given[1]) is not UnknownError
+        if function.value == "getattr" and type(given[1]) is str:
+            return _is_builtin(function, getattr, now) and now.stays(given[0], given[1])
         return False
 
     if function.name != "LOAD_GLOBAL" or function.value not in ("len", "range", "getattr") or not values:
@@ -445,7 +469,7 @@ def _yields_to_new(steps: Sequence[Step], i: int) -> Check:
             return False
         made = before(others, start)
         made = before(others, made) if others[made].name == "PUSH_NULL" else made
-        then = Now(caller, {}, now.trusts)
+        then = Now(caller, {}, now.watch)
         is_new = any(_is_builtin(others[made], function, then) for function in (tuple, list))
         return is_new and _is_followed(caller.f_code, others, at)
 
@@ -508,18 +532,16 @@ def checks_of(code: CodeType) -> dict[int, Check]:
     return checks
 
 
-def touches_nothing(
-    check: Check, frame: FrameType, names: dict[str, Any] | None, trusts: Callable[[str], bool]
-) -> bool:
+def touches_nothing(check: Check, frame: FrameType, names: dict[str, Any] | None, watch: Trust) -> bool:
     """Return whether an instruction is known to touch nothing that other threads can see.
 
     Args:
         check: that of the instruction.
         frame: the function that is about to run it.
         names: its variables; None if Python can be asked for a single one.
-        trusts: tells whether no code stores a name.
+        watch: knows what is stored.
     """
     try:
-        return check(Now(frame, names, trusts))
+        return check(Now(frame, names, watch))
     except Exception:  # nothing is known then
         return False

@@ -82,13 +82,7 @@ class Tracer:
 
         It is made of closures, because every call pays for it.
         """
-        watch, known, noted, event, trusts = (
-            self.watch,
-            self.watch.known,
-            self.watch.noted,
-            self.event,
-            self.watch.trusts,
-        )
+        watch, known, noted, event = self.watch, self.watch.known, self.watch.noted, self.event
 
         def line(frame: FrameType, kind: str, arg: Any) -> Any:
             if kind == "line":
@@ -109,7 +103,7 @@ class Tracer:
                         check = checks.get(frame.f_lasti)
                         if check is not None and turns == self.turns:
                             names = frame.f_locals
-                            if touches_nothing(check, frame, names, trusts):
+                            if touches_nothing(check, frame, names, watch):
                                 return line_or_instruction
                         was_begun, begun = begun, False
                         if not was_begun:
@@ -257,7 +251,7 @@ if MONITORING:
                 return None
             check = self.watch.facts(code).checks.get(offset) if self.watch.by_line else None
             is_alone = check is not None and self._turns.get(frame) == self.turns
-            if is_alone and touches_nothing(check, sys._getframe(1), None, self.watch.trusts):  # type: ignore[arg-type]
+            if is_alone and touches_nothing(check, sys._getframe(1), None, self.watch):  # type: ignore[arg-type]
                 return None
             if frame in self._begun:
                 self._begun.remove(frame)

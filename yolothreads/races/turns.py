@@ -254,6 +254,7 @@ class Turns(ABC):
         self._expire(target)
         self._undisturbed = None
         self.tracer.turns += 1
+        self.tracer.watch.look_again()
         target.state, target.sleeps_in_a_row = State.RUNNING, 0
         self.current = target
         if is_new:

@@ -20,9 +20,11 @@ from pathlib import Path
 from tokenize import TokenError
 from types import CodeType, FrameType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any, Literal
+from weakref import ref
 
 from yolothreads.errors import ExploreError
 from yolothreads.races.bytecode import Code, stored_names
+from yolothreads.races.operands import UnknownError, attribute, is_plain
 from yolothreads.races.results import Where
 
 Granularity = Literal["auto", "line", "instruction"]
@@ -83,6 +85,7 @@ class Watch:
         self._stored: set[str] = set()  # the names that the code that ran may store
         self._has_new_names = False
         self._trusted: set[str] = set()  # names that were taken for names that nobody stores, other than by points
+        self._looked_at: list[tuple[ref[Any], str, int, Any]] = []  # attributes that were taken for fixed, in this run
         self._distrusts_all = False  # code that is not watched may store attributes under any name
         self._kept: list[CodeType] = []  # the code objects with these ids, so that no other can get one of them
         is_one = isinstance(watch, str | type) or not isinstance(watch, Iterable)
@@ -149,6 +152,24 @@ class Watch:
             return False
         self._trusted.add(name)
         return True
+
+    def keep_an_eye_on(self, owner: Any, name: str, value: Any) -> None:
+        """Notice if an attribute changes in this run all the same, for instance because of a function in C."""
+        self._looked_at.append((ref(owner), name, id(value), value if is_plain(value) else None))
+
+    def look_again(self, is_end: bool = False) -> None:
+        """Note the names of the attributes that were taken for fixed, and have changed."""
+        for owner, name, identity, _ in self._looked_at:
+            if name not in self._stored and (alive := owner()) is not None:
+                try:
+                    is_same = id(attribute(alive, name)) == identity
+                except UnknownError:
+                    is_same = False
+                if not is_same:
+                    self._stored.add(name)
+                    self._has_new_names = True
+        if is_end:
+            self._looked_at.clear()
 
     # --- code as it is met
 
