@@ -238,7 +238,7 @@ def test_an_error_in_a_callback_loses_nothing(name: str) -> None:
         if len(calls) == limit:
             raise OSError("the disk is full")
 
-    limit = 20
+    limit = 10
     found = explore(bump, bump, setup=state(n=0), observe=bodies.number, preemptions=2, **{name: fail})  # type: ignore[arg-type]
     assert found.forbidden and not found.exhausted and f"{name} raised OSError: the disk is full" in found.bound
     limit = len(calls) + 1

@@ -45,13 +45,12 @@ def test_replay_shows_the_thread_line_and_state_of_each_step() -> None:
 
 
 def test_replay_shows_a_line_that_is_split_once_and_again_where_a_thread_comes_back_into_it() -> None:
-    trials = PROGRAMS["counter"].explore().forbidden
-    last = "s.n = value + 1"  # first the sum, then the assignment
-    inside = next(trial.schedule for trial in trials if "+" in trial.schedule)
-    for schedule, first in ((trials[0].schedule, []), (inside, [("A", last, 0)])):
-        trial = replay(schedule, bodies.bump, bodies.bump, **COUNTER, inspect=lambda s: s.n)
-        steps = [(step.thread, step.where.text, step.inspected) for step in trial.steps]
-        assert steps[1:] == [*first, ("B", "value = s.n", 0), ("B", last, 0), ("A", last, 1)]
+    program = PROGRAMS["counter in one line"]
+    inside = program.explore().forbidden[0].schedule
+    assert "+" in inside.partition(">")[0]
+    trial = replay(inside, *program.bodies, **program.options, inspect=lambda s: s.n)
+    steps = [(step.thread, step.inspected) for step in trial.steps]
+    assert steps == [("A", 0), ("B", 0), ("A", 1)] and len({step.where for step in trial.steps}) == 1
 
 
 def test_replay_shows_the_holder_of_a_lock_and_the_threads_that_wait_for_it() -> None:

@@ -36,6 +36,7 @@ class Tracer:
     def __init__(self, watch: Watch, event: Callable[[CodeType, int], None]):
         self.watch, self.event = watch, event
         self.recorder: Recorder | None = None  # of the next run
+        self._noting: set[int] = set()  # identifiers of the threads that are watched no longer
         self.turns = 0  # counts how often the turn has passed on
         self._on_call = self._trace_functions()
 
@@ -51,11 +52,13 @@ class Tracer:
 
     def end_thread(self) -> None:
         """Stop watching the calling thread."""
+        self._noting.discard(get_ident())
         sys.settrace(None)
 
     def only_note(self) -> None:
         """Watch the calling thread no longer; but note the code that it runs, because that may store further names."""
-        sys.settrace(self._note_call)
+        self._noting.add(get_ident())
+        sys.settrace(self._on_call)
         frame: FrameType | None = sys._getframe(1)
         while frame is not None:
             frame.f_trace, frame = None, frame.f_back
@@ -67,22 +70,13 @@ class Tracer:
     def refresh(self) -> None:
         """Learn which points have been added to code that is watched already."""
 
-    def _note_call(self, frame: FrameType, kind: str = "", arg: Any = None) -> None:
-        """Note code that a thread runs."""
-        if id(frame.f_code) not in self.watch.noted:
-            limit = getrecursionlimit()  # in this frame, so that no deeper one is needed than for other calls
-            setrecursionlimit(limit + HEADROOM)
-            try:
-                self.watch.note(frame)
-            finally:
-                set_at_any_depth(limit)
-
     def _trace_functions(self) -> Callable[[FrameType, str, Any], Any]:
         """Make the trace function, which Python calls whenever a traced thread enters a function.
 
         It is made of closures, because every call pays for it.
         """
         watch, known, noted, event = self.watch, self.watch.known, self.watch.noted, self.event
+        noting = self._noting
 
         def line(frame: FrameType, kind: str, arg: Any) -> Any:
             if kind == "line":
@@ -118,14 +112,17 @@ class Tracer:
 
             return line_or_instruction
 
-        note = self._note_call
-
         def call(frame: FrameType, kind: str, arg: Any) -> Any:
             code = frame.f_code
             key = id(code)
             if key not in noted:
-                note(frame)
-            if known[key] is None:
+                limit = getrecursionlimit()  # in this frame, so that no deeper one is needed than for other calls
+                setrecursionlimit(limit + HEADROOM)
+                try:
+                    watch.note(frame)
+                finally:
+                    set_at_any_depth(limit)
+            if known[key] is None or (noting and get_ident() in noting):
                 return None
             if watch.by_line and not watch.points[key]:
                 return line

@@ -161,7 +161,10 @@ class Turns(ABC):
         if me is self._undisturbed and at != self.strategy.at and len(self.log) < self._check_at:
             self.log.append((me, code, at, self._alternatives))  # every line pays for the code above this one
             return
-        if me.inspecting or self.stopped_tracing:
+        if me.inspecting:
+            return
+        if self.stopped_tracing:
+            self.tracer.only_note()
             return
         if self.is_settling and me.points_before_bodies < POINTS_BEFORE_BODIES:
             me.points_before_bodies += 1
