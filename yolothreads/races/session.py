@@ -239,7 +239,6 @@ class Session:
             run.outside[f"a thread{f' ({i})' * (i > 1)}"] = error
         if self.options.restore is not None:
             scheduler.end_workers(of_bodies=True)
-        self.watch.look_again(is_end=True)
         if self.watch.refresh():
             scheduler.tracer.refresh()
         if self.watch.granularity == "line":

@@ -128,6 +128,7 @@ class Turns(ABC):
         self._alternatives: tuple[str, ...] = ()
         self._check_at = min(LINES_IN_A_ROW, self.max_steps + 1)
         self.current: Task | None = None
+        self.tracer.watch.looked_at.clear()
         self.skipped_s += self.passed_s
         self.passed_s = 0.0  # the time of the run: what has passed of sleeps and time-outs
         self._passes = 0  # time-outs that passed since a body could go on by itself
@@ -142,6 +143,7 @@ class Turns(ABC):
     def finish(self, task: Task) -> None:
         """Note that a controlled thread has ended."""
         del self.task_of[get_ident()]
+        self.tracer.watch.look_again()
         with self.mutex:
             had_turn = self.current in (task, None)
             task.state = State.DONE

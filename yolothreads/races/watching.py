@@ -85,7 +85,7 @@ class Watch:
         self._stored: set[str] = set()  # the names that the code that ran may store
         self._has_new_names = False
         self._trusted: set[str] = set()  # names that were taken for names that nobody stores, other than by points
-        self._looked_at: list[tuple[ref[Any], str, int, Any]] = []  # attributes that were taken for fixed, in this run
+        self.looked_at: list[tuple[ref[Any], str, int, Any]] = []  # attributes that were taken for fixed, in this run
         self._distrusts_all = False  # code that is not watched may store attributes under any name
         self._kept: list[CodeType] = []  # the code objects with these ids, so that no other can get one of them
         is_one = isinstance(watch, str | type) or not isinstance(watch, Iterable)
@@ -155,11 +155,11 @@ class Watch:
 
     def keep_an_eye_on(self, owner: Any, name: str, value: Any) -> None:
         """Notice if an attribute changes in this run all the same, for instance because of a function in C."""
-        self._looked_at.append((ref(owner), name, id(value), value if is_plain(value) else None))
+        self.looked_at.append((ref(owner), name, id(value), value if is_plain(value) else None))
 
-    def look_again(self, is_end: bool = False) -> None:
+    def look_again(self) -> None:
         """Note the names of the attributes that were taken for fixed, and have changed."""
-        for owner, name, identity, _ in self._looked_at:
+        for owner, name, identity, _ in self.looked_at:
             if name not in self._stored and (alive := owner()) is not None:
                 try:
                     is_same = id(attribute(alive, name)) == identity
@@ -168,8 +168,6 @@ class Watch:
                 if not is_same:
                     self._stored.add(name)
                     self._has_new_names = True
-        if is_end:
-            self._looked_at.clear()
 
     # --- code as it is met
 
@@ -197,7 +195,8 @@ class Watch:
         if names and not code.co_filename.startswith(_EXPLORER):
             self._stored |= names
             self._has_new_names = True
-        if facts is None and not self._distrusts_all and _may_store_any_attribute(code):
+        is_of_others = facts is None and not code.co_filename.startswith(_EXPLORER)
+        if is_of_others and not self._distrusts_all and _may_store_any_attribute(code):
             self._distrusts_all = self._has_new_names = True
         if facts is not None:
             self._ran.append(code)
