@@ -3,6 +3,8 @@
 import os
 
 os.environ["YOLO_OFFLINE"] = "true"
+# Several tests run at once here, and OpenMP's threads would spin on the cores that the others need.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import tempfile
 import threading
@@ -84,12 +86,14 @@ def leaves_nothing_behind() -> Iterator[None]:
         assert now == count, f"torch may use {now} threads, {count} before the test"
 
 
-@pytest.fixture(autouse=True)
-def cores_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def cores_are_free() -> Iterator[None]:
     """On the clock of `torch_threads` no pool is slower with more threads, however busy this machine is."""
-    monkeypatch.setattr(torch_threads, "perf_counter", lambda: 0.0)
-    for kind in (ModelPerProcess, RayActors):  # that clock is not the one of their worker processes
-        monkeypatch.setattr(kind, "_may_fall_back", False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch_threads, "perf_counter", lambda: 0.0)
+        for kind in (ModelPerProcess, RayActors):  # that clock is not the one of their worker processes
+            patch.setattr(kind, "_may_fall_back", False)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,7 @@ def never_ends():
 before = state()
 try:
     with RayActors(workers=2, device="cpu", imgsz=64) as pool:
-        with RayActors(workers=1, device="cpu", imgsz=64) as other:
+        with RayActors(workers=1, device="cpu", imgsz=64, threads=1) as other:  # else it may warn of a busy machine
             other.submit(next(never_ends())).result(60)
         family = psutil.Process().children(recursive=True)
         folder = sys.modules["ray"]._private.worker._global_node.get_temp_dir_path()

@@ -75,7 +75,7 @@ def test_each_worker_has_its_own_cuda_stream_if_wanted(
 
     fakes.inside = inside
     pool = make_pool(kind, workers=2, device="cpu", streams=streams)
-    pool.device = "cuda:1"  # no GPU is needed to see which stream a worker asks for
+    pool.devices = ("cuda:1",)  # no GPU is needed to see which stream a worker asks for
     with pool:
         list(pool.map([picture(1)] * 4))
     if streams:

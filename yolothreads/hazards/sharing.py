@@ -47,14 +47,15 @@ def _submits(image: Any, settings: Mapping[str, Any]) -> Callable[[Pool], Any]:
 
 
 def _explored(pool: type[Pool], asks: Sequence[Ask], watch: Sequence[Any], budget_s: float) -> Try:
-    """Explore two calls into one open pool, or run natural trials if that reaches too few schedules."""
+    """Explore two calls into one open pool until one goes wrong; or run trials if that reaches too few schedules."""
     if issubclass(pool, RemotePool):  # its lines run in another process
         return _met(pool, asks)
     warm_model()  # else the first prediction of the process would use up the budget
+    kinds: set[str] = set()
     try:
         found = explore(
             *[_submits(*ask) for ask in asks], setup=lambda: pool_of_two(pool), restore=lambda opened: None,
-            watch=watch, budget_s=budget_s,
+            watch=watch, budget_s=budget_s, on_trial=lambda trial: kinds.add(trial.kind), stop=lambda: kinds > {RIGHT},
         )  # fmt: skip
     except ExploreError as error:
         if "ran no line" not in str(error):
