@@ -5,6 +5,7 @@ import itertools
 import random
 import re
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -150,18 +151,25 @@ FUNCTIONS = {f"{getattr(f, '__qualname__', f)} {type(f).__name__}": (f, handler)
              for functions in REASONS.values() for f, handler in functions.items()}  # fmt: skip
 
 
+def seen_in(function: Callable[..., Any], handler: Callable[..., Any], arguments: tuple[Any, ...]) -> Accesses | None:
+    """Call a function; return what its entry in the list notes, or None if that does not hold for such arguments."""
+    seen = Accesses()
+    try:
+        is_harmless = handler(seen, arguments, {}) is not False
+        function(*arguments)
+    except Exception:  # it is not made for such arguments
+        return None
+    return seen if is_harmless else None
+
+
 @needs_recording
 def test_a_function_of_the_list_changes_nothing_that_is_not_noted() -> None:
     tried = set()
     for name, (function, handler) in FUNCTIONS.items():
         for sample in SAMPLES:
-            seen, arguments = Accesses(), copy.deepcopy(sample)
-            try:
-                is_harmless = handler(seen, arguments, {}) is not False
-                function(*arguments)
-            except Exception:  # it is not made for such arguments
-                continue
-            if is_harmless and not seen.touched.everything:
+            arguments = copy.deepcopy(sample)
+            seen = seen_in(function, handler, arguments)
+            if seen is not None and not seen.touched.everything:
                 tried.add(name)
                 assert arguments == sample or id(arguments[0]) in seen.touched.writes, name
     assert len(tried) > len(FUNCTIONS) * 3 / 4, FUNCTIONS.keys() - tried
@@ -182,14 +190,8 @@ def test_a_function_of_a_library_changes_no_memory_unless_that_is_noted() -> Non
         for i, j in itertools.product(range(len(numbers())), repeat=2):
             values = numbers()
             for arguments in ((values[i],), (values[i], values[j]), (values[i], values[j], values[j])):
-                seen, before = Accesses(), copy.deepcopy(arguments)
-                try:
-                    is_harmless = handler(seen, arguments, {}) is not False
-                    function(*arguments)
-                except Exception:  # it is not made for such arguments
-                    continue
-                if is_harmless and MEMORY not in seen.touched.writes:
+                before = copy.deepcopy(arguments)
+                if (seen := seen_in(function, handler, arguments)) is not None:
                     tried.add(function)
-                    assert same(arguments, before), function
-                tried |= {function} if is_harmless else set()
+                    assert MEMORY in seen.touched.writes or same(arguments, before), function
     assert len(tried) > len(functions) * 3 / 4, functions.keys() - tried

@@ -19,6 +19,8 @@ from inspect import CO_VARARGS, CO_VARKEYWORDS
 from types import CodeType, FrameType, ModuleType, NoneType, SimpleNamespace
 from typing import Any, NamedTuple, Protocol
 
+from yolothreads.races.by_code import once_per_code
+
 # How many references there are to an iterator if only the frame which runs through it knows it, and who counts.
 _OWN_REFERENCES = 3 if sys.version_info >= (3, 12) else 4
 
@@ -476,14 +478,10 @@ def _yields_to_new(steps: Sequence[Step], i: int) -> Check:
     return check
 
 
-_all_steps: dict[int, tuple[CodeType, list[Step]]] = {}
-
-
+@once_per_code
 def _steps_of_code(code: CodeType) -> list[Step]:
-    if id(code) not in _all_steps:
-        line_at = {i: line or 0 for start, end, line in code.co_lines() for i in range(start, end, 2)}
-        _all_steps[id(code)] = code, steps_of(dis.get_instructions(code), line_at)
-    return _all_steps[id(code)][1]
+    line_at = {i: line or 0 for start, end, line in code.co_lines() for i in range(start, end, 2)}
+    return steps_of(dis.get_instructions(code), line_at)
 
 
 RULES: dict[Callable[[Sequence[Step], int], Check], tuple[str, ...]] = {

@@ -23,6 +23,7 @@ from typing import Any, Literal
 from weakref import ref
 
 from yolothreads.errors import ExploreError
+from yolothreads.races.by_code import once_per_code
 from yolothreads.races.bytecode import Code, stored_names
 from yolothreads.races.operands import UnknownError, attribute, is_plain
 from yolothreads.races.results import Where
@@ -312,14 +313,7 @@ def granularity_of(schedule: str) -> Granularity:
     return "line" if "line" in words else "instruction" if "instruction" in words else "auto"
 
 
-_all_facts: dict[int, Code] = {}
-
-
-def _facts_about(code: CodeType) -> Code:
-    """Return the facts about a code object, which are kept from one exploration to the next."""
-    if id(code) not in _all_facts:
-        _all_facts[id(code)] = Code(code)  # which keeps the code object, and so its id
-    return _all_facts[id(code)]
+_facts_about = once_per_code(Code)  # kept from one exploration to the next
 
 
 @lru_cache(maxsize=1000)

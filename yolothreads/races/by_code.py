@@ -1,0 +1,26 @@
+"""Keeps what a function finds out about a code object, for as long as the process runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from types import CodeType
+from typing import TypeVar
+
+_Facts = TypeVar("_Facts")
+
+
+def once_per_code(function: Callable[[CodeType], _Facts]) -> Callable[[CodeType], _Facts]:
+    """Make a function look at each code object once.
+
+    `functools.cache` would compare code objects by what they contain: that is slow, and takes two of them for one.
+    """
+    kept: dict[int, tuple[CodeType, _Facts]] = {}  # the code object is kept, and so its id
+
+    @wraps(function)
+    def of(code: CodeType) -> _Facts:
+        if id(code) not in kept:
+            kept[id(code)] = code, function(code)
+        return kept[id(code)][1]
+
+    return of
