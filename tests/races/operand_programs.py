@@ -180,7 +180,7 @@ def places(module: ModuleType, found: Exploration) -> set[str]:
 
 
 def _described(code: CodeType, offset: int) -> str:
-    steps = operands._steps_of_code(code)
+    steps = operands.steps_of_code(code)
     at = next((i for i, step in enumerate(steps) if step.offset == offset), None)
     if at is None:
         return ""

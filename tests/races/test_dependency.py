@@ -24,12 +24,12 @@ from yolothreads import detections
 from yolothreads.errors import ExploreError
 from yolothreads.races import Exploration, Trial, explore
 from yolothreads.races.accesses import Accesses
+from yolothreads.races.frames import can_read_stack
 from yolothreads.races.harmless import MEMORY, REASONS, of_libraries
 from yolothreads.races.judge import same
-from yolothreads.races.recording import can_record
 
 pytestmark = pytest.mark.timeout(scaled(300))
-needs_recording = pytest.mark.skipif(not can_record(), reason="accesses are recorded by CPython 3.11 only")
+needs_recording = pytest.mark.skipif(not can_read_stack(), reason="accesses are recorded by CPython 3.11 only")
 
 
 def outcome(trial: Trial) -> str:
@@ -133,7 +133,7 @@ def test_another_value_is_refused() -> None:
 
 
 def test_a_python_that_cannot_record_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yolothreads.races.session.can_record", lambda: False)
+    monkeypatch.setattr("yolothreads.races.session.can_read_stack", lambda: False)
     found: Exploration = explore(bump, bump, setup=shared(n=0), observe=number, reduce="dependency")
     assert found.run == explore(bump, bump, setup=shared(n=0), observe=number).run
     assert any("reduce='dependency' needs CPython 3.11" in note for note in found.notes)

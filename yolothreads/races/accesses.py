@@ -37,10 +37,9 @@ from types import (
 from typing import Any
 
 from yolothreads.races import harmless
+from yolothreads.races.frames import NOTHING
 from yolothreads.races.pieces import ORDER, WHOLE, Touched
 from yolothreads.races.unhooked import dict_of_type, is_hidden, is_one_of, is_usual, mro, name_of, space_of, type_of
-
-NOTHING = object()
 
 PLAIN = frozenset({
     int, float, complex, str, bytes, bool, type(None), type(...), type(NotImplemented), range, type, FunctionType,

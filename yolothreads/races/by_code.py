@@ -24,3 +24,8 @@ def once_per_code(function: Callable[[CodeType], _Facts]) -> Callable[[CodeType]
         return kept[id(code)][1]
 
     return of
+
+
+def cell_name(code: CodeType, name: str) -> str:
+    """Return the name under which a variable of an enclosing function is known: one of all those of a file."""
+    return f"cell {name} of {code.co_filename}"

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Set
 from functools import lru_cache
 from types import CodeType
 
-from yolothreads.races.by_code import once_per_code
+from yolothreads.races.by_code import cell_name, once_per_code
 from yolothreads.races.operands import checks_of
 
 # A switch before one of these has the same effect as a switch after it, provided that an object that a name, or the
@@ -31,7 +31,7 @@ LOCAL_BECAUSE = {
         "BUILD_TUPLE", "BUILD_LIST", "BUILD_MAP", "BUILD_CONST_KEY_MAP", "BUILD_STRING", "BUILD_SLICE", "LIST_APPEND",
         "LIST_TO_TUPLE", "MAKE_CELL", "COPY_FREE_VARS", "MAKE_FUNCTION", "SET_FUNCTION_ATTRIBUTE", "RETURN_GENERATOR",
     ),
-    "it ends the function; what its caller does next is an instruction of the caller": (
+    "it ends the function; what its caller does next is an instruction of the caller, or see `returns`": (
         "RETURN_VALUE", "RETURN_CONST", "INTERPRETER_EXIT",
     ),
     "it handles an exception, which belongs to the thread": (
@@ -116,6 +116,8 @@ class Code:
             points: those that there are.
         """
         operations = self._operations.get(self.line_at.get(point, 0), [])
+        if all(offset != point for offset, _ in operations):  # the end of a function (see `returns`)
+            return set()
         own = {self._looks_up.get(point, "")}
         if any(offset < point and offset in points for offset, _ in operations):
             return own | {name for offset, name in operations if offset == point}
@@ -167,7 +169,7 @@ def _looked_up(code: CodeType, instruction: dis.Instruction, following: dis.Inst
     """
     name, opname = instruction.argval, instruction.opname
     if opname == "LOAD_DEREF":
-        return _cell(code, name)
+        return cell_name(code, name)
     if opname in ("LOAD_ATTR", "LOAD_SUPER_ATTR") and "LOAD_METHOD" not in _names_in_use():
         is_method = bool((instruction.arg or 0) & 1)
     else:
@@ -190,7 +192,7 @@ def _names_before_with(code: CodeType, found: list[dis.Instruction]) -> set[str]
         if instruction.opname in _ENTERS:
             return names
         if instruction.opname in _NAME_READERS:
-            names |= {str(instruction.argval), _cell(code, instruction.argval)}
+            names |= {str(instruction.argval), cell_name(code, instruction.argval)}
         elif instruction.opname not in LOCAL:
             return None
     return None
@@ -207,7 +209,7 @@ def stored_names(code: CodeType) -> frozenset[str]:
         if not is_cell:
             names.add(name)
         elif name not in fixed_cells(code):
-            names.add(_cell(code, name))
+            names.add(cell_name(code, name))
     return frozenset(names)
 
 
@@ -227,10 +229,6 @@ def _stores(code: CodeType) -> Iterator[tuple[bool, str]]:
         elif opcode in _CELL_STORES:
             yield True, fast[argument]
         argument = 0
-
-
-def _cell(code: CodeType, name: str) -> str:
-    return f"cell {name} of {code.co_filename}"
 
 
 def _stores_cell(code: CodeType, name: str) -> bool:

@@ -13,16 +13,15 @@ import dis
 import operator
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from ctypes import py_object, pythonapi
 from functools import partial
 from inspect import CO_VARARGS, CO_VARKEYWORDS
 from types import CodeType, FrameType, ModuleType, NoneType, SimpleNamespace
 from typing import Any, NamedTuple, Protocol
 
 from yolothreads.races.by_code import once_per_code
+from yolothreads.races.frames import variable
 
-# How many references there are to an iterator if only the frame which runs through it knows it, and who counts.
-_OWN_REFERENCES = 3 if sys.version_info >= (3, 12) else 4
+_OWN_REFERENCES = 3  # to an iterator that only the frame which runs through it knows, and who counts
 
 
 _LONG = 50  # a longer tuple is not looked at, for it would take too long (unmeasured)
@@ -62,7 +61,6 @@ class Now(NamedTuple):
     """A function that is about to run an instruction."""
 
     frame: FrameType
-    names: dict[str, Any] | None  # its variables; None if Python can be asked for a single one
     watch: Trust
 
     def trusts(self, name: str) -> bool:
@@ -78,7 +76,7 @@ class Now(NamedTuple):
 
     def local(self, name: str) -> Any:
         """Return a variable of the function, or of an enclosing one."""
-        return _read_name(self.frame, name) if self.names is None else self.names[name]
+        return variable(self.frame, name)
 
     def named(self, name: str) -> Any:
         """Return a global variable or a builtin."""
@@ -87,10 +85,6 @@ class Now(NamedTuple):
                 return space[name]
         raise UnknownError
 
-
-_read_name: Any = getattr(pythonapi, "PyFrame_GetVar", None)  # from Python 3.12 on
-if _read_name is not None:
-    _read_name.restype, _read_name.argtypes = py_object, (py_object, py_object)
 
 Value = Callable[[Now], Any]  # computes an operand
 Check = Callable[[Now], bool]  # whether an instruction touches nothing; UnknownError means that this is not known
@@ -459,27 +453,37 @@ def _yields_to_new(steps: Sequence[Step], i: int) -> Check:
     """What it yields goes into a new tuple or list, and then the generator expression continues."""
 
     def check(now: Now) -> bool:
-        code, caller = now.frame.f_code, now.frame.f_back
-        if caller is None or code.co_name != "<genexpr>":
-            return False
-        others = _steps_of_code(caller.f_code)
-        at = next(n for n, step in enumerate(others) if step.offset == caller.f_lasti)
-        if others[at].name != "CALL" or others[at].argument != 1 or others[at - 1].name != "CALL":
-            return False
-        start = _begin_of_inner(others, at - 1)
-        if start is None or _made_by(others, _made_at(others, at - 1)) is not code:
-            return False
-        made = before(others, start)
-        made = before(others, made) if others[made].name == "PUSH_NULL" else made
-        then = Now(caller, {}, now.watch)
-        is_new = any(_is_builtin(others[made], function, then) for function in (tuple, list))
-        return is_new and _is_followed(caller.f_code, others, at)
+        return is_consumed_by(now.frame, (tuple, list), now.watch)
 
     return check
 
 
+def is_consumed_by(frame: FrameType, functions: Iterable[Callable[..., Any]], watch: Trust) -> bool:
+    """Return whether a function is a generator expression that one of these functions of Python gets, and nothing else.
+
+    Another place follows on the caller's line after the call.
+    """
+    code, caller = frame.f_code, frame.f_back
+    if caller is None or code.co_name != "<genexpr>":
+        return False
+    steps = steps_of_code(caller.f_code)
+    at = next(n for n, step in enumerate(steps) if step.offset == caller.f_lasti)
+    if steps[at].name != "CALL" or steps[at].argument != 1 or steps[at - 1].name != "CALL":
+        return False
+    start = _begin_of_inner(steps, at - 1)
+    if start is None or _made_by(steps, _made_at(steps, at - 1)) is not code:
+        return False
+    made = before(steps, start)
+    made = before(steps, made) if steps[made].name == "PUSH_NULL" else made
+    then = Now(caller, watch)
+    return any(_is_builtin(steps[made], function, then) for function in functions) and _is_followed(
+        caller.f_code, steps, at
+    )
+
+
 @once_per_code
-def _steps_of_code(code: CodeType) -> list[Step]:
+def steps_of_code(code: CodeType) -> list[Step]:
+    """Return the instructions of a code object, without those that only prepare others."""
     line_at = {i: line or 0 for start, end, line in code.co_lines() for i in range(start, end, 2)}
     return steps_of(dis.get_instructions(code), line_at)
 
@@ -519,7 +523,7 @@ def checks_of(code: CodeType) -> dict[int, Check]:
     checks: dict[int, Check] = {}
     if not _READS_ALL_NAMES.isdisjoint(code.co_names):  # it may keep the mapping that shows its names
         return checks
-    steps = _steps_of_code(code)
+    steps = steps_of_code(code)
     for i, step in enumerate(steps):
         for rule, names in RULES.items():
             if step.name.startswith(names) and _is_followed(code, steps, i):
@@ -530,16 +534,15 @@ def checks_of(code: CodeType) -> dict[int, Check]:
     return checks
 
 
-def touches_nothing(check: Check, frame: FrameType, names: dict[str, Any] | None, watch: Trust) -> bool:
+def touches_nothing(check: Check, frame: FrameType, watch: Trust) -> bool:
     """Return whether an instruction is known to touch nothing that other threads can see.
 
     Args:
         check: that of the instruction.
         frame: the function that is about to run it.
-        names: its variables; None if Python can be asked for a single one.
         watch: knows what is stored.
     """
     try:
-        return check(Now(frame, names, watch))
+        return check(Now(frame, watch))
     except Exception:  # nothing is known then
         return False

@@ -1,86 +1,29 @@
 """Records what the threads of a run read and write, instruction by instruction, in all Python code that they run.
 
-Only CPython 3.11 is known here (`can_record`): the operands of an instruction are read from its frame's value stack.
+Only CPython 3.11 is known here (`can_read_stack`): the operands of an instruction are read from its frame's stack.
 """
 
 from __future__ import annotations
 
-import ctypes
 import dis
 import gc
 import sys
 import weakref
 from _thread import get_ident
-from collections.abc import Callable, Generator, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType, GeneratorType
 from typing import Any
 
 from yolothreads.races import harmless
-from yolothreads.races.accesses import ITERATORS, NOTHING, PYTHON, VIEWS, Accesses
+from yolothreads.races.accesses import ITERATORS, PYTHON, VIEWS, Accesses
 from yolothreads.races.bytecode import LOCAL
+from yolothreads.races.frames import NOTHING, Frame
 from yolothreads.races.pieces import Piece
 from yolothreads.races.threads import LogEntry, Task
 from yolothreads.races.unhooked import is_hidden, name_of, type_of
 
 _EXPLORER = f"{Path(__file__).parent}/"
-# Offsets in CPython 3.11: of the interpreter's frame in a frame object, and of its stack in that.
-_FRAME, _STACK_TOP, _LOCALS = 24, 64, 72
-_pointer, _object = ctypes.c_void_p.from_address, ctypes.py_object.from_address
-_integer, _references = ctypes.c_int.from_address, ctypes.c_ssize_t.from_address
-
-
-class Frame:
-    """The value stack of a frame, as it is before the next instruction.
-
-    `own` gets the ids of those values that were looked at and that nothing but the stack refers to.
-    """
-
-    __slots__ = ("base", "frame", "own", "top")
-
-    def __init__(self, frame: FrameType, own: set[int]):
-        self.frame, self.own = frame, own
-        start = _pointer(id(frame) + _FRAME).value
-        assert start is not None
-        self.base: int = start + _LOCALS
-        self.top = self.base + 8 * _integer(start + _STACK_TOP).value
-
-    def peek(self, n: int = 1) -> Any:
-        """Return the n-th value from the top of the stack; `NOTHING` where there is none."""
-        at = self.top - 8 * n
-        address = _pointer(at).value
-        if address is None:
-            return NOTHING
-        if _references(address).value == 1:
-            self.own.add(address)
-        return _object(at).value
-
-    def cell(self, i: int) -> Any:
-        """Return a variable of the frame."""
-        at = self.base + 8 * i
-        return _object(at).value if _pointer(at).value else NOTHING
-
-
-@lru_cache(maxsize=1)
-def can_record() -> bool:
-    """Return whether this Python is one whose frames can be read."""
-    is_known = sys.implementation.name == "cpython" and sys.version_info[:2] == (3, 11) and sys.maxsize > 1 << 32
-    return is_known and _can_read_stack()
-
-
-def _can_read_stack() -> bool:
-    """Return whether the value stack of a frame is where it is expected: that of a generator, which waits."""
-    marker = object()
-
-    def wait(given: object) -> Generator[None, None, list[object]]:
-        return [given, (yield)]
-
-    generator = wait(marker)
-    next(generator)
-    frame = Frame(generator.gi_frame, set())  # type: ignore[attr-defined]
-    return frame.peek() is marker and frame.cell(0) is marker
-
 
 Handler = Callable[[Accesses, Frame, Any], None]
 

@@ -80,17 +80,12 @@ class Scheduler(Turns):
         self.tasks.begin(bodies, order)
         run, tasks = self.execution, self.tasks.bodies
         try:
-            self.current, self.is_settling = Task("", threading.current_thread()), True
-            self.on = True
-            self._wait_until_workers_are_idle()
-            services = {worker.origin for worker in self.tasks.workers if worker.waits_by_time()}
-            self.between = between
-            first = self.worker_between_bodies() if order else None
-            self.resume(first or (tasks[order[0]] if order else self.strategy.first(tasks)))
-            self.watchdog.watch_over()
+            with self.garbage.kept():
+                services = self._run_bodies(order, between)
         finally:
             self.watchdog.end()
             self.headroom.give_back()
+            self.tasks.end_run()
             self.guard.resume()
         run.results = tuple([task.result if task.error is None else task.error for task in tasks])
         run.thread_errors = tuple([worker.error for worker in self.tasks.workers if worker.error is not None])
@@ -98,6 +93,19 @@ class Scheduler(Turns):
         run.beats = tuple([name for name in run.wakes if name in services])
         run.seconds, run.cpu_s = perf_counter() - began, process_time() - cpu_before
         return run
+
+    def _run_bodies(self, order: Sequence[int], between: Between) -> set[str]:
+        """Let the bodies run to their end; return the origins of the workers that wake up by time."""
+        tasks = self.tasks.bodies
+        self.current, self.is_settling = Task("", threading.current_thread()), True
+        self.on = True
+        self._wait_until_workers_are_idle()
+        services = {worker.origin for worker in self.tasks.workers if worker.waits_by_time()}
+        self.between = between
+        first = self.worker_between_bodies() if order else None
+        self.resume(first or (tasks[order[0]] if order else self.strategy.first(tasks)))
+        self.watchdog.watch_over()
+        return services
 
     def start_body(self, task: Task) -> None:
         """Let the thread of a body begin."""

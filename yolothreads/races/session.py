@@ -14,9 +14,10 @@ from types import CodeType, CoroutineType
 from typing import Any, Literal, get_args
 
 from yolothreads.errors import ExploreError
+from yolothreads.races.frames import can_read_stack
 from yolothreads.races.judge import Describe, Judge, Results, Same, named, same, same_error, short, snapshot
 from yolothreads.races.orders import QUIET, Between, equal_bodies
-from yolothreads.races.recording import Recorder, can_record, has_hidden_callbacks
+from yolothreads.races.recording import Recorder, has_hidden_callbacks
 from yolothreads.races.references import BudgetEndedError, References
 from yolothreads.races.results import RIGHT, Step, Trial, Where
 from yolothreads.races.schedule import LOCKED, WAIT, Follow, Schedule, Stop, label
@@ -256,7 +257,7 @@ class Session:
 
     def _recorder(self, stop: tuple[str, int]) -> Recorder | None:
         """Return what records the next run until a stopped thread goes on, if this Python can do that."""
-        if not can_record():
+        if not can_read_stack():
             return None
         if self._has_hidden_callbacks is None:
             self._has_hidden_callbacks = has_hidden_callbacks()
@@ -381,7 +382,7 @@ class Session:
         stalled = f"Stalled for {STALL_S} s, by something that is no lock of Python's"
         yield from (f"{stalled}: {stall}" for stall in self._stalls)
         yield from self.references.always_raised()
-        if self.options.reduce == "dependency" and not can_record():
+        if self.options.reduce == "dependency" and not can_read_stack():
             yield "reduce='dependency' needs CPython 3.11; no more was left out than with reduce=True."
         yield from (f"Body {name} ran no watched line, so it was not stopped anywhere." for name in self._idle)
         unseen = "" if MONITORING else ", and does not see the bodies"

@@ -117,6 +117,7 @@ class ReusableThread:
             if self._work is None:
                 return
             Context().run(*[self._work])  # a call without `*` would get quicker later on, and need less of the stack
+            self._work = None  # it knows the state, whose finalizer must not run in the midst of the next run
             if not CAN_CLEAR_LOCALS:
                 return
             ctypes.cast(_thread_dict(), ctypes.py_object).value.clear()
@@ -304,9 +305,13 @@ class TaskSet:
         """Make the tasks of the next run; bodies are given by their labels."""
         self.order, self.bodies = order, []
         for label, body in bodies.items():
-            if label not in self.threads or not self.threads[label].is_free():
+            if label not in self.threads:
                 self.threads[label] = ReusableThread(label)
             self.bodies.append(Task(label, self.threads[label].thread, body))
+
+    def end_run(self) -> None:
+        """Wait until the threads of the bodies have let go of the state; a busy one is not used again."""
+        self.threads = {label: thread for label, thread in self.threads.items() if thread.is_free()}
 
     def close(self) -> None:
         """End the threads of the bodies, and join the workers that have ended.

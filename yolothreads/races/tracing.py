@@ -18,6 +18,7 @@ from yolothreads.errors import ExploreError
 from yolothreads.races.headroom import HEADROOM, set_at_any_depth
 from yolothreads.races.operands import Check, touches_nothing
 from yolothreads.races.recording import Recorder
+from yolothreads.races.returns import goes_on_after
 from yolothreads.races.watching import Watch
 
 Checks = dict[int, Check]
@@ -70,44 +71,52 @@ class Tracer:
     def refresh(self) -> None:
         """Learn which points have been added to code that is watched already."""
 
+    def _at_end(self, frame: FrameType) -> None:
+        """Stop a thread at the end of a watched function, also by an exception, if C code may go on after that."""
+        code, offset = frame.f_code, frame.f_lasti
+        line = self.watch.facts(code).line_at.get(offset)
+        if line is None or not goes_on_after(frame, self.watch):
+            return
+        if self.watch.granularity == "line":
+            self.watch.unsplit_ends.add((id(code), line))
+        else:
+            self.event(code, ~offset)
+
     def _trace_functions(self) -> Callable[[FrameType, str, Any], Any]:
         """Make the trace function, which Python calls whenever a traced thread enters a function.
 
         It is made of closures, because every call pays for it.
         """
         watch, known, noted, event = self.watch, self.watch.known, self.watch.noted, self.event
-        noting = self._noting
+        noting, at_end = self._noting, self._at_end
 
         def line(frame: FrameType, kind: str, arg: Any) -> Any:
             if kind == "line":
                 event(frame.f_code, frame.f_lineno)
+            elif kind == "return":
+                at_end(frame)
             return line
 
         def with_points(points: frozenset[int], checks: Checks) -> Callable[[FrameType, str, Any], Any]:
             """Make the trace function of one frame."""
             begun, turns = False, -1  # whether nothing has been touched since the line began; the turns then
-            names: dict[str, Any] = {}  # what the variables were at the last check; kept no longer than one instruction
 
             def line_or_instruction(frame: FrameType, kind: str, arg: Any) -> Any:
-                nonlocal begun, turns, names
-                if names:
-                    names.clear()
+                nonlocal begun, turns
                 if kind == "opcode":
                     if frame.f_lasti in points:
                         check = checks.get(frame.f_lasti)
-                        if check is not None and turns == self.turns:
-                            names = frame.f_locals
-                            if touches_nothing(check, frame, names, watch):
-                                return line_or_instruction
+                        if check is not None and turns == self.turns and touches_nothing(check, frame, watch):
+                            return line_or_instruction
                         was_begun, begun = begun, False
                         if not was_begun:
                             event(frame.f_code, ~frame.f_lasti)
-                        if names:  # Python stores all of them again, and another thread may have stored some meanwhile
-                            names = frame.f_locals
                 elif kind == "line":
                     begun = True
                     event(frame.f_code, frame.f_lineno)
                     turns = self.turns
+                elif kind == "return":
+                    at_end(frame)
                 return line_or_instruction
 
             return line_or_instruction
@@ -153,12 +162,13 @@ if MONITORING:
             self._callbacks = {
                 events.PY_START: self._start, events.PY_RESUME: self._start,
                 events.LINE: self._line, events.INSTRUCTION: self._instruction,
+                events.PY_RETURN: self._return, events.PY_UNWIND: self._return,
             }  # fmt: skip
             monitoring.use_tool_id(self._tool, "yolothreads")
             self._misses_first_line = self._has_no_first_line_event()
             for kind, callback in self._callbacks.items():
                 monitoring.register_callback(self._tool, kind, callback)
-            monitoring.set_events(self._tool, events.PY_START | events.PY_RESUME)
+            monitoring.set_events(self._tool, events.PY_START | events.PY_RESUME | events.PY_UNWIND)
             monitoring.restart_events()
 
         def close(self) -> None:
@@ -221,7 +231,7 @@ if MONITORING:
             entry = self.watch.facts(code).entry if self._misses_first_line and self.watch.by_line else None
             if entry is not None:
                 self._entries[id(code)] = entry
-            events = monitoring.events.LINE if self.watch.by_line else 0
+            events = monitoring.events.PY_RETURN | (monitoring.events.LINE if self.watch.by_line else 0)
             if entry is not None or self.watch.points[id(code)]:
                 events |= monitoring.events.INSTRUCTION
             monitoring.set_local_events(self._tool, code, events)
@@ -247,13 +257,17 @@ if MONITORING:
             if offset not in self.watch.points[key]:
                 return None
             check = self.watch.facts(code).checks.get(offset) if self.watch.by_line else None
-            is_alone = check is not None and self._turns.get(frame) == self.turns
-            if is_alone and touches_nothing(check, sys._getframe(1), None, self.watch):  # type: ignore[arg-type]
+            is_alone = self._turns.get(frame) == self.turns
+            if check is not None and is_alone and touches_nothing(check, sys._getframe(1), self.watch):
                 return None
             if frame in self._begun:
                 self._begun.remove(frame)
                 return None
             return self.event(code, ~offset)
+
+        def _return(self, code: CodeType, offset: int, value: Any) -> None:
+            if id(code) in self._switched_on and get_ident() in self._threads:
+                self._at_end(sys._getframe(1))
 
 
 def tracer(watch: Watch, event: Callable[[CodeType, int], None]) -> Tracer:

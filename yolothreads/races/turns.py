@@ -18,6 +18,7 @@ from time import monotonic
 from types import CodeType
 from typing import Any
 
+from yolothreads.races.garbage import Garbage
 from yolothreads.races.headroom import HEADROOM, Headroom
 from yolothreads.races.orders import QUIET
 from yolothreads.races.recording import Recorder
@@ -119,6 +120,7 @@ class Turns(ABC):
         self.time_flies = False  # between two runs: sleeps and time-outs are over at once
         self.watchdog = Watchdog(self, min(FIRST_LIMIT_S, max(budget_s, 1.0)), stop)
         self.guard = Guard(self.owner, budget_s)
+        self.garbage = Garbage(lambda: get_ident() in self.task_of)
         self.clear(Schedule(""), False)
 
     def clear(self, schedule: Schedule, keep_alternatives: bool) -> None:

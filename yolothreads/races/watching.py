@@ -81,6 +81,7 @@ class Watch:
         self._places: dict[tuple[int, int], Where] = {}
         self.noted: set[int] = set()  # the ids of code that a controlled thread ran
         self.points: dict[int, frozenset[int]] = {}  # the offsets of the instructions that are switch points, by id
+        self.unsplit_ends: set[tuple[int, int]] = set()  # lines at whose end C code goes on, by the id of the code
         self.generation = 0  # counts how often points were added for code that had run
         self._wanted: list[tuple[Callable[[str], bool], int]] = []
         self._stored: set[str] = set()  # the names that the code that ran may store
@@ -133,7 +134,9 @@ class Watch:
         if self.granularity != "line":
             return False
         facts, stored = self.facts(code), self._stored if self._by_names else None
-        return any(facts.line_at[offset] == at for offset in facts.points(stored))
+        return (id(code), at) in self.unsplit_ends or any(
+            facts.line_at[offset] == at for offset in facts.points(stored)
+        )
 
     def may_do_more(self, names: set[str]) -> bool:
         """Return whether looking these names up may touch something: code stores one, or is run by that, as a property.
