@@ -30,7 +30,16 @@ from yolothreads.hazards import (
     sharing,
     surroundings,
 )
-from yolothreads.pools import POOLS, LockedModel, ModelPerThread, RayActors, RemotePool, Sequential, SharedModel
+from yolothreads.pools import (
+    POOLS,
+    LockedModel,
+    ModelPerProcess,
+    ModelPerThread,
+    RayActors,
+    RemotePool,
+    Sequential,
+    SharedModel,
+)
 from yolothreads.races import EXCEPTION, RIGHT, WRONG, Rate
 
 pytestmark = pytest.mark.timeout(scaled(240))
@@ -93,6 +102,7 @@ def test_forcing_shows_the_hazard_on_this_version(name: str) -> None:
     assert evidence.detail
 
 
+@pytest.mark.nightly  # lesson 02 finds and replays the same leak with every change
 def test_replaying_a_schedule_that_leaked_arguments_leaks_them_again() -> None:
     evidence = CATALOGUE["argument-leak"].forced()
     assert evidence.reproduced, evidence
@@ -152,11 +162,12 @@ def test_a_hazard_whose_parts_are_missing_is_not_called_gone(monkeypatch: pytest
 # --- processes and files ---
 
 
-@pytest.mark.parametrize("name", ["fork", "shutdown"])
+@pytest.mark.parametrize("name", [pytest.param("fork", marks=pytest.mark.nightly), "shutdown"])  # fork: lesson 07
 def test_hazards_that_need_a_process_show_on_this_version(name: str) -> None:
     assert CATALOGUE[name].forced().reproduced
 
 
+@pytest.mark.nightly  # with light models: tests/pools/test_forking.py
 def test_a_pool_used_after_a_fork_says_so_at_once() -> None:
     tried = CATALOGUE["fork"].against(SharedModel)
     assert tried.word == NOT_REPRODUCED and "PoolClosedError" in tried.reason, tried
@@ -231,7 +242,10 @@ def test_a_pool_that_cannot_be_explored_gets_natural_trials(fakes: FakeModels) -
     assert (tried.word, tried.unit, tried.count) == (NOT_REPRODUCED, "trial", 30), tried
 
 
-@pytest.fixture(scope="module", params=POOLS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(kind, marks=[pytest.mark.nightly] * issubclass(kind, RemotePool)) for kind in POOLS],
+)
 def pool(request: pytest.FixtureRequest) -> type:
     """Each kind of pool; those of Ray share one cluster with other tests."""
     if request.param is RayActors:
@@ -240,13 +254,17 @@ def pool(request: pytest.FixtureRequest) -> type:
 
 
 def test_pools_keep_their_thread_count_and_lose_no_box_to_the_time_limit(pool: type) -> None:
-    for name in ("thread-count", "nms-clock"):
-        tried = CATALOGUE[name].against(pool)
-        if issubclass(pool, RemotePool):  # it predicts in another process, which this one cannot patch
-            assert tried.word == NOT_APPLICABLE and "process" in tried.reason
-        else:
-            assert tried.word == NOT_REPRODUCED
-    assert CATALOGUE["stream-holds-lock"].against(pool).word == NOT_REPRODUCED
+    for name in ("thread-count", "nms-clock", "stream-holds-lock"):
+        is_patched = name != "stream-holds-lock"  # which has no effect in the worker processes of a remote pool
+        word = NOT_APPLICABLE if is_patched and issubclass(pool, RemotePool) else NOT_REPRODUCED
+        assert CATALOGUE[name].against(pool).word == word
+
+
+@pytest.mark.parametrize("name", ["thread-count", "nms-clock"])
+def test_hazards_that_are_patched_in_are_not_applicable_to_worker_processes(name: str) -> None:
+    for kind in (ModelPerProcess, RayActors):
+        tried = CATALOGUE[name].against(kind)
+        assert tried.word == NOT_APPLICABLE and "process" in tried.reason
 
 
 def test_a_pool_that_refuses_is_reported_with_the_reason() -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PIXELS, SCORE = 1.0, 0.01
 _FLIPS = 1e-4  # of the pixels of a class map
 _BAR_AFTER_S = 5.0
+_BAR_EVERY_S = 0.5  # JupyterLab draws all output of the cell again each time
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -193,7 +194,8 @@ def _with_progress_bar(function: Callable[P, R]) -> Callable[P, R]:
             bar.update(done - bar.n)
 
         is_shown = sys.stdout.isatty() or "ipykernel" in sys.modules  # to people, not to files and pipes
-        with Bar(desc="schedules", leave=False, file=sys.stdout, delay=_BAR_AFTER_S, disable=not is_shown) as bar:
+        often = {"delay": _BAR_AFTER_S, "mininterval": _BAR_EVERY_S}
+        with Bar(desc="schedules", leave=False, file=sys.stdout, disable=not is_shown, **often) as bar:
             return _with_defaults(function, progress=progress)(*args, **given)
 
     return call

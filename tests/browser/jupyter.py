@@ -181,8 +181,8 @@ class Notebook:
 
     def finished(self, within_s: float) -> bool:
         """Wait up to this time for Run All; return whether it ended. `answer()` then has JupyterLab's result."""
-        try:
-            self.page.wait_for_function("() => window.ran !== null", timeout=within_s * 1000)
+        try:  # asked a few times per second: by default it would be with every frame, which keeps both pages drawing
+            self.page.wait_for_function("() => window.ran !== null", timeout=within_s * 1000, polling=100)
         except PlaywrightTimeoutError:
             return False
         return True

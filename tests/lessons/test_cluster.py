@@ -51,6 +51,7 @@ def cluster() -> Iterator[LocalCluster]:
         yield cluster
 
 
+@pytest.mark.nightly  # lesson 09 does the same with every change
 def test_a_pool_moves_from_a_lost_node_to_one_that_is_added(cluster: LocalCluster) -> None:
     with Sequential(**GIVEN) as pool:
         alone = list(pool.map(IMAGES))

@@ -83,8 +83,8 @@ def settled(calls: Calls) -> list[str]:
     [
         (None, 1),
         (Calls.cancel, 2),
-        (Calls.cancel, 1),
-        (lambda calls: calls.queue.close(cancel=True), 2),
+        pytest.param(Calls.cancel, 1, marks=pytest.mark.nightly),
+        pytest.param(lambda calls: calls.queue.close(cancel=True), 2, marks=pytest.mark.nightly),
         (lambda calls: calls.queue.close(cancel=False), 1),
     ],
     ids=[

@@ -50,6 +50,7 @@ def test_ctrl_c_during_map_closing_or_opening_joins_every_thread(kinds: list[str
     assert (done.stdout.strip(), done.returncode) == ("ok", 0), done.stderr[-2000:]
 
 
+@pytest.mark.nightly  # the test above does the same with light models
 @pytest.mark.timeout(scaled(120))
 @pytest.mark.parametrize("kind", ["ModelPerThread"])
 def test_ctrl_c_with_a_real_model(kind: str) -> None:

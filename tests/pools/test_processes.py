@@ -439,7 +439,9 @@ def test_workers_end_when_the_caller_is_killed(program: Callable, tmp_path: Path
     assert ended(run) == ("", "")
 
 
-@pytest.mark.parametrize("way", ["-c", "stdin", "script", "never closed"])
+@pytest.mark.parametrize(
+    "way", [*(pytest.param(way, marks=pytest.mark.nightly) for way in ("-c", "stdin")), "script", "never closed"]
+)
 def test_a_pool_runs_in_any_kind_of_program_and_prints_nothing(way: str, program: Callable, tmp_path: Path) -> None:
     work = "with pool() as p: print([int(r.speed['tag']) for r in p.map([image] * 3)])"
     if way == "script":

@@ -83,6 +83,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.nightly  # two clusters of Ray; lesson 09 ends one with every change
 def test_ray_on_this_machine_ends_with_its_last_pool_after_ctrl_c_too() -> None:
     done = subprocess.run(
         [sys.executable, "-c", LOCAL],
@@ -196,6 +197,7 @@ def test_ten_times_more_images_than_memory_can_be_mapped(pool: RayActors) -> Non
     assert not [file for file in folder.rglob("*spill*/*") if file.is_file()]
 
 
+@pytest.mark.nightly  # each new actor takes seconds; the test of kills at three moments runs with every change
 def test_an_idle_actor_that_is_killed_is_replaced(pool: RayActors, alone: list[Results]) -> None:
     killed = [worker.pid for worker in pool._workers.values()]
     for pid in killed:
@@ -204,6 +206,7 @@ def test_an_idle_actor_that_is_killed_is_replaced(pool: RayActors, alone: list[R
     assert not {worker.pid for worker in pool._workers.values()} & set(killed)
 
 
+@pytest.mark.nightly
 def test_an_actor_killed_during_an_image_is_replaced_and_the_image_processed_again(
     pool: RayActors, alone: list[Results], tmp_path: Path
 ) -> None:
@@ -235,6 +238,7 @@ def test_actors_killed_at_the_start_and_while_loading_are_replaced(
     assert kills == []
 
 
+@pytest.mark.nightly
 def test_an_image_that_ends_its_actor_twice_fails_alone(
     pool: RayActors, alone: list[Results], kills: list[str]
 ) -> None:
@@ -258,6 +262,7 @@ def test_a_process_is_connected_to_one_ray_cluster_at_a_time(pool: RayActors) ->
     assert same(pool.submit(IMAGES[0]).result(WAIT_S), pool.submit(IMAGES[0]).result(WAIT_S))
 
 
+@pytest.mark.nightly  # lesson 09 loses a node with every change
 def test_a_node_lost_during_map_loses_no_image(
     pool: RayActors, ray_cluster: Cluster, alone: list[Results], capsys: pytest.CaptureFixture[str]
 ) -> None:

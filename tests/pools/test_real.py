@@ -16,7 +16,7 @@ from yolothreads import weights
 from yolothreads.devices import cores, torch_threads_kept
 from yolothreads.errors import ArgumentError, ImageError
 from yolothreads.measure import same
-from yolothreads.pools import POOLS, OnnxSession, Pool, RayActors, RemotePool, SharedModel, make_pool
+from yolothreads.pools import POOLS, ModelPerProcess, OnnxSession, Pool, RayActors, RemotePool, SharedModel, make_pool
 from yolothreads.scenes import SHAPES, scene
 
 pytestmark = pytest.mark.timeout(scaled(120))
@@ -44,7 +44,15 @@ def alone() -> list:
     return [model.predict(i, imgsz=160, device="cpu", verbose=False, **SETTINGS)[0] for i in IMAGES]
 
 
-@pytest.fixture(scope="module", params=POOLS, ids=lambda kind: kind.__name__)
+# Their worker processes take long to start. With every change, their own files test them with a real model.
+SLOW = (ModelPerProcess, RayActors)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(kind, marks=[pytest.mark.nightly] * (kind in SLOW)) for kind in POOLS],
+    ids=lambda kind: kind.__name__,
+)
 def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
     """An open pool of each kind."""
     if request.param is RayActors:

@@ -84,6 +84,7 @@ def test_each_worker_has_its_own_cuda_stream_if_wanted(
         assert entered == [None] * 4
 
 
+@pytest.mark.nightly  # lesson 06 explores the same with every change
 def test_under_every_schedule_two_replicas_give_the_results_they_give_alone() -> None:
     from ultralytics.engine.model import Model
     from ultralytics.nn.modules.head import Detect
