@@ -9,6 +9,7 @@ import gc
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -66,6 +67,46 @@ def find(items: dict[int, int]) -> None:
     items[1]
 
 
+END = 99
+
+
+def popping(items: list[int]) -> Iterator[int]:
+    """Return an iterator written in C that takes from the end of a list, until it meets END."""
+    return iter(items.pop, END)
+
+
+def count(*iterators: Iterator[int]) -> int:
+    n = 0
+    try:
+        for _ in zip(*iterators, strict=True):
+            n += 1
+    except ValueError:
+        pass
+    return n
+
+
+def fill(state: State) -> None:
+    class Filled(list):
+        def __new__(cls, given: Iterator[int]) -> Any:
+            state.seen = True
+            return list.__new__(cls)
+
+    Filled(popping(state.items))
+
+
+class Lazy:
+    """Shows the entries of the cache of a property as items."""
+
+    def __init__(self, state: State):
+        self.state = state
+        type(self).value.fget.cache_clear()
+
+    def __len__(self) -> int:
+        return type(self).value.fget.cache_info().currsize
+
+    value: Any = property(functools.cache(lambda self: self.state.note()))
+
+
 class Cached:
     """Shows the entries of a `functools.cache` as items."""
 
@@ -95,6 +136,10 @@ CALLED_FROM_C: dict[str, tuple[Callable[[State], Any], Callable[[State], Any], i
     "__eq__": (lambda s: [1], lambda s: s.items.remove(s), 1),
     "a key": (lambda s: [1], lambda s: s.items.sort(key=s.note), 0),
     "a default": (lambda s: defaultdict(s.note), lambda s: find(s.items), 0),
+    "an iterator of arguments": (lambda s: [END, 1, 2], lambda s: s.note(*map(s.note, popping(s.items))), 2),
+    "an iterator beside another": (lambda s: [END, 1, 2], lambda s: count(s.generate(), popping(s.items)), 2),
+    "__new__": (lambda s: [END, 1, 2], lambda s: fill(s), 3),
+    "a property that is cached": (lambda s: Lazy(s), lambda s: s.items.value, 0),
     "a cache": (lambda s: Cached(s.note), lambda s: s.items.call(), 0),
 }
 
@@ -124,6 +169,44 @@ def test_a_switch_there_can_be_replayed() -> None:
     assert again.kind == bad.kind and again.results == bad.results
 
 
+# --- modules that start threads and keep results
+
+
+def work(state: State) -> None:
+    state.seen = True
+
+
+def run_in_executor(state: State) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        state.items = executor.submit(work, state)
+        state.items.result()
+
+
+def run_in_thread(state: State) -> None:
+    state.items = threading.Thread(target=work, args=(state,))
+    state.items.start()
+    state.items.join()
+
+
+def look_at_future(state: State) -> tuple[bool, bool] | None:
+    future = state.items
+    return None if future is None else (state.seen, future.done())
+
+
+def look_at_thread(state: State) -> tuple[bool, bool] | None:
+    thread = state.items
+    return None if thread is None else (state.seen, thread.is_alive())
+
+
+@pytest.mark.parametrize(
+    ("body", "look", "seen"),
+    [(run_in_executor, look_at_future, (True, False)), (run_in_thread, look_at_thread, (True, True))],
+)
+def test_the_end_of_a_threads_work_comes_before_its_result_is_there(body: Any, look: Any, seen: Any) -> None:
+    found = explore(body, look, setup=lambda: State(None), watch=[__name__], preemptions=2)
+    assert seen in {trial.results[1] for trial in found.forbidden}
+
+
 # --- calls after which the C code has nothing left to do
 
 
@@ -144,14 +227,19 @@ class Plain:
     def __exit__(self, *error: object) -> None:
         self.n = 1
 
-    def __getitem__(self, n: int) -> int:
+    @value.setter
+    def value(self, n: int) -> None:
+        self.n = n
+
+    def __getattr__(self, name: str) -> int:
+        return 0
+
+    def generate(self) -> Iterator[int]:
+        yield self.n
+        yield self.n
+
+    def look(self, *given: int, **named: int) -> int:
         return self.n
-
-    def __setitem__(self, n: int, value: int) -> None:
-        self.n = value
-
-    def __contains__(self, n: int) -> bool:
-        return self.n == n
 
 
 def enter(s: Plain) -> None:
@@ -159,13 +247,30 @@ def enter(s: Plain) -> None:
         pass
 
 
-def put(s: Plain) -> None:
-    s[0] = 1
+def put_value(s: Plain) -> None:
+    s.value = 1
 
 
-def star(s: Plain) -> int:
-    given = (s,)
-    return look_at(*given)
+def loop(s: Plain) -> int:
+    n, generator = 0, s.generate()
+    for each in s.generate():
+        n += each
+    for each in generator:
+        n += each
+    return n
+
+
+def star(s: Plain, *given: int, **named: int) -> int:
+    return s.look(*given, **named) + total(*given, **named)
+
+
+def total(*given: int, n: int) -> int:
+    return n
+
+
+def fail(s: Plain) -> None:
+    with s:
+        raise ValueError
 
 
 def look_at(s: Plain) -> int:
@@ -179,10 +284,12 @@ LAST_CALLS: dict[str, Callable[[Plain], Any]] = {
     "partial": lambda s: HALF(1),
     "property": lambda s: s.value,
     "with": enter,
-    "item": lambda s: s[0],
-    "store": put,
-    "in": lambda s: 1 in s,
-    "star": star,
+    "with that fails": fail,
+    "missing attribute": lambda s: s.missing,
+    "setter": put_value,
+    "any": lambda s: any(n == s.n for n in (1, 2)),
+    "loop over a generator": lambda s: [n + 1 for n in s.generate()] and loop(s),
+    "star": lambda s: star(s, 1, n=2),
 }
 HALF = partial(Plain.__call__, Plain(1))
 

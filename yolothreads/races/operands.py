@@ -453,21 +453,25 @@ def _yields_to_new(steps: Sequence[Step], i: int) -> Check:
     """What it yields goes into a new tuple or list, and then the generator expression continues."""
 
     def check(now: Now) -> bool:
-        return is_consumed_by(now.frame, (tuple, list), now.watch)
+        caller = now.frame.f_back
+        if caller is None or not is_consumed_by(now.frame, (tuple, list), now.watch):
+            return False
+        return _is_followed(caller.f_code, steps_of_code(caller.f_code), _at_call(caller))
 
     return check
 
 
-def is_consumed_by(frame: FrameType, functions: Iterable[Callable[..., Any]], watch: Trust) -> bool:
-    """Return whether a function is a generator expression that one of these functions of Python gets, and nothing else.
+def _at_call(caller: FrameType) -> int:
+    """Return the index of the instruction that a function is running."""
+    return next(n for n, step in enumerate(steps_of_code(caller.f_code)) if step.offset == caller.f_lasti)
 
-    Another place follows on the caller's line after the call.
-    """
+
+def is_consumed_by(frame: FrameType, functions: Iterable[Callable[..., Any]], watch: Trust) -> bool:
+    """Return whether a function is a generator expression that one of these functions of Python gets, alone."""
     code, caller = frame.f_code, frame.f_back
     if caller is None or code.co_name != "<genexpr>":
         return False
-    steps = steps_of_code(caller.f_code)
-    at = next(n for n, step in enumerate(steps) if step.offset == caller.f_lasti)
+    steps, at = steps_of_code(caller.f_code), _at_call(caller)
     if steps[at].name != "CALL" or steps[at].argument != 1 or steps[at - 1].name != "CALL":
         return False
     start = _begin_of_inner(steps, at - 1)
@@ -476,9 +480,7 @@ def is_consumed_by(frame: FrameType, functions: Iterable[Callable[..., Any]], wa
     made = before(steps, start)
     made = before(steps, made) if steps[made].name == "PUSH_NULL" else made
     then = Now(caller, watch)
-    return any(_is_builtin(steps[made], function, then) for function in functions) and _is_followed(
-        caller.f_code, steps, at
-    )
+    return any(_is_builtin(steps[made], function, then) for function in functions)
 
 
 @once_per_code

@@ -11,50 +11,79 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType, MethodType
-from typing import Any
+from typing import Any, NamedTuple
 
 from yolothreads.races.by_code import cell_name, once_per_code
-from yolothreads.races.frames import is_called_from_c
+from yolothreads.races.frames import is_called_from_c, variable
 from yolothreads.races.operands import Now, Step, Trust, UnknownError, attribute, before, is_consumed_by, steps_of_code
 from yolothreads.races.unhooked import dict_of_type, mro, space_of
+from yolothreads.races.watching import Watch
 
 _EXPLORER = f"{Path(__file__).parent}/"  # nobody sees when a body ends
-_KEYS = frozenset({"__eq__", "__hash__"})  # a search for an entry of a dictionary calls these, and goes on
-# By instruction, the functions after which it has nothing left to do. None: all but those that compare keys.
-_LAST_CALL: dict[str, frozenset[str] | None] = {
-    **dict.fromkeys(("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "STORE_ATTR", "DELETE_ATTR")),
-    "BEFORE_WITH": frozenset({"__enter__"}),
-    "BINARY_SUBSCR": frozenset({"__getitem__", "__missing__"}),
-    "STORE_SUBSCR": frozenset({"__setitem__"}),
-    "DELETE_SUBSCR": frozenset({"__delitem__"}),
-    "CONTAINS_OP": frozenset({"__contains__"}),
-    "GET_ITER": frozenset({"__iter__"}),
-    "WITH_EXCEPT_START": frozenset({"__exit__"}),
+# By instruction, functions that Python itself calls for it, and nothing after them.
+_LAST_CALL = {
+    "LOAD_ATTR": {"__getattr__", "__getattribute__", "__get__"},
+    "LOAD_METHOD": {"__getattr__", "__getattribute__", "__get__"},
+    "STORE_ATTR": {"__setattr__", "__set__"},
+    "DELETE_ATTR": {"__delattr__", "__delete__"},
+    "BEFORE_WITH": {"__enter__"},
+    "WITH_EXCEPT_START": {"__exit__"},
+    "GET_ITER": {"__iter__"},
 }
 _CALLS = frozenset({"CALL", "CALL_KW", "CALL_FUNCTION_EX"})
-_RUNS_GENERATOR = frozenset({"FOR_ITER", "SEND"})
-_GENERATOR = 0x20 | 0x80 | 0x200  # flags of a generator, a coroutine and an asynchronous generator
+_PREPARES_COMPREHENSION = frozenset({"LOAD_FAST_AND_CLEAR", "SWAP", "BUILD_LIST", "BUILD_SET", "BUILD_MAP"})
+_COROUTINE = 0x80 | 0x200  # flags of a coroutine and of an asynchronous generator
 
 
-def goes_on_after(frame: FrameType, watch: Trust) -> bool:
-    """Return whether a function that is about to end may give back control to C code which then touches something.
+def goes_on_after(frame: FrameType, watch: Watch) -> bool:
+    """Return whether what called a function may go on to touch something, without a switch point of its own before.
+
+    C code does, and so do the modules that start threads and keep results. Of the Python code of libraries the verdict
+    says that it was not looked into, nor is then what C code does for it.
 
     Args:
-        frame: that of the function.
-        watch: knows what is stored.
+        frame: that of the function, which is about to end.
+        watch: knows what is watched, and what is stored.
     """
-    caller = frame.f_back
-    if caller is None or caller.f_code.co_filename.startswith(_EXPLORER) or not is_called_from_c(frame):
+    caller, code = frame.f_back, frame.f_code
+    if caller is None or caller.f_code.co_filename.startswith(_EXPLORER):
         return False
-    if dis.opname[frame.f_code.co_code[frame.f_lasti]] == "YIELD_VALUE":  # a place before, by itself
+    if dis.opname[code.co_code[frame.f_lasti]] == "YIELD_VALUE":  # a place before, by itself
         return False
-    name, opname = frame.f_code.co_name, dis.opname[caller.f_code.co_code[caller.f_lasti]]
+    if watch.is_waiting_module(caller):
+        return True
+    if watch.is_of_library(caller) or not is_called_from_c(frame):
+        return False
+    opname = dis.opname[caller.f_code.co_code[caller.f_lasti]]
     if opname in _LAST_CALL:
-        names = _LAST_CALL[opname]
-        return name in _KEYS if names is None else name not in names
-    if opname in _RUNS_GENERATOR:
-        return not frame.f_code.co_flags & _GENERATOR
-    return opname not in _CALLS or not (_is_consumed(frame, watch) or _is_called_itself(frame, caller, watch))
+        return frame.f_code.co_name not in _LAST_CALL[opname] and not _is_of_property(frame, caller)
+    if opname == "SEND":
+        return not frame.f_code.co_flags & _COROUTINE
+    if opname == "FOR_ITER":
+        return not _is_iterated_itself(frame, caller, watch)
+    if opname not in _CALLS:
+        return True
+    return not (_is_end_of_with(frame, caller) or _is_consumed(frame, watch) or _is_called_itself(frame, caller, watch))
+
+
+def _is_end_of_with(frame: FrameType, caller: FrameType) -> bool:
+    """Return whether `with` calls the `__exit__` of its manager, which it does with None three times."""
+    call = _calls_of(caller.f_code).get(caller.f_lasti)
+    return frame.f_code.co_name == "__exit__" and call is not None and call.function.opname == "LOAD_CONST"
+
+
+def _is_of_property(frame: FrameType, caller: FrameType) -> bool:
+    """Return whether a function is the getter or setter of a property, of the object that it gets first.
+
+    A descriptor written in C may go on, to keep the value for instance.
+    """
+    name = next(step.value for step in steps_of_code(caller.f_code) if step.offset == caller.f_lasti)
+    try:
+        found = _find(type(variable(frame, frame.f_code.co_varnames[0])), name)
+    except LookupError:
+        return False
+    methods = (found.fget, found.fset, found.fdel) if type(found) is property else ()
+    return any(type(method) is FunctionType and method.__code__ is frame.f_code for method in methods)
 
 
 def _is_consumed(frame: FrameType, watch: Trust) -> bool:
@@ -65,11 +94,26 @@ def _is_consumed(frame: FrameType, watch: Trust) -> bool:
         return False
 
 
+def _is_iterated_itself(frame: FrameType, caller: FrameType, watch: Trust) -> bool:
+    """Return whether a loop runs through just this generator, and not through an iterator that gets it."""
+    instructions = [i for i in dis.get_instructions(caller.f_code) if i.opname not in ("CACHE", "EXTENDED_ARG")]
+    at = next(n for n, instruction in enumerate(instructions) if instruction.offset == caller.f_lasti)
+    while instructions[at - 1].opname in _PREPARES_COMPREHENSION:
+        at -= 1
+    last = instructions[at - 2] if instructions[at - 1].opname == "GET_ITER" else instructions[at - 1]
+    try:
+        if last.opname == "LOAD_FAST":
+            return getattr(variable(caller, last.argval), "gi_frame", None) is frame
+        return getattr(_called(frame.f_code, caller, last.offset, watch), "__code__", None) is frame.f_code
+    except (LookupError, UnknownError):
+        return False
+
+
 def _is_called_itself(frame: FrameType, caller: FrameType, watch: Trust) -> bool:
     """Return whether a call calls just this function, perhaps by way of its class, of an object or of a `partial`."""
     code = frame.f_code
     try:
-        function = _called(code, caller, watch)
+        function = _called(code, caller, caller.f_lasti, watch)
     except UnknownError:
         return False
     while type(function) is partial:
@@ -79,8 +123,10 @@ def _is_called_itself(frame: FrameType, caller: FrameType, watch: Trust) -> bool
         return getattr(function, "__code__", None) is code
     if not issubclass(kind, type):
         return _code_of(kind, "__call__") is code
-    is_usual = _find(kind, "__call__") is _find(type, "__call__")
-    return is_usual and any(_code_of(function, name) is code for name in ("__init__", "__new__"))
+    if _find(kind, "__call__") is not _find(type, "__call__"):
+        return False
+    is_last = _code_of(function, "__init__") or _find(function, "__init__") is _find(object, "__init__")
+    return _code_of(function, "__init__") is code or (bool(is_last) and _code_of(function, "__new__") is code)
 
 
 def _code_of(kind: type, name: str) -> CodeType | None:
@@ -94,16 +140,17 @@ def _find(kind: type, name: str) -> Any:
     return next((dict_of_type(base)[name] for base in mro(kind) if name in dict_of_type(base)), None)
 
 
-def _called(code: CodeType, caller: FrameType, watch: Trust) -> Any:
-    """Return what a function is calling right now, which may be the function or method with this code.
+def _called(code: CodeType, caller: FrameType, offset: int, watch: Trust) -> Any:
+    """Return what the call at an offset of a function has called, which may be the function or method with this code.
 
     Raises:
         UnknownError: this is not known, or may be another value than when the call began.
     """
-    steps, offset = steps_of_code(caller.f_code), _loads_called(caller.f_code).get(caller.f_lasti)
-    if offset is None:
+    steps, now = steps_of_code(caller.f_code), Now(caller, watch)
+    call = _calls_of(caller.f_code).get(offset)
+    if call is None or not _is_tuple(call.star, caller):  # else the call runs an iterator first
         raise UnknownError
-    at, now = max(n for n, step in enumerate(steps) if step.offset <= offset), Now(caller, watch)
+    at = max(n for n, step in enumerate(steps) if step.offset <= call.function.offset)
     name = steps[at].value
     try:
         if steps[at].name not in ("LOAD_ATTR", "LOAD_METHOD"):
@@ -117,25 +164,54 @@ def _called(code: CodeType, caller: FrameType, watch: Trust) -> Any:
         raise UnknownError from error
 
 
+class _Call(NamedTuple):
+    """The instructions that load the function of a call, and what stands behind the star in `function(*given)`."""
+
+    function: dis.Instruction
+    star: dis.Instruction | None
+
+
 @once_per_code
-def _loads_called(code: CodeType) -> dict[int, int]:
-    """Return which instruction loads the function of a call, by the offset of the call, where the arguments show it."""
-    found, instructions = dict[int, int](), list(dis.get_instructions(code))
+def _calls_of(code: CodeType) -> dict[int, _Call]:
+    """Return the calls of a function, by offset, where the arguments show what is called."""
+    found, instructions = dict[int, _Call](), list(dis.get_instructions(code))
     for i, call in enumerate(instructions):
-        if call.opname not in ("CALL", "CALL_KW", "CALL_FUNCTION_EX"):
+        count, star = call.arg or 0, None
+        if call.opname not in _CALLS:
             continue
-        is_star, count = call.opname == "CALL_FUNCTION_EX", call.arg or 0
-        above = 1 + (count & 1) if is_star else count + (call.opname == "CALL_KW")
-        for n in range(i - 1, -1, -1):
-            last = instructions[n]
-            if instructions[n + 1].is_jump_target or "JUMP" in last.opname or last.opname.startswith("FOR_"):
-                break
-            if above == 0 and last.opname != "PUSH_NULL":
-                found[call.offset] = last.offset
-                break
-            if above > 0 and not (last.opname == "PRECALL" and n + 1 == i):
-                above -= dis.stack_effect(last.opcode, last.arg if last.opcode >= dis.HAVE_ARGUMENT else None)
+        if call.opname == "CALL_FUNCTION_EX":
+            star, count = _pushed_by(instructions, i, count & 1), 1 + (count & 1)
+            if star is None:
+                continue
+        elif call.opname == "CALL_KW":
+            count += 1
+        function = _pushed_by(instructions, i, count)
+        if function is not None:
+            found[call.offset] = _Call(function, star)
     return found
+
+
+def _is_tuple(star: dis.Instruction | None, caller: FrameType) -> bool:
+    """Return whether a call gets a tuple, or has no star."""
+    if star is None or star.opname != "LOAD_FAST":
+        return star is None or star.opname in ("LIST_TO_TUPLE", "BUILD_TUPLE", "CALL_INTRINSIC_1")
+    try:
+        return type(variable(caller, star.argval)) is tuple
+    except LookupError:
+        return False
+
+
+def _pushed_by(instructions: Sequence[dis.Instruction], i: int, above: int) -> dis.Instruction | None:
+    """Return the instruction that ends the making of a value on the stack of a call, `above` others, if it is known."""
+    for n in range(i - 1, -1, -1):
+        last = instructions[n]
+        if instructions[n + 1].is_jump_target or "JUMP" in last.opname or last.opname.startswith("FOR_"):
+            break
+        if above == 0 and last.opname not in ("PUSH_NULL", "PRECALL", "KW_NAMES"):
+            return last
+        if above > 0 and not (last.opname == "PRECALL" and n + 1 == i):
+            above -= dis.stack_effect(last.opcode, last.arg if last.opcode >= dis.HAVE_ARGUMENT else None)
+    return None
 
 
 def _fixed(steps: Sequence[Step], i: int, now: Now) -> Any:

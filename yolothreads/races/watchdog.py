@@ -115,15 +115,19 @@ class Watchdog:
     def watch_over(self) -> None:
         """Wait until the run is over, and make it end where it does not end by itself."""
         run = self._run
-        began = since = monotonic()
-        last, used = -1, 0.0
+        began = before = monotonic()
+        last, used, quiet_s = -1, 0.0, 0.0
         while True:
-            if acquire(self._over, timeout=STALL_AGAIN_S if self._stalled_at else TICK_S):
+            tick_s = STALL_AGAIN_S if self._stalled_at else TICK_S
+            if acquire(self._over, timeout=tick_s):
                 if not self._needs_help or not self._wait_for_help():
                     return
+                before = monotonic()
                 continue
             self.check_stop()
             now, running = monotonic(), run.current
+            # A busy machine may have kept this thread from its work, and so all others from the interpreter.
+            quiet_s, before = quiet_s + min(now - before, 2 * tick_s), now
             if run.tasks.all_ended and now - began > self.limit_s:
                 return
             if running is not None and running.runs_freely and not run.tasks.has_work:
@@ -135,9 +139,9 @@ class Watchdog:
             if running is None:
                 self._resume_one()
             if running is None or len(run.log) != last:
-                last, since = len(run.log), now
+                last, quiet_s = len(run.log), 0.0
                 used = running.cpu_s() if running is not None else 0.0
-            elif self._stalls(running, now - since, used):
+            elif self._stalls(running, quiet_s, used):
                 self._skip_stalled(running)
                 last = -1
                 if not run.tasks.has_work:  # a service that waits in a way that is not seen
@@ -203,7 +207,7 @@ class Watchdog:
                 return False
             self.check_stop()
             sleep(0.0005)
-            if any(map(waits_for_cpu, joined)):  # the machine is busy
+            if any(map(waits_for_cpu, [*joined, *helpers])):  # the machine is busy
                 until = min(max(until, monotonic() + JOIN_S), began + 10 * HELP_S)
         if monotonic() < until:
             names = [t.name for t in helpers]

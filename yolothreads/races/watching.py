@@ -215,6 +215,14 @@ class Watch:
             elif not name.endswith(_FINALIZERS):
                 self.unwatched[name] = None
 
+    def is_waiting_module(self, frame: FrameType) -> bool:
+        """Return whether a function belongs to a module that starts threads, waits for them, or keeps their results."""
+        return self.get(frame.f_code) is None and _is_in(_module_of(frame), _WAITING_MODULES)
+
+    def is_of_library(self, frame: FrameType) -> bool:
+        """Return whether a function is not watched, and belongs to Python or to an installed package."""
+        return self.get(frame.f_code) is None and _is_library(frame.f_code.co_filename)
+
     def want_point(self, is_in: Callable[[str], bool], offset: int) -> None:
         """Make an instruction a switch point, for a replay: code that no sequential order runs may have made it one.
 
