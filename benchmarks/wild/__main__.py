@@ -31,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if unknown := [name for name in args.names if name not in BUGS]:
         parser.error(f"'{unknown[0]}' is no bug that is known; --list lists them.")
+    if not args.page.is_file():
+        parser.error(f"--page {args.page} does not exist; give a page whose tables are to be replaced.")
     args.results.parent.mkdir(parents=True, exist_ok=True)
     results = Results(args.results)
     try:
