@@ -85,7 +85,7 @@ def test_model_per_process_says_what_to_use_in_a_daemonic_process(monkeypatch: p
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("kind", ["Replicas", "BatchingWorker", "ModelPerProcess", "OnnxSession"])
+@pytest.mark.parametrize("kind", ["Replicas", "BatchingWorker", "ModelPerProcess", "OnnxSession", "RayActors"])
 def test_real_children_end_orderly_and_the_pool_of_the_parent_goes_on(kind: str) -> None:
     script = Path(__file__).with_name("forked.py")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -93,7 +93,9 @@ def test_real_children_end_orderly_and_the_pool_of_the_parent_goes_on(kind: str)
         [sys.executable, script, kind], env=environment, capture_output=True, text=True, timeout=scaled(110), check=True
     )
     seen = json.loads(done.stdout)
-    assert seen["children"] == {"leaves": 0, "opens it again": 0, "forgets it": 0}, done.stderr
+    opens = 1 if kind == "RayActors" else 0  # Ray does not work in forked processes, and the error says so
+    codes = {name: os.waitstatus_to_exitcode(status) for name, status in seen["children"].items()}
+    assert codes == {"leaves": 0, "opens it again": opens, "forgets it": 0}, done.stderr
     assert seen["answers"] == [seen["wanted"]] * 4
     assert seen["workers replaced"] == 0
 

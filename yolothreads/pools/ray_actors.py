@@ -7,6 +7,7 @@ last part of this file: tests/pools/test_private_names.py names the Ray version 
 from __future__ import annotations
 
 import atexit
+import gc
 import faulthandler
 import logging
 import math
@@ -326,6 +327,7 @@ class RayConnection:
             if self._folder is not None:
                 forking.keep_folder(self._folder)
             forget_connection()
+            gc.freeze()  # else the collection at the exit frees what Ray's objects share with the parent, and crashes
             forking.skip_destructors_at_exit()
 
     def _connect(self, ends: ExitStack, address: str | None, workers: int, store_bytes: int) -> None:
