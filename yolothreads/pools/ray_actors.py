@@ -7,8 +7,8 @@ last part of this file: tests/pools/test_private_names.py names the Ray version 
 from __future__ import annotations
 
 import atexit
-import gc
 import faulthandler
+import gc
 import logging
 import math
 import os
