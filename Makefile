@@ -28,6 +28,8 @@ lab: $(LESSONS)
 	@$(RUN) yolothreads lab -- $(ARGS)
 
 test test-all: export YOLOTHREADS_QUICK = 1
+# Some hundred processes import the package: without compiled files, each would compile it again.
+test test-all: unexport PYTHONDONTWRITEBYTECODE
 test: lint
 	$(PYTEST) -m "not nightly" tests $(ARGS)
 

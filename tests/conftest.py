@@ -23,7 +23,8 @@ from xdist.scheduler import LoadFileScheduling
 from yolothreads.devices import torch_threads_kept
 from yolothreads.pools import ModelPerProcess, RayActors, ray_actors, torch_threads
 
-LONG = ("browser", "pools", "test_hazards.py")  # these start first, so that at the end no worker waits for the other
+# These start first, in this order, so that at the end no worker waits for the other.
+LONG = ("browser/test_notebooks.py", "pools/test_ray_actors.py", "browser/", "pools/", "races/", "test_hazards.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -38,7 +39,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 RAY = ("/test_cluster.py", "/test_hazards.py", "/test_ray_actors.py", "/test_real.py")
-TOGETHER = {"/browser/": "JupyterLab", **dict.fromkeys(RAY, "Ray")}
+NOTEBOOKS = "/browser/test_notebooks.py"  # has a JupyterLab of its own: with the others, it would be the last to end
+TOGETHER = {NOTEBOOKS: NOTEBOOKS, "/browser/": "JupyterLab", **dict.fromkeys(RAY, "Ray")}
 
 
 class ByFile(LoadFileScheduling):
@@ -58,14 +60,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the long files, so that at the end no worker waits for the other."""
-    items.sort(key=lambda item: not any(part in LONG for part in item.path.parts))
+    """Begin with the long files."""
+
+    def rank(item: pytest.Item) -> int:
+        file = item.path.as_posix()
+        return next((i for i, part in enumerate(LONG) if f"/tests/{part}" in file), len(LONG))
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Exported models are kept for one test run only, not among the user's."""
-    os.environ["YOLOTHREADS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    """Exported models are kept for one test run only, not among the user's; the workers of pytest-xdist share them."""
+    base = tmp_path_factory.getbasetemp()
+    os.environ["YOLOTHREADS_CACHE"] = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache")
 
 
 @pytest.fixture(scope="session")

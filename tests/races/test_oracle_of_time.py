@@ -15,6 +15,7 @@ from yolothreads.races import DEADLOCK, explore
 
 pytestmark = pytest.mark.timeout(scaled(120))
 SEEDS = range(131, 167)  # many of these end in deadlocks, or have a service that matters
+OFTEN = [seed for seed in SEEDS[::3] if seed != 152]  # which has the most schedules
 
 
 LEAST = {
@@ -72,8 +73,8 @@ def plain(result: Any) -> Any:
 @pytest.mark.parametrize(
     "seed",
     [
-        *SEEDS[::3],
-        *(pytest.param(seed, marks=pytest.mark.nightly) for seed in range(336) if seed not in SEEDS[::3]),
+        *OFTEN,
+        *(pytest.param(seed, marks=pytest.mark.nightly) for seed in range(336) if seed not in OFTEN),
     ],
 )
 def test_the_explorer_finds_exactly_the_bad_outcomes_of_the_model(

@@ -77,7 +77,7 @@ def test_replay_of_a_deadlock_shows_the_threads_that_wait_at_its_end() -> None:
     assert replay(bad_counter(), bodies.bump, bodies.bump, **COUNTER).waits == ()
 
 
-@pytest.mark.parametrize("most", [8, pytest.param(40, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("most", [4, pytest.param(40, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_every_schedule_can_be_replayed_with_the_same_kind(name: str, most: int) -> None:
     program = PROGRAMS[name]

@@ -185,8 +185,14 @@ HANGS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("in_main_thread", [True, False])
-@pytest.mark.parametrize("name", HANGS)
+@pytest.mark.parametrize(
+    ("name", "in_main_thread"),
+    [
+        pytest.param(name, where, marks=[pytest.mark.nightly] * (not where and name.endswith("spins")))
+        for name in HANGS
+        for where in (True, False)
+    ],
+)
 def test_code_between_two_runs_that_hangs_is_ended_with_an_error_that_names_its_place(
     name: str, in_main_thread: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
