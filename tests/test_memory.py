@@ -94,6 +94,7 @@ def test_memory_grows_only_where_images_are_kept(fakes: FakeModels) -> None:
     assert flat[1] < 15 < 40 < grown[1] and grown[0] < grown[1]
 
 
+@pytest.mark.nightly  # with light models, the test above measures the same
 def test_mapping_is_measured_ten_times() -> None:
     marks = memory.growth_while_mapping(Sequential(device="cpu", imgsz=64), 20)
     assert list(marks) == [2, 4, 6, 8, 10, 12, 14, 16, 18, 20]

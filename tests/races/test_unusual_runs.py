@@ -12,7 +12,13 @@ from deadlines import scaled
 from test_tracing import VERSIONS, interpreter, run
 
 pytestmark = pytest.mark.timeout(scaled(240))
-SLOW = ("recursion_under_a_lock", "recursion_by_line", "recursion_by_instruction", "a_body_that_changes_the_limit")
+SLOW = (
+    "recursion_under_a_lock",
+    "recursion_by_line",
+    "recursion_by_instruction",
+    "a_recursion_error_that_is_caught",
+    "a_body_that_changes_the_limit",
+)
 MODULES = (cases_outside_bodies, cases_repeatable, cases_budget, cases_recursion, cases_changing)
 
 
