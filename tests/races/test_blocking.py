@@ -270,3 +270,19 @@ class TokenInSockets:
     def __exit__(self, *exc_info: object) -> None:
         self.a.close()
         self.b.close()
+
+
+def test_a_thread_that_is_started_twice_raises_the_error_of_python() -> None:
+    messages: set[str] = set()
+
+    def start(threads: list[Thread]) -> bool:
+        try:
+            threads[0].start()
+        except RuntimeError as error:
+            messages.add(str(error))
+            return False
+        return True
+
+    found = explore(start, start, setup=lambda: [Thread(target=list)], watch=[__name__], observe=lambda s: s[0].join())
+    assert found.safe and not found.notes, found
+    assert messages == {"threads can only be started once"}

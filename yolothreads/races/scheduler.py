@@ -134,7 +134,9 @@ class Scheduler(Turns):
     def start_thread(self, thread: threading.Thread) -> None:
         """Start a thread: controlled, if a controlled one or the explorer's own thread starts it."""
         starter = self.task_of.get(get_ident())
-        if get_ident() == self.owner or (starter is not None and not starter.waits_for_real):
+        if not getattr(thread, "_initialized", False) or thread.ident is not None:
+            blocking.start_for_real(thread)  # an error: it has been started before, or never made
+        elif get_ident() == self.owner or (starter is not None and not starter.waits_for_real):
             self._start_controlled(thread, starter)
         else:
             blocking.start_for_real(thread)
