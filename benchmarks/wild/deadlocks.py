@@ -44,7 +44,8 @@ def rich(_: bool) -> Program:
 )
 def watchdog(_: bool) -> Program:
     """`Observer.start()` loops over the set of its emitters without the lock, while another thread schedules one more:
-    "Set changed size during iteration", and some folders are watched by nobody.
+    "Set changed size during iteration", and some folders are watched by nobody. In the version with a copy of the set,
+    both can still start the same emitter: "threads can only be started once".
     """
     collections.MutableSet = collections.abc.MutableSet  # type: ignore[attr-defined] # 0.9 is older than Python 3.10
     from watchdog.events import FileSystemEventHandler
