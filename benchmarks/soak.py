@@ -242,8 +242,8 @@ def _target(fd: Path) -> str:
 def left_over(before: Counter[str], connections: int) -> Counter[str]:
     """Return what is there now and was not before, once the system has had time to take back what has ended.
 
-    Ray 2.60.0 keeps a socket open for each of its `connections` that was closed since, and another one if the process of
-    an actor was killed meanwhile: `ray.init()`, `ray.shutdown()` and nothing of this package do so, too.
+    Ray 2.60.0 keeps a socket open for each of its `connections` that was closed since, and another one if the process
+    of an actor was killed meanwhile: `ray.init()`, `ray.shutdown()` and nothing of this package do so, too.
     """
     until, before = time.monotonic() + _SETTLE_S, before + Counter({"file socket": 2 * connections})
     while (left := things() - before) and time.monotonic() < until:
