@@ -29,7 +29,7 @@ lab: $(LESSONS)
 
 test test-all: export YOLOTHREADS_QUICK = 1
 # Some hundred processes import the package: without compiled files, each would compile it again.
-test test-all: unexport PYTHONDONTWRITEBYTECODE
+test test-all: export PYTHONDONTWRITEBYTECODE =
 test: lint
 	$(PYTEST) -m "not nightly" tests $(ARGS)
 
