@@ -54,16 +54,24 @@ def goes_on_after(frame: FrameType, watch: Watch) -> bool:
         return True
     if watch.is_of_library(caller) or not is_called_from_c(frame):
         return False
+    try:
+        return not _is_last_call(frame, caller, watch)
+    except Exception:  # nothing is known then
+        return True
+
+
+def _is_last_call(frame: FrameType, caller: FrameType, watch: Trust) -> bool:
+    """Return whether the C code that a function is running has nothing left to do after another function has ended."""
     opname = dis.opname[caller.f_code.co_code[caller.f_lasti]]
     if opname in _LAST_CALL:
-        return frame.f_code.co_name not in _LAST_CALL[opname] and not _is_of_property(frame, caller)
+        return frame.f_code.co_name in _LAST_CALL[opname] or _is_of_property(frame, caller)
     if opname == "SEND":
-        return not frame.f_code.co_flags & _COROUTINE
+        return bool(frame.f_code.co_flags & _COROUTINE)
     if opname == "FOR_ITER":
-        return not _is_iterated_itself(frame, caller, watch)
+        return _is_iterated_itself(frame, caller, watch)
     if opname not in _CALLS:
-        return True
-    return not (_is_end_of_with(frame, caller) or _is_consumed(frame, watch) or _is_called_itself(frame, caller, watch))
+        return False
+    return _is_end_of_with(frame, caller) or _is_consumed(frame, watch) or _is_called_itself(frame, caller, watch)
 
 
 def _is_end_of_with(frame: FrameType, caller: FrameType) -> bool:
