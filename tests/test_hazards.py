@@ -231,7 +231,8 @@ def test_a_try_restores_logging_and_the_thread_count() -> None:
 # --- the matrix ---
 
 
-def test_exploring_tells_two_pools_apart() -> None:
+def test_exploring_tells_two_pools_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "_FEW", 1)  # a busy machine runs few schedules in 2 s
     leak = CATALOGUE["argument-leak"]
     shared = leak.against(SharedModel, scaled(300.0))  # it ends with the first schedule that goes wrong
     locked = leak.against(LockedModel, scaled(2.0))
