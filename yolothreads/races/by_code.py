@@ -29,3 +29,9 @@ def once_per_code(function: Callable[[CodeType], _Facts]) -> Callable[[CodeType]
 def cell_name(code: CodeType, name: str) -> str:
     """Return the name under which a variable of an enclosing function is known: one of all those of a file."""
     return f"cell {name} of {code.co_filename}"
+
+
+def variable_names(code: CodeType) -> list[str]:
+    """Return the variables of a function in the order in which its frame holds them, those of enclosing ones last."""
+    cells = (name for name in code.co_cellvars if name not in code.co_varnames)
+    return [*code.co_varnames, *cells, *code.co_freevars]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Set
 from functools import lru_cache
 from types import CodeType
 
-from yolothreads.races.by_code import cell_name, once_per_code
+from yolothreads.races.by_code import cell_name, once_per_code, variable_names
 from yolothreads.races.operands import checks_of
 
 # A switch before one of these has the same effect as a switch after it, provided that an object that a name, or the
@@ -218,7 +218,7 @@ def _stores(code: CodeType) -> Iterator[tuple[bool, str]]:
 
     All code that runs is looked at, so the bytes are read here: `dis` would take ten times as long.
     """
-    fast = [*code.co_varnames, *(name for name in code.co_cellvars if name not in code.co_varnames), *code.co_freevars]
+    fast = variable_names(code)
     argument = 0
     for opcode, low in zip(code.co_code[::2], code.co_code[1::2], strict=True):
         argument = argument << 8 | low

@@ -12,7 +12,7 @@ from functools import lru_cache
 from types import CodeType, FrameType
 from typing import Any
 
-from yolothreads.races.by_code import once_per_code
+from yolothreads.races.by_code import once_per_code, variable_names
 
 NOTHING = object()
 """Instead of a value that there is not."""
@@ -78,14 +78,11 @@ def variable(frame: FrameType, name: str) -> Any:
     if not can_read_stack():
         raise LookupError(name)
     place, is_cell = _variables(frame.f_code)[name]
-    at = _inside(frame) + _LOCALS + 8 * place
-    if not _pointer(at).value:
+    value = Frame(frame, set()).cell(place)
+    if value is NOTHING:
         raise LookupError(name)
-    if not is_cell:
-        return _object(at).value
     try:
-        cell: Any = _object(at).value
-        return cell.cell_contents
+        return value.cell_contents if is_cell else value
     except ValueError as error:
         raise LookupError(name) from error
 
@@ -93,9 +90,8 @@ def variable(frame: FrameType, name: str) -> Any:
 @once_per_code
 def _variables(code: CodeType) -> dict[str, tuple[int, bool]]:
     """Return where in the frame each variable is, and whether it stands in a cell there."""
-    names = [*code.co_varnames, *(name for name in code.co_cellvars if name not in code.co_varnames), *code.co_freevars]
     cells = {*code.co_cellvars, *code.co_freevars}
-    return {name: (i, name in cells) for i, name in enumerate(names)}
+    return {name: (i, name in cells) for i, name in enumerate(variable_names(code))}
 
 
 @lru_cache(maxsize=1)

@@ -17,6 +17,7 @@ from typing import Any
 
 from yolothreads.races import harmless
 from yolothreads.races.accesses import ITERATORS, PYTHON, VIEWS, Accesses
+from yolothreads.races.by_code import variable_names
 from yolothreads.races.bytecode import LOCAL
 from yolothreads.races.frames import NOTHING, Frame
 from yolothreads.races.pieces import Piece
@@ -61,9 +62,8 @@ class Instructions:
         if instruction.opname == "GET_ITER":
             return lambda seen, stack, _: seen.made.add(id(stack.peek())) if seen.makes_iterator else None
         if instruction.opname == "RESUME" and instruction.arg == 0 and self.code.co_cellvars:
-            names, inside = self.code.co_varnames, self.code.co_cellvars
-            variables = [*names, *(name for name in inside if name not in names)]
-            cells = [i for i, name in enumerate(variables) if name in inside]
+            inside = self.code.co_cellvars
+            cells = [i for i, name in enumerate(variable_names(self.code)) if name in inside]
             return lambda seen, stack, _: seen.made.update([id(stack.cell(i)) for i in cells])
         return None
 

@@ -104,7 +104,7 @@ def _is_consumed(frame: FrameType, watch: Trust) -> bool:
 
 def _is_iterated_itself(frame: FrameType, caller: FrameType, watch: Trust) -> bool:
     """Return whether a loop runs through just this generator, and not through an iterator that gets it."""
-    instructions = [i for i in dis.get_instructions(caller.f_code) if i.opname not in ("CACHE", "EXTENDED_ARG")]
+    instructions = _instructions(caller.f_code)
     at = next(n for n, instruction in enumerate(instructions) if instruction.offset == caller.f_lasti)
     while instructions[at - 1].opname in _PREPARES_COMPREHENSION:
         at -= 1
@@ -115,6 +115,12 @@ def _is_iterated_itself(frame: FrameType, caller: FrameType, watch: Trust) -> bo
         return getattr(_called(frame.f_code, caller, last.offset, watch), "__code__", None) is frame.f_code
     except (LookupError, UnknownError):
         return False
+
+
+@once_per_code
+def _instructions(code: CodeType) -> list[dis.Instruction]:
+    """Return the instructions of a code object, without those that only prepare others."""
+    return [i for i in dis.get_instructions(code) if i.opname not in ("CACHE", "EXTENDED_ARG")]
 
 
 def _is_called_itself(frame: FrameType, caller: FrameType, watch: Trust) -> bool:
