@@ -102,6 +102,16 @@ class Hazard:
         except Exception as error:
             return Try(NOT_APPLICABLE, reason=f"could not be tried ({type(error).__name__}: {error})")
 
+    def _forced(self, tell: Callable[[str], None]) -> Evidence:
+        evidence = self.forced()
+        tell(f"{self.id}, forced: {evidence.word}")
+        return evidence
+
+    def _against(self, pool: type[Pool], budget_s: float, tell: Callable[[str], None]) -> Try:
+        tried = self.against(pool, budget_s)
+        tell(f"{self.id}, {pool.__name__}: {tried}")
+        return tried
+
     def _quiet(self) -> AbstractContextManager[None]:
         return nullcontext() if self.in_child else quiet_ultralytics()
 
@@ -210,7 +220,7 @@ def matrix(
         budget_s: seconds for each cell in which schedules are explored.
         trials: how many natural trials of each hazard that comes by chance; 0 for none.
         hazards: ids; by default the whole catalogue.
-        progress: called with a line of text after each hazard.
+        progress: called with a line of text after each cell, from several threads where attempts run in children.
 
     Raises:
         ArgumentError: there is no such hazard, or no pool.
@@ -224,18 +234,17 @@ def matrix(
     forced: dict[str, Evidence] = {}
     natural: dict[str, Rate] = {}
     tries: dict[tuple[str, str], Try] = {}
+    tell = progress or (lambda line: None)
     for hazard in [CATALOGUE[name] for name in hazards]:
         if hazard.in_child:  # such an attempt mostly waits
             with ThreadPoolExecutor(max(2, cores())) as beside:
-                evidence = beside.submit(hazard.forced)
-                against = list(beside.map(lambda pool, of=hazard: of.against(pool, budget_s), pools))
+                evidence = beside.submit(hazard._forced, tell)
+                against = list(beside.map(lambda pool, of=hazard: of._against(pool, budget_s, tell), pools))
                 forced[hazard.id] = evidence.result()
         else:
-            forced[hazard.id] = hazard.forced()
-            against = [hazard.against(pool, budget_s) for pool in pools]
+            forced[hazard.id] = hazard._forced(tell)
+            against = [hazard._against(pool, budget_s, tell) for pool in pools]
         if trials and (counted := hazard.natural(trials)):
             natural[hazard.id] = counted
         tries |= {(hazard.id, pool.__name__): tried for pool, tried in zip(pools, against, strict=True)}
-        if progress is not None:
-            progress(f"{hazard.id}: {forced[hazard.id].word}")
     return Matrix(forced, natural, tries, stamp())
