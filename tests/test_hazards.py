@@ -291,6 +291,23 @@ def test_arguments_that_make_no_matrix_are_refused() -> None:
         hazards.matrix([])
 
 
+def test_each_cell_is_told_as_soon_as_it_is_known() -> None:
+    lines: list[str] = []
+    hazards.matrix([Sequential, SharedModel], hazards=["prompts"], trials=0, progress=lines.append)
+    assert lines == [
+        "prompts, forced: not tried",
+        "prompts, Sequential: not applicable",
+        "prompts, SharedModel: not applicable",
+    ]
+
+
+@pytest.mark.nightly  # 15 s
+def test_heads_remember_no_shape_of_the_run_before_so_a_pool_is_tried_in_every_schedule() -> None:
+    tried = CATALOGUE["anchor-cache"].against(BatchingWorker, scaled(600))
+    assert (tried.word, tried.unit) == (NOT_REPRODUCED, "schedule")
+    assert tried.count == tried.total > 100
+
+
 def small_matrix() -> Matrix:
     tries = {
         ("a", "Sequential"): Try(NOT_REPRODUCED, 0, 30, "schedule", 90),
