@@ -97,7 +97,7 @@ def equal(a: Any, b: Any) -> bool:
     if a.masks is None:
         return True
     x, y = (np.sort(result.masks.data.numpy(), axis=0) for result in (a, b))
-    return x.shape == y.shape and (x != y).mean() <= FLIPS
+    return bool(x.shape == y.shape and (x != y).mean() <= FLIPS)
 
 
 def alone(file: Path, settings: dict[str, Any]) -> list[Any]:

@@ -12,6 +12,7 @@ from ultralytics import YOLO
 
 from yolothreads import child
 from yolothreads.devices import torch_threads_kept
+from yolothreads.exported import import_openvino
 from yolothreads.weights import bundled
 
 RECIPES = {
@@ -53,6 +54,8 @@ def maker(folder: Path) -> Exports:
                     warnings.simplefilter("ignore")  # of tracing
                     made = _export(str(source), kind, recipe)
             shutil.move(made.rstrip("/"), path)
+        if path.is_dir():
+            import_openvino()  # ultralytics would import it with its telemetry, which leaves a thread behind
         return path
 
     return export

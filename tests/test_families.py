@@ -48,5 +48,8 @@ def test_every_pool_gives_what_yolo_gives(name: str, tmp_path: Path) -> None:
             print(json.dumps(found))
             assert found["detections"] or name.endswith("-sem")
             for pool, numbers in found["pools"].items():
+                if name == "yolov8n-world" and pool == "OnnxSession":  # torch cannot export it for its given words
+                    assert "could not be exported to ONNX" in numbers
+                    continue
                 may_round = pool in ("BatchingWorker", "OnnxSession")
                 assert sum(numbers) == families.PICTURES and (may_round or numbers[0] == families.PICTURES), pool

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,18 @@ def format_of(path: Path) -> str:
         return "openvino" if path.name.endswith("_openvino_model") else ""
     # A file for Qualcomm's processors is one of ONNX by its suffix only.
     return "" if path.name.endswith("_qnn.onnx") else _SUFFIXES.get(path.suffix, "")
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO without its telemetry, which would send data, and leave a thread and a file."""
+    telemetry = "openvino_telemetry"
+    absent = telemetry not in sys.modules
+    try:
+        sys.modules.setdefault(telemetry, None)  # type: ignore[arg-type]
+        return import_module("openvino")
+    finally:
+        if absent:  # else the user has imported it
+            del sys.modules[telemetry]
 
 
 def read(path: Path) -> Exported:

@@ -1,6 +1,7 @@
 """Exported models: their metadata, the results of every pool that takes them, and what is refused."""
 
 import json
+import subprocess
 import sys
 import zipfile
 from functools import cache
@@ -259,3 +260,15 @@ def test_threads_do_not_share_memory_that_ultralytics_binds_outputs_to(
     with OnnxSession(file, workers=2, device="cpu") as pool:
         assert not pool._model.predictor.model.backend.use_io_binding
         check_equal(pool, file)
+
+
+@pytest.mark.nightly  # it exports a model
+def test_a_pool_of_an_openvino_folder_sends_no_telemetry_and_leaves_no_thread(exports: Exports) -> None:
+    code = (
+        "import sys, threading; from yolothreads import Sequential, scene; "
+        "pool = Sequential(sys.argv[1], imgsz=160).open(); list(pool.map([scene(0, (160, 160)).image])); pool.close(); "
+        "print([m for m in sys.modules if 'openvino_telemetry' in m], threading.active_count())"
+    )
+    command = [sys.executable, "-c", code, str(exports("fixed_openvino_model"))]
+    printed = subprocess.check_output(command, text=True, timeout=scaled(200))
+    assert printed.splitlines()[-1] == "[] 1"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import os
 import signal
-import sys
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -22,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolothreads.errors import ArgumentError, DeviceError, at_least_one, need_libraries
+from yolothreads.exported import import_openvino
 from yolothreads.measure import Contender, pools_here
 from yolothreads.pools import POOLS, BatchingWorker, Image, ModelPerThread, OnnxSession, Pool, Predict, load, onnx_file
 from yolothreads.pools.base import Size, sides
@@ -267,7 +266,7 @@ class BareOpenVino(Alternative):
     @contextmanager
     def ready(self) -> Iterator[Run]:
         """Export the weights, unless they are in the cache, and compile them."""
-        openvino = _import_openvino()
+        openvino = import_openvino()
         core, (height, width) = openvino.Core(), sides(self.like.imgsz)
         network = core.read_model(onnx_file(self.like.weights))
         network.reshape([1, 3, height, width])
@@ -283,18 +282,6 @@ class BareOpenVino(Alternative):
             return len(images)
 
         yield run
-
-
-def _import_openvino() -> Any:
-    """Import OpenVINO without its telemetry, which would send data, and leave a thread and a file."""
-    telemetry = "openvino_telemetry"
-    absent = telemetry not in sys.modules
-    try:
-        sys.modules.setdefault(telemetry, None)  # type: ignore[arg-type]
-        return importlib.import_module("openvino")
-    finally:
-        if absent:  # else the user has imported it
-            del sys.modules[telemetry]
 
 
 def _ready_tensor(height: int, width: int) -> NDArray[np.float32]:

@@ -27,7 +27,7 @@ from yolothreads.errors import (
     need_libraries,
     not_negative,
 )
-from yolothreads.exported import Exported
+from yolothreads.exported import Exported, format_of, import_openvino
 from yolothreads.pools import forking
 from yolothreads.pools.asking import answer_of
 from yolothreads.pools.feed import Feed, in_order, stop_feeds
@@ -506,7 +506,10 @@ def load(
     """
     from ultralytics import YOLO
 
-    model = YOLO(check(weights, task=None, allow=allow, formats=Pool.formats))
+    file = check(weights, task=None, allow=allow, formats=Pool.formats)
+    if format_of(file) == "openvino":
+        import_openvino()
+    model = YOLO(file)
     model.overrides.update(imgsz=imgsz, device=device, verbose=False)
     try:
         model.predict(blank(imgsz, channels), **settings)

@@ -96,7 +96,8 @@ class Watchdog:
     def wake(self, needs_help: bool = False) -> None:
         """Wake the watchdog, from the thread that had the turn: the run is over, or no thread can go on."""
         self._needs_help = needs_help
-        self._over.release()
+        with suppress(RuntimeError):  # it was woken already, by a thread that was skipped and has gone on
+            self._over.release()
 
     def check_stop(self) -> None:
         """End the exploration if `stop` says so, as Ctrl-C would."""
