@@ -124,7 +124,7 @@ def test_two_predictions_need_at_most_100_runs_by_line() -> None:
             for reduce in (False, "dependency")
         )  # fmt: skip
     assert found.exhausted and found.run <= 100 and found.schedules == whole.schedules
-    assert [(t.schedule, t.kind) for t in found.trials] == [(t.schedule, t.kind) for t in whole.trials]
+    assert {t.schedule: t.kind for t in found.trials} == {t.schedule: t.kind for t in whole.trials}
 
 
 def test_another_value_is_refused() -> None:

@@ -17,6 +17,10 @@ pytestmark = pytest.mark.timeout(scaled(120))
 SEEDS = range(131, 167)  # many of these end in deadlocks, or have a service that matters
 OFTEN = [seed for seed in SEEDS[::3] if seed != 152]  # which has the most schedules
 
+# The waits of bodies overlap in a schedule, and follow one another in a sequential order. So a service cannot wake up
+# as rarely in the order that gives the same, and the explorer calls it wrong: an alarm too many, and none too few.
+FALSE_ALARMS = {281: (2, 0, 0, (7, 1), 2, (0, False)), 320: (1, 0, 0, (7,), 1, 0, 0)}
+
 
 LEAST = {
     "hung": 6, "wrong": 12, "safe": 10, "a short time-out": 15, "a long one": 8, "a split line": 20, "a service": 20,
@@ -49,6 +53,7 @@ def difference(seed: int, folder: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     surely = outcomes - right(case, 2) if case.service is not None else outcomes - allowed
     module = case.module(f"timed_{seed}", folder, monkeypatch)
     bodies = [getattr(module, f"body_{i}") for i in range(len(case.bodies))]
+    alarms = {FALSE_ALARMS[seed]} if seed in FALSE_ALARMS else set()
     for reduce in (True, False):
         found = explore(
             *bodies,
@@ -61,7 +66,7 @@ def difference(seed: int, folder: Any, monkeypatch: pytest.MonkeyPatch) -> str:
         )
         bad = {HUNG if t.kind == DEADLOCK else (*t.results[-1], *map(plain, t.results[:-1])) for t in found.forbidden}
         lost, more = surely - bad, bad - (surely if surely == outcomes - allowed else outcomes)
-        if not found.exhausted or found.notes or found.unwatched or lost or more:
+        if not found.exhausted or found.notes or found.unwatched or lost or more != alarms:
             return f"reduce={reduce} preemptions={preemptions} lost: {lost} more: {more}\n{found}\n{module.__file__}"
     return ""
 
